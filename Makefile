@@ -1,0 +1,54 @@
+# Every target needs Python 3.11 or later and make, nothing else: the first run creates .venv from constraints.txt.
+
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+INSTALLED := .venv/.installed
+
+# 1 compares what each lesson prints with its stored outputs. Only the reference machine (Linux, see .ci/run) promises
+# the same digits, so a learner's machine runs the lessons without comparing.
+MLOPS_COMPARE ?= 0
+NBVAL := $(if $(filter 1,$(MLOPS_COMPARE)),--nbval,--nbval-lax)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test course lint lessons exercises constraints clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED)  ## run the whole loop once: train, register, score, promote, roll back
+	$(BIN)/mlops-course demo
+
+test: lint  ## check style, then run every test, lesson and solution
+	$(BIN)/python -m pytest $(NBVAL)
+
+course: $(INSTALLED)  ## open JupyterLab on the first lesson
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+lint: $(INSTALLED)  ## check style only
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --check --quiet
+
+lessons: $(INSTALLED)  ## run every lesson in a clean kernel and store its outputs
+	$(BIN)/python tools/notebooks.py render
+
+exercises: $(INSTALLED)  ## derive every exercise from its solution
+	$(BIN)/python tools/notebooks.py derive
+
+constraints: $(INSTALLED)  ## pin the newest release of everything, for every supported Python and system
+	$(BIN)/python -m venv build/uv
+	build/uv/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check uv
+	build/uv/$(notdir $(BIN))/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+		--fork-strategy fewest --no-annotate --no-header pyproject.toml --output-file constraints.txt
+
+clean:  ## remove the environment and everything built (the course's own state is .mlops: mlops-course reset)
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or later found. Install one, or say where it is: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; \
+		sys.exit(None if sys.version_info >= (3, 11) else f"Python 3.11 or later is needed, {v} came from PYTHON=$(PYTHON)")'
+	@echo "Installing into .venv with $(PYTHON). This takes a minute or two, once."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $(INSTALLED)

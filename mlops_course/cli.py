@@ -1,0 +1,316 @@
+"""The command line, `mlops-course`: one command for each thing that is done to a model, from training to rollback.
+
+Exit codes: 0 done; 1 it failed, and the message says why and what to do; 2 the command was called wrongly; 3 the gate
+refused the model.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlops_course import __version__
+from mlops_course.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["main"]
+
+CASE = "mlops_course.flights"  # the running case; --case names the package of another one
+REFUSED = 3  # exit code when the gate refuses a model
+
+
+class _Commands(click.Group):
+    """Commands whose expected errors end in one message instead of a traceback, unless --debug is given."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except (ValueError, LookupError, OSError, RuntimeError) as error:
+            if isinstance(error, click.exceptions.Exit) or context.params.get("debug"):
+                raise
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="mlops-course")
+@click.option("--case", default=CASE, show_default=True, metavar="PACKAGE", help="Package with the data and their code.")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.pass_context
+def main(context: click.Context, case: str, debug: bool) -> None:
+    """MLOps Course: train, gate, release and watch a model, all in one folder on this computer.
+
+    State lives in .mlops beside the course, or in the folder that MLOPS_HOME names. `reset` deletes it.
+    """
+    context.obj = case
+
+
+# What the commands share ----------------------------------------------------------------------------------------------
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
+by_whom = click.option("--approver", required=True, help="Who answers for it; goes on record.")
+because = click.option("--reason", required=True, help="Why; goes on record.")
+version_option = click.option(
+    "--version", default="champion", show_default=True, help='A number, "champion" or "challenger".'
+)
+
+
+def _system(context: click.Context) -> Any:
+    from mlops_course.lifecycle import System
+
+    return System(context.obj, Workspace.locate())
+
+
+def _version(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> None:
+    """Print a table for a person, or its rows as JSON."""
+    if as_json:
+        click.echo(table.to_json(orient="records", date_format="iso", indent=1))
+        return
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name, dtype in table.dtypes.items():
+        grid.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(dtype) else "left")
+    for row in table.itertuples(index=False):
+        grid.add_row(*("" if pd.isna(value) else str(value) for value in row))
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(grid)
+    click.echo()
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda description, done: progress.update(task, description=description, advance=done)
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str, str], None]]:
+    """The bar for the steps of the pipeline."""
+    from mlops_course.training_graph import __all__ as steps
+
+    with _progress(len(steps), "training") as advance:
+        yield lambda step, event: advance(step.replace("_", " "), int(event == "finished"))
+
+
+# Train and judge ------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
+@click.option("--seed", default=0, show_default=True, help="For everything that is random.")
+@as_json
+@click.pass_context
+def train(context: click.Context, batches: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Train on BATCHes (such as 2013-01), and register what the gate passes as challenger.
+
+    A rerun does nothing, and a run that was killed goes on where it stopped. Exit code 3: the gate refused the model,
+    which is registered with the reasons and without a role.
+    """
+    from mlops_course import pipeline
+
+    system = _system(context)
+    with _steps() as progress:
+        trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
+    if as_json:
+        outcome = {
+            "version": trained.version,
+            "passed": trained.gate.passed,
+            "reasons": trained.gate.reasons,
+            "run_id": trained.run_id,
+            "data_version": trained.data_version,
+            "chosen_model": trained.chosen_model,
+            "executed": trained.executed,
+            "metrics": trained.metrics["value"].to_dict(),
+        }
+        click.echo(json.dumps(outcome, indent=1))
+    else:
+        _show(trained.metrics.reset_index().round(4), title=f"Version {trained.version}: {trained.chosen_model}")
+        click.echo(f"{len(trained.executed)} steps ran, {len(trained.cached)} were there from before.")
+        click.echo("\n".join(["The gate refused it:", *trained.gate.reasons]) if trained.gate.reasons else _passed(trained))
+    if not trained.gate.passed:
+        context.exit(REFUSED)
+
+
+def _passed(trained: Any) -> str:
+    return f"The gate passed it. To release: mlops-course promote {trained.version} --approver NAME --reason WHY"
+
+
+@main.command()
+@click.argument("batch")
+@version_option
+@as_json
+@click.pass_context
+def evaluate(context: click.Context, batch: str, version: str, as_json: bool) -> None:
+    """Score one BATCH and compare with its labels: metrics with intervals, and by slice."""
+    from mlops_course import lifecycle
+
+    system = _system(context)
+    evidence = lifecycle.evaluate(system, lifecycle.score(system, batch, version=_version(version)))
+    if as_json:
+        click.echo(json.dumps({name: json.loads(table.reset_index().to_json(orient="records")) for name, table in evidence.items()}, indent=1))
+        return
+    _show(evidence["metrics"].reset_index().round(4), title=f"{batch}, {version}")
+    _show(_slices(evidence["slices"]), title="By slice, with 95 % intervals of whole days")
+
+
+def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
+    shown = ["slice", "value", "rows", "positives", "roc_auc", "roc_auc_low", "roc_auc_high", "calibration_error", "note"]
+    return slices[shown].round(3)
+
+
+@main.command()
+@click.argument("source", metavar="INPUT")
+@click.argument("target", metavar="OUTPUT", type=click.Path(dir_okay=False, path_type=Path))
+@version_option
+@click.pass_context
+def score(context: click.Context, source: str, target: Path, version: str) -> None:
+    """Write predictions for INPUT to OUTPUT, a .parquet or .csv file.
+
+    INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column id is
+    carried over. OUTPUT has probability, decision and model_version for each row, and is replaced only when it is whole.
+    """
+    from mlops_course import lifecycle
+
+    system = _system(context)
+    rows = lifecycle.score_to_file(system, source, target, version=_version(version))
+    click.echo(f"{rows:,} predictions in {target}")
+
+
+# Release --------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("version", type=int)
+@by_whom
+@because
+@click.pass_context
+def promote(context: click.Context, version: int, approver: str, reason: str) -> None:
+    """Make VERSION the champion, if the gate passed it and its files are what was registered."""
+    registry = _system(context).registry
+    before = registry.champion()
+    registry.promote(version, approver=approver, reason=reason)
+    click.echo(f"Version {version} is champion now; before it was {f'version {before}' if before else 'none'}.")
+
+
+@main.command()
+@by_whom
+@because
+@click.pass_context
+def rollback(context: click.Context, approver: str, reason: str) -> None:
+    """Give the role back to the champion before this one."""
+    version = _system(context).registry.roll_back(approver=approver, reason=reason)
+    click.echo(f"Version {version} is champion again.")
+
+
+@main.command()
+@as_json
+@click.pass_context
+def history(context: click.Context, as_json: bool) -> None:
+    """Who released or rolled back which version, when and why; and the versions there are."""
+    registry = _system(context).registry
+    events, versions = registry.history(), registry.versions()
+    if as_json:
+        tables = {"events": events, "versions": versions}
+        click.echo(json.dumps({name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}, indent=1))
+        return
+    _show(versions, title="Versions")
+    _show(events, title="Releases") if len(events) else click.echo("No version has been released.")
+
+
+# The whole of it, and the place where it happens ----------------------------------------------------------------------
+
+
+@main.command()
+@click.pass_context
+def demo(context: click.Context) -> None:
+    """The course in a minute: three months of raw records to a champion, and the fourth month scored with it.
+
+    The path of a report to open in a browser is printed last. May be repeated: what is there is not done again.
+    """
+    from mlops_course import lifecycle
+
+    system = _system(context)
+    wish = system.specification
+    train_on, first_use = system.case.batches()[:3], system.case.batches()[3]
+    click.echo(f"{wish.name}: {wish.target.positive}?\n{wish.decision}\n")
+    with _steps() as progress:
+        done = lifecycle.release(
+            system, train_on, first_use=first_use, approver="demo", reason="first release of the course", progress=progress
+        )
+    trained = done.training
+    _show(trained.findings.drop(columns="samples").round(4), title=f"Validated {train_on[0]} to {train_on[-1]}: defects found")
+    _show(lifecycle.mean_scores(trained.fold_scores), title=f"Candidates, on periods after their training: chosen {trained.chosen_model}")
+    _show(trained.gate.checks[["check", "value", "bar", "verdict"]].round(4), title="The gate")
+    state = "promoted to champion" if done.promoted else "champion already"
+    click.echo(f"Version {trained.version} registered and {state}.\n")
+    _show(done.evidence["metrics"].reset_index().round(4), title=f"{first_use}, which it had never seen: {len(done.scored):,} rows")
+    _show(_slices(done.evidence["slices"]), title="By slice")
+    click.echo(f"Report: {done.page}")
+
+
+@main.command()
+@as_json
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Look whether everything that the course needs is here; exit code 1 if something is not, with what to do."""
+    import pandas as pd
+
+    from mlops_course.environment import checks
+
+    found = pd.DataFrame(checks(Workspace.locate(), case=context.obj))
+    _show(found.assign(ok=found["ok"].map({True: "ok", False: "NOT OK"})), as_json=as_json)
+    if not found["ok"].all():
+        context.exit(1)
+
+
+@main.command()
+@click.option("--port", default=5000, show_default=True, help="Where to listen, on this computer only.")
+def ui(port: int) -> None:
+    """Open MLflow's pages on the workspace: runs, models, versions. Stop it with Ctrl-C."""
+    import subprocess
+
+    workspace = Workspace.locate().create()
+    click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    stores = ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", workspace.artifacts_uri]
+    try:
+        sys.exit(subprocess.call([*command, *stores]))
+    except KeyboardInterrupt:
+        click.echo("Stopped.")
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(yes: bool) -> None:
+    """Delete the workspace with all models, runs and reports; the course starts anew."""
+    import shutil
+
+    workspace = Workspace.locate()
+    if not workspace.root.exists():
+        click.echo(f"There is no workspace at {workspace.root}.")
+        return
+    if not workspace.database.exists() and any(workspace.root.iterdir()):
+        raise click.ClickException(f"{workspace.root} does not look like a workspace (no {workspace.database.name}); delete it by hand")
+    if not yes:
+        click.confirm(f"Delete {workspace.root} and everything in it?", abort=True)
+    shutil.rmtree(workspace.root)
+    click.echo(f"Deleted {workspace.root}.")

@@ -1,0 +1,182 @@
+"""Point-in-time features: what was known at the moment of the prediction, and nothing that came later.
+
+    as_of           the last observation that was available (weather, a price, a sensor reading)
+    recent          how many events became known in the last hours, and their mean
+    in_progress     how many things had begun and not ended (open orders, overdue departures)
+    split_by_time   past and future around a cut, with an embargo for labels that come late
+
+Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,
+`start`, `end`). A record whose time is missing was never known. Records need not be sorted, and one row gets the same
+answer alone as in a million.
+
+>>> rows = pd.DataFrame({"asked": pd.to_datetime(["2013-01-01T10:00Z", "2013-01-01T12:00Z"])})
+>>> readings = pd.DataFrame({"known": pd.to_datetime(["2013-01-01T09:30Z", "2013-01-01T11:00Z"]), "temp": [3.0, 5.0]})
+>>> as_of(rows, readings, at="asked", available="known", columns=["temp"])["temp"].tolist()
+[3.0, 5.0]
+>>> recent(rows, readings, at="asked", available="known", window=pd.Timedelta("2h"), value="temp")["mean"].tolist()
+[3.0, 5.0]
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["as_of", "in_progress", "recent", "split_by_time"]
+
+
+def as_of(
+    rows: pd.DataFrame,
+    observations: pd.DataFrame,
+    *,
+    at: str,
+    available: str,
+    columns: Sequence[str],
+    by: str | None = None,
+    max_age: pd.Timedelta | None = None,
+) -> pd.DataFrame:
+    """The last observation that was available to each row, never a later one.
+
+    `rows[at]` is when each row asks, `observations[available]` since when each observation was known; with `by`, only
+    observations of the same group count. Returns one row for each of `rows`, in their order and with their index:
+    `columns`, and `age` in minutes since the observation became available. All are missing where nothing was known yet
+    or the last observation is older than `max_age`.
+
+    Raises ValueError if a time is not a datetime, a row asks at no time, or two observations of a group became
+    available at the same instant (which of them is the last is then undefined).
+    """
+    _check_times(rows, at, required=True)
+    _check_times(observations, available)
+    keys = [by] if by else []
+    known = observations.loc[observations[available].notna(), [available, *keys, *columns]]
+    if known.duplicated([available, *keys]).any():
+        twice = known.loc[known.duplicated([available, *keys], keep=False), [available, *keys]].iloc[0].to_dict()
+        raise ValueError(
+            f"expected one observation for each {[available, *keys]}, got several for {twice}; drop all but one"
+        )
+    asked = rows[[at, *keys]].reset_index(drop=True).rename(columns={at: "_at"})
+    asked = asked.assign(_order=np.arange(len(asked)), _at=asked["_at"].astype(known[available].dtype))
+    found = pd.merge_asof(
+        asked.sort_values("_at"),
+        known.sort_values(available),
+        left_on="_at",
+        right_on=available,
+        by=by,
+        tolerance=max_age,
+    ).sort_values("_order")
+    found["age"] = (found["_at"] - found[available]).dt.total_seconds() / 60
+    return found[[*columns, "age"]].set_axis(rows.index)
+
+
+def recent(
+    rows: pd.DataFrame,
+    events: pd.DataFrame,
+    *,
+    at: str,
+    available: str,
+    window: pd.Timedelta,
+    by: str | None = None,
+    value: str | None = None,
+) -> pd.DataFrame:
+    """How many events became known in the `window` before each row asked, and the mean of their `value`.
+
+    An event counts for a row if `events[available]` lies in (at − window, at] and, with `by`, its group is the row's.
+    An event without a value does not count. Returns one row for each of `rows`, with their index: `count`, and `mean`,
+    which is missing where the count is 0 (and everywhere without `value`).
+
+    Raises ValueError if a time is not a datetime or a row asks at no time.
+    """
+    _check_times(rows, at, required=True)
+    _check_times(events, available)
+    known = events.loc[events[available].notna() & (True if value is None else events[value].notna())]
+    count, total = _known_by(rows, known, at=at, time=available, by=by, value=value)
+    before, total_before = _known_by(rows, known, at=at, time=available, by=by, value=value, earlier=window)
+    count = count - before
+    mean = np.full(len(rows), np.nan)
+    if value is not None:
+        np.divide(total - total_before, count, out=mean, where=count > 0)
+    return pd.DataFrame({"count": count, "mean": mean}, index=rows.index)
+
+
+def in_progress(
+    rows: pd.DataFrame, spans: pd.DataFrame, *, at: str, start: str, end: str, by: str | None = None
+) -> pd.Series:
+    """How many spans had started and not yet ended when each row asked: start ≤ at < end.
+
+    A span whose `end` is missing has not ended; one whose `start` is missing, or is not before its end, never counts.
+    Returns counts (int) with the index of `rows`. Raises ValueError if a time is not a datetime or a row asks at none.
+    """
+    _check_times(rows, at, required=True)
+    _check_times(spans, start)
+    _check_times(spans, end)
+    real = spans.loc[spans[start].notna() & ~(spans[end] <= spans[start])]
+    started, _ = _known_by(rows, real, at=at, time=start, by=by)
+    ended, _ = _known_by(rows, real.loc[real[end].notna()], at=at, time=end, by=by)
+    return pd.Series(started - ended, index=rows.index, name="in_progress")
+
+
+def split_by_time(
+    frame: pd.DataFrame, cut: pd.Timestamp, *, prediction_time: str, label_time: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Past and future around `cut`, with an embargo: the past holds only rows whose label was known at the cut.
+
+    Past: predicted before the cut and `label_time` ≤ cut. Future: `prediction_time` ≥ cut. A row predicted before the
+    cut and labelled after it is in neither; a row that never gets a label is never in the past. Raises ValueError if
+    the cut has no time zone and the columns do, or the other way round.
+    """
+    cut = pd.Timestamp(cut)
+    for column in (prediction_time, label_time):
+        _check_times(frame, column)
+        if (cut.tz is None) != (frame[column].dt.tz is None):
+            raise ValueError(f"expected the cut and {column!r} both with or both without a time zone, got {cut!r}")
+    future = frame[prediction_time] >= cut
+    return frame.loc[~future & (frame[label_time] <= cut)], frame.loc[future]
+
+
+def _known_by(
+    rows: pd.DataFrame,
+    events: pd.DataFrame,
+    *,
+    at: str,
+    time: str,
+    by: str | None,
+    value: str | None = None,
+    earlier: pd.Timedelta | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each row, the events of its group with `time` ≤ at − earlier: their count and the sum of their values.
+
+    Group and time make one sortable number, so that one binary search serves all rows. The sum runs within its group,
+    from the earliest event on: no later event and no other group can change it, not even its rounding.
+    """
+    asked, happened = _as_microseconds(rows[at]), _as_microseconds(events[time])
+    both = np.concatenate([asked, happened])
+    low, span = (both.min(), np.ptp(both) + 2) if len(both) else (0, 1)
+    if by is None:
+        group_asked, group = np.zeros(len(rows), "int64"), np.zeros(len(events), "int64")
+    else:
+        codes, _ = pd.factorize(pd.concat([rows[by], events[by]], ignore_index=True))
+        group_asked, group = codes[: len(rows)], codes[len(rows) :]
+    order = np.lexsort([happened, group])
+    keys = (group * span + happened - low + 1)[order]
+    start = np.searchsorted(keys, group_asked * span)
+    lag = 0 if earlier is None else earlier // pd.Timedelta("1us")
+    count = np.searchsorted(keys, group_asked * span + np.maximum(asked - lag - low + 1, 0), side="right") - start
+    if value is None:
+        return count, np.zeros(len(rows))
+    sums = pd.Series(events[value].to_numpy(float)[order]).groupby(group[order]).cumsum().to_numpy()
+    return count, np.where(count > 0, np.append(sums, 0.0)[start + count - 1], 0.0)
+
+
+def _as_microseconds(times: pd.Series) -> np.ndarray:
+    return times.dt.as_unit("us").astype("int64").to_numpy()
+
+
+def _check_times(frame: pd.DataFrame, column: str, *, required: bool = False) -> None:
+    if column not in frame.columns:
+        raise ValueError(f"expected a datetime column {column!r}, got the columns {list(frame.columns)}")
+    if not pd.api.types.is_datetime64_any_dtype(frame[column]):
+        raise ValueError(f"expected datetimes in {column!r}, got {frame[column].dtype}; convert with pd.to_datetime")
+    if required and frame[column].isna().any():
+        raise ValueError(
+            f"expected a time in every row of {column!r}, got {frame[column].isna().sum()} without; drop them"
+        )

@@ -1,0 +1,18 @@
+"""The running case: will this flight arrive more than 15 minutes late, asked two hours before departure?
+
+A case is a package with these seven names; the pipeline asks for nothing else:
+
+    SPECIFICATION   path of the specification
+    batches()       names of the batches there are, in order of time
+    files(names)    the files that batches are read from
+    read(names)     raw tables of those batches
+    schemas()       what each raw table must look like
+    build(tables)   one row a prediction: what was known then, when the label came, the label
+    derive(inputs)  the row-wise feature code that travels inside the model
+"""
+
+from mlops_course.flights.features import build, derive
+from mlops_course.flights.schema import schemas
+from mlops_course.flights.tables import SPECIFICATION, batches, files, read
+
+__all__ = ["SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas"]

@@ -1,0 +1,238 @@
+"""What is done with a case once there is a pipeline: score a batch, evaluate the scores, release a model.
+
+    System      a case in its workspace: what every command acts on
+    score       a registered model's predictions for one batch of the case; `score_to_file` for a file too
+    evaluate    how good they were, now that the labels are there: with intervals, and by slice
+    release     from raw batches to a champion and its first batch in use, with a report to read
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+
+import pandas as pd
+
+from mlops_course import evaluation, pipeline, report, serving
+from mlops_course.design import Specification, load_specification
+from mlops_course.registry import Registered, Registry
+from mlops_course.workspace import Workspace
+
+__all__ = ["GateRefused", "Release", "System", "evaluate", "release", "score", "score_to_file"]
+
+CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
+PREDICTION = ("id", "probability", "decision", "model_version")  # what a file of predictions holds
+SEED = 0
+
+
+@dataclass(frozen=True)
+class System:
+    """A case, by the name of its package, in a workspace; nothing is written before something is done with it."""
+
+    case_name: str
+    workspace: Workspace
+
+    @cached_property
+    def case(self) -> ModuleType:
+        """The package of the case. Raises ValueError if there is none, or it lacks a name that a case must have."""
+        try:
+            case = importlib.import_module(self.case_name)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"expected the package of a case, got {self.case_name!r}: {error}") from error
+        if missing := [name for name in CASE if not hasattr(case, name)]:
+            raise ValueError(f"expected a case with the names {CASE}, but {self.case_name!r} lacks {missing}")
+        return case
+
+    @cached_property
+    def specification(self) -> Specification:
+        """The specification of the case, checked."""
+        return load_specification(self.case.SPECIFICATION)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of the case's models; the workspace is made if it is not there."""
+        return self.workspace.create().registry(self.case)
+
+    def batch_before(self, batch: str) -> list[str]:
+        """The batch before `batch`, in a list, or an empty one. Raises ValueError if there is no such batch."""
+        names = self.case.batches()
+        if batch not in names:
+            raise ValueError(f"expected a batch out of {names}, got {batch!r}")
+        at = names.index(batch)
+        return names[max(at - 1, 0) : at]
+
+
+def score(system: System, batch: str, *, version: int | str = "champion") -> pd.DataFrame:
+    """The prediction frame of one batch with three columns more: probability, decision, model_version.
+
+    The batch goes through the same steps as training data: validated, quarantined, features from what was known then,
+    for which the batch before is read too. `version` is a number, "champion" or "challenger". Raises InvalidBatch if
+    the data must not be used, UnknownVersionError if there is no such version.
+    """
+    model = system.registry.load(version)
+    rows = pipeline.prediction_rows(system.case, [*system.batch_before(batch), batch], workspace=system.workspace)
+    rows = rows[rows["batch"] == batch].reset_index(drop=True)
+    return pd.concat([rows, _answer(model, rows)], axis=1)
+
+
+def score_to_file(
+    system: System,
+    source: str,
+    target: Path,
+    *,
+    version: int | str = "champion",
+    progress: Callable[[int], None] = lambda rows: None,
+) -> int:
+    """Write predictions for `source` to `target` (.parquet or .csv) and return how many there are.
+
+    `source` is the name of a batch of the case, or a .parquet or .csv file with the columns of the model's contract.
+    The target has id (where the source has one), probability, decision and model_version; it is replaced when whole.
+    Raises ValueError if the source is neither, or holds a value that does not fit the contract.
+    """
+    if source in system.case.batches():
+        with TemporaryDirectory() as folder:
+            rows = Path(folder, "rows.parquet")
+            score(system, source, version=version).to_parquet(rows)
+            return serving.score_file(rows, target, answer=lambda part: part[list(PREDICTION)], progress=progress)
+    if not Path(source).is_file():
+        raise ValueError(f"expected a file or a batch out of {system.case.batches()}, got {source!r}")
+    model = system.registry.load(version)
+    return serving.score_file(Path(source), target, answer=partial(_answer, model), progress=progress)
+
+
+def _answer(model: Registered, rows: pd.DataFrame) -> pd.DataFrame:
+    inputs = serving.conform(rows, model.contract.inputs)
+    predictions = serving.predict(model.model, inputs, threshold=model.contract.threshold)
+    return predictions.assign(model_version=model.version)
+
+
+def evaluate(system: System, scored: pd.DataFrame, *, seed: int = SEED) -> dict[str, pd.DataFrame]:
+    """How good predictions were, on the rows whose label has come: tables "metrics" and "slices" with intervals.
+
+    `scored` is what `score` returns. Whole days are drawn for the intervals, as the rows of a day depend on each other.
+    """
+    specification = system.specification
+    labelled = scored[scored[specification.target.column].notna()]
+    return evaluation.evidence(
+        labelled[specification.target.column],
+        labelled["probability"],
+        threshold=system.registry.load(int(labelled["model_version"].iloc[0])).contract.threshold,
+        false_alarm=specification.costs.false_alarm,
+        missed=specification.costs.missed,
+        min_rows=specification.gates.min_slice_rows,
+        seed=seed,
+        slices=labelled[list(specification.slices)],
+        groups=labelled[specification.timing.prediction_time].dt.floor("D"),
+    )
+
+
+class GateRefused(RuntimeError):
+    """The gate found reasons against a candidate; the message lists them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """What came of a release: the training, the scored batch, its evaluation, and the page that tells of it."""
+
+    training: pipeline.TrainingResult
+    promoted: bool
+    scored: pd.DataFrame
+    evidence: dict[str, pd.DataFrame]
+    page: Path
+
+
+def release(
+    system: System,
+    batches: Sequence[str],
+    *,
+    first_use: str,
+    approver: str,
+    reason: str,
+    seed: int = SEED,
+    progress: Callable[[str, str], None] | None = None,
+) -> Release:
+    """Train on `batches`, promote if the gate passes, score the batch `first_use`, and write a report.
+
+    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefused with the
+    reasons if the gate refuses the candidate; the champion then stays what it was.
+    """
+    trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
+    if not trained.gate.passed:
+        raise GateRefused(f"version {trained.version} was refused: {'; '.join(trained.gate.reasons)}")
+    promoted = system.registry.champion() != trained.version
+    if promoted:
+        system.registry.promote(trained.version, approver=approver, reason=reason)
+    scored = score(system, first_use, version=trained.version)
+    evidence = evaluate(system, scored, seed=seed)
+    page = report.render(
+        f"{system.specification.name}: version {trained.version}",
+        _sections(system, trained, scored, evidence, first_use),
+        lead=f"Trained on {batches[0]} to {batches[-1]}, used on {first_use}.",
+    )
+    path = report.write(page, system.workspace.reports / f"release-{trained.version}.html")
+    return Release(trained, promoted, scored, evidence, path)
+
+
+def _sections(
+    system: System,
+    trained: pipeline.TrainingResult,
+    scored: pd.DataFrame,
+    evidence: dict[str, pd.DataFrame],
+    batch: str,
+) -> list[report.Section]:
+    specification, auc = system.specification, evidence["metrics"].loc["roc_auc"]
+    labelled = scored[scored[specification.target.column].notna()]
+    target, probability = labelled[specification.target.column], labelled["probability"]
+    costs = specification.costs
+    return [
+        report.Section(
+            "What is asked for",
+            f"{specification.decision}\n\nA row counts as positive if {specification.target.positive}. A false alarm "
+            f"costs {costs.false_alarm:g} and a miss {costs.missed:g} {costs.unit}, so the model acts from a "
+            f"probability of {trained.threshold:.2f} on.",
+        ),
+        report.Section(
+            "What came in",
+            f"Data version {trained.data_version[:12]}. Each line is a rule that rows broke; quarantined rows are kept "
+            "aside and were not trained on.",
+            tables={"Findings of the validation": trained.findings.round(4)},
+        ),
+        report.Section(
+            "Which model",
+            f"Each kind of model was tested on periods after its training. Chosen: {trained.chosen_model}, the "
+            "simplest that is not worse than the best by more than chance.",
+            tables={"Mean over the folds": _mean_scores(trained.fold_scores)},
+        ),
+        report.Section(
+            "The gate",
+            "Every bar was met.",
+            tables={"Checks": trained.gate.checks.drop(columns="why").round(4)},
+        ),
+        report.Section(
+            f"In use: {batch}",
+            f"{len(scored):,} rows scored, {len(labelled):,} of them with a label by now. Intervals come from drawing "
+            "whole days.",
+            tables={"Metrics with 95 % intervals": evidence["metrics"].reset_index().round(4)},
+            figures={
+                f"Predicted {probability.mean():.1%} on average, observed {target.mean():.1%}": (
+                    evaluation.plot_reliability(target, probability, title="Is a probability what it says?")
+                ),
+                f"ROC AUC by slice; all rows have {auc['value']:.3f}": (
+                    evaluation.plot_slices(evidence["slices"], "roc_auc", title="Who is served worse?")
+                ),
+            },
+        ),
+        report.Section(
+            "Where it comes from",
+            f"Model version {trained.version}, MLflow run {trained.run_id}, data version {trained.data_version}. The "
+            "contract in the registry holds the specification, the code version and the metrics.",
+        ),
+    ]
+
+
+def _mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
+    means = fold_scores.groupby("model", sort=False)[["roc_auc", "log_loss", "brier"]].mean()
+    return means.round(4).reset_index()

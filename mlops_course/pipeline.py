@@ -1,0 +1,232 @@
+"""The training pipeline: raw batches in, a registered version out, and nothing done twice.
+
+    train             run what has to be run, and say what came of it
+    graph             the steps and what each needs, as Mermaid text
+    TrainingResult    the outcome: version, gate report, metrics, and which steps ran
+
+The steps are the functions of `training_graph`. Apache Hamilton puts them in order by the names of their parameters and
+keeps each result under what it was made from: the source of the step and the fingerprints of all that went in. Data go
+in as digests of files, code of stages as digests of modules. So a rerun does nothing, a change reruns what lies
+downstream of it, and a run that was killed goes on where it stopped. One training at a time in a workspace.
+
+    result = train(flights, ["2013-01", "2013-02"], workspace=Workspace.locate(), seed=0)
+    result.gate.passed, result.executed
+"""
+
+import hashlib
+import inspect
+import logging
+import os
+import subprocess
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from mlops_course import data, design, evaluation, features, gate, registry, training, training_graph, validation
+from mlops_course.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hamilton.driver import Driver
+
+__all__ = ["TrainingResult", "graph", "train"]
+
+STAGES = (data, validation, features, training, evaluation, gate, registry)
+LIBRARIES = ("numpy", "pandas", "scikit-learn")  # whose version may change what a fit gives
+WHERE = ["workspace", "record"]  # inputs that change where results are kept and how they are labelled, but no result
+RESULTS = ["registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "chosen_model", "threshold"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What came of a training: the version in the registry, why the gate passed or refused it, and what it rests on.
+
+    `executed` are the steps that ran, `cached` those whose result was kept from before; `run_id` is the MLflow run
+    that holds the lineage, `data_version` the snapshot of the raw tables.
+    """
+
+    version: int
+    run_id: str
+    gate: gate.GateReport
+    metrics: pd.DataFrame
+    data_version: str
+    chosen_model: str
+    threshold: float
+    executed: tuple[str, ...]
+    cached: tuple[str, ...]
+
+
+def train(
+    case: ModuleType,
+    batches: Sequence[str],
+    *,
+    workspace: Workspace,
+    seed: int,
+    progress: Callable[[str, str], None] | None = None,
+) -> TrainingResult:
+    """Train a candidate on `batches`, put it through the gate, and register it with its contract.
+
+    `case` is a case package such as `mlops_course.flights`. `progress` is called with the name of a step and "started"
+    or "finished"; the names are those of `training_graph.__all__`, in order. A version that the gate refuses is
+    registered too, with the reasons and without any role.
+
+    Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used; then nothing
+    is registered.
+    """
+    workspace.create()
+    with _stores(workspace.cache) as (metadata_store, result_store):
+        driver = _driver(progress, metadata_store=metadata_store, result_store=result_store, path=workspace.cache)
+        with _without_banner():
+            values = driver.execute(RESULTS, inputs=_inputs(case, batches, workspace, seed))
+        events = driver.cache.logs(driver.cache.last_run_id)
+    ran = {step for step, found in events.items() if any(event.event_type.value == "execute_node" for event in found)}
+    return TrainingResult(
+        version=values["registered_version"],
+        run_id=values["lineage_run"],
+        gate=values["gate_report"],
+        metrics=values["evidence"]["metrics"],
+        data_version=values["raw_tables"],
+        chosen_model=values["chosen_model"],
+        threshold=values["threshold"],
+        executed=tuple(step for step in training_graph.__all__ if step in ran),
+        cached=tuple(step for step in training_graph.__all__ if step not in ran),
+    )
+
+
+def graph(*, executed: Collection[str] = ()) -> str:
+    """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart; `executed` steps stand out."""
+    variables = sorted(_driver().list_available_variables(), key=lambda variable: variable.name)
+    steps = [variable for variable in variables if not variable.is_external_input]
+    inputs = [variable.name for variable in variables if variable.is_external_input and variable.name not in WHERE]
+    lines = ["flowchart TD"]
+    lines += [f"    {name}([{name}])" for name in inputs]
+    lines += [f"    {step.name}[{step.name}]" for step in steps]
+    lines += [f"    {need} --> {step.name}" for step in steps for need in sorted(step.required_dependencies - {*WHERE})]
+    if executed:
+        lines += ["    classDef executed fill:#E69F00,color:#000", f"    class {','.join(executed)} executed"]
+    return "\n".join(lines) + "\n"
+
+
+def _inputs(case: ModuleType, batches: Sequence[str], workspace: Workspace, seed: int) -> dict[str, Any]:
+    """Everything that a step may ask for, in plain values: Hamilton fingerprints them by their content."""
+    specification = design.load_specification(case.SPECIFICATION).model_dump(mode="json")
+    batches, inputs, features = sorted(set(batches)), specification["inputs"], specification["features"]
+    return {
+        "case": case.__name__,
+        "case_code": _code_version(case),
+        "batches": batches,
+        "data_files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case.files(batches)},
+        **{f"{stage.__name__.rpartition('.')[2]}_code": _code_version(stage) for stage in STAGES},
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "specification": specification,
+        "columns": {
+            "target": specification["target"]["column"],
+            "prediction_time": specification["timing"]["prediction_time"],
+            "label_time": specification["timing"]["label_time"],
+            "inputs": [name for kind in ("datetime", "numeric", "categorical") for name in inputs[kind]],
+            **{kind: list(features[kind]) for kind in ("numeric", "categorical")},
+        },
+        "slices": specification["slices"],
+        "costs": {error: specification["costs"][error] for error in ("false_alarm", "missed")},
+        "gates": specification["gates"],
+        "min_slice_rows": specification["gates"]["min_slice_rows"],
+        "seed": seed,
+        "champion": workspace.registry(case).champion(),
+        "workspace": workspace,
+        "record": _record(),
+    }
+
+
+def _code_version(module: ModuleType) -> str:
+    """Digest of a module's source; of all Python files of its folder if it is a package."""
+    file = Path(inspect.getfile(module))
+    return training.code_version(sorted(file.parent.rglob("*.py")) if hasattr(module, "__path__") else [file])
+
+
+def _record() -> dict[str, Any]:
+    """What the run in MLflow says about the code as a whole, for people; no step's result depends on it."""
+    folder = Path(__file__).parent
+    steps = {variable.name: variable.version for variable in _driver().list_available_variables()}
+    return {
+        "code_version": training.code_version(sorted(folder.rglob("*.py"))),
+        "commit": _commit(folder),
+        "picture": graph(),
+        "steps": {step: steps[step] for step in training_graph.__all__},
+    }
+
+
+def _commit(folder: Path) -> str:
+    """The commit that is checked out where the package lies, or that there is none."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    except OSError:  # no git on this computer
+        return "none"
+    return done.stdout.strip() if done.returncode == 0 else "none"
+
+
+# Hamilton: how steps are run and their results kept -------------------------------------------------------------------
+
+
+def _driver(progress: Callable[[str, str], None] | None = None, **cache: Any) -> "Driver":
+    from hamilton import registry as extensions
+
+    extensions.disable_autoload()  # before hamilton.driver: looking for twenty data frame libraries takes seconds
+    from hamilton.driver import Builder
+    from hamilton.lifecycle import NodeExecutionHook
+
+    class Progress(NodeExecutionHook):
+        def run_before_node_execution(self, *, node_name: str, **_: Any) -> None:
+            progress(node_name, "started")
+
+        def run_after_node_execution(self, *, node_name: str, success: bool, **_: Any) -> None:
+            progress(node_name, "finished")
+
+    builder = Builder().with_modules(training_graph)
+    if cache:
+        builder = builder.with_cache(**cache, ignore=WHERE)
+    return builder.with_adapters(Progress()).build() if progress else builder.build()
+
+
+@contextmanager
+def _stores(folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Hamilton's stores on disk, made safe against a kill at any moment."""
+    from hamilton.caching.stores.file import FileResultStore
+    from hamilton.caching.stores.sqlite import SQLiteMetadataStore
+
+    class Results(FileResultStore):
+        def set(self, data_version: str, result: Any, **formats: Any) -> None:
+            """Write under another name first: half a result must not be found under its own."""
+            partial = f"{data_version}.{os.getpid()}"
+            super().set(partial, result, **formats)
+            os.replace(self.path / partial, self.path / data_version)
+
+    class Metadata(SQLiteMetadataStore):
+        def set(self, *, cache_key: str, **entry: Any) -> None:
+            """Replace the entry: a step killed before its result was kept may come out otherwise the next time."""
+            self.delete(cache_key)
+            super().set(cache_key=cache_key, **entry)
+
+    metadata_store = Metadata(path=folder)
+    try:
+        yield metadata_store, Results(path=folder)
+    finally:
+        metadata_store.connection.close()
+
+
+@contextmanager
+def _without_banner() -> Iterator[None]:
+    """Let an error speak for itself: Hamilton prints a page of asterisks and inputs around each one."""
+    loggers = [logging.getLogger(f"hamilton.{name}") for name in ("driver", "execution")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,330 @@
+"""Validation: find everything that is wrong with a batch before a model sees any of it.
+
+Look     `validate` checks tables against pandera schemas and reports all findings at once, as a `Report`
+Decide   `Report.raise_if_stopped` refuses a batch; `quarantine` parts bad rows from good ones and loses none
+
+Each rule has a severity. `stop`: the batch is not used. `quarantine`: the rows that break the rule are set aside.
+`warn`: somebody should know. A rule stops unless `metadata={"severity": ...}` says otherwise, on the column, or on the
+schema for rules that compare columns; give one severity for all its rules, or a dictionary from rule to severity. A
+check made with `raise_warning=True` warns. A missing table, an empty one, a missing column, a wrong dtype always stop.
+
+Values are never converted to fit, and the order of rows and columns is no fault. A rule that compares columns is named
+"column, column: rule", so that a finding can name them.
+
+>>> import pandas as pd
+>>> import pandera.pandas as pa
+>>> visits = pa.Column(int, pa.Check.ge(0, name="not negative"), metadata={"severity": "quarantine"})
+>>> tables = {"trips": pd.DataFrame({"visits": [3, 5, -1, 4]})}
+>>> report = validate(tables, {"trips": pa.DataFrameSchema({"visits": visits})}, quarantine_limit=0.5)
+>>> print(report)
+Batch may go on: 1 quarantine; rows to set aside: 1
+quarantine  trips.visits: not negative
+            rows: 1 (25 %), such as -1
+>>> clean, quarantined = quarantine(tables, report)
+>>> quarantined["trips"]
+   visits                reason
+2      -1  visits: not negative
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from pandera.config import ValidationDepth, config_context
+from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
+
+__all__ = ["InvalidBatch", "Report", "quarantine", "validate"]
+
+Rule = tuple[str, str, str, Callable[[pd.DataFrame], pd.Series]]  # columns, name, severity, which rows break it
+
+SEVERITIES = ("stop", "quarantine", "warn")
+QUARANTINE_LIMIT = 0.05  # share of a table's rows; if more break a rule, it is the batch that is broken, not its rows
+SAMPLES = 3  # distinct values that a finding shows
+SAMPLE_WIDTH = 60  # characters
+LOOKED_AT = 100  # broken rows that samples are taken from
+NOT_MISSING, UNIQUE = "not missing", "unique"  # what a column states as nullable=False and unique=True
+KEEP = {"all": False, "exclude_first": "first", "exclude_last": "last"}  # pandera's report_duplicates, in pandas' words
+
+
+class InvalidBatch(ValueError):  # noqa: N818 - named for what it is
+    """A batch breaks a rule that stops it."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Report:
+    """What `validate` found, the gravest first.
+
+    `findings` has the columns table, column, rule, severity, count (rows that break the rule), share (of the rows of
+    that table) and samples (some of the values, as text). `reasons` holds, for each checked table, one text a row: the
+    rules for which the row goes to quarantine, empty if it stays.
+    """
+
+    findings: pd.DataFrame
+    reasons: Mapping[str, pd.Series]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the batch must not be used."""
+        return bool((self.findings["severity"] == "stop").any())
+
+    def raise_if_stopped(self) -> None:
+        """Raise InvalidBatch, with the whole report as its message, if the batch must not be used."""
+        if self.stopped:
+            raise InvalidBatch(f"{self}\nNothing of this batch was used: mend it where it was made, and send it again.")
+
+    def __str__(self) -> str:
+        """A headline, then two lines a finding."""
+        lines = [
+            f"{one.severity:<10}  {_place(one.table, one.column)}: {one.rule}\n"
+            f"{'':<10}  rows: {one.count:,} ({_percent(one.share)}){one.samples and f', such as {one.samples}'}"
+            for one in self.findings.itertuples(index=False, name="Finding")
+        ]
+        return "\n".join([self._headline(), *lines])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        formats = {"count": "{:,}".format, "share": _percent}
+        table = "" if self.findings.empty else self.findings.to_html(index=False, formatters=formats, border=0)
+        return f"<p><strong>{self._headline()}</strong></p>{table}"
+
+    def _headline(self) -> str:
+        rules = self.findings["severity"].value_counts()
+        told = ", ".join(f"{rules[severity]} {severity}" for severity in SEVERITIES if severity in rules)
+        aside = sum(int((reasons != "").sum()) for reasons in self.reasons.values())
+        rows = f"; rows to set aside: {aside:,}" if aside else ""
+        return f"Batch {'is stopped' if self.stopped else 'may go on'}: {told or 'no rule is broken'}{rows}"
+
+
+@dataclass(frozen=True)
+class _Finding:
+    column: str
+    rule: str
+    severity: str
+    broken: np.ndarray  # one boolean a row
+    samples: str = ""
+
+
+def validate(
+    tables: Mapping[str, pd.DataFrame],
+    schemas: Mapping[str, pa.DataFrameSchema],
+    *,
+    quarantine_limit: float = QUARANTINE_LIMIT,
+) -> Report:
+    """Check every table against its schema and report all that is wrong, without raising and without changing a value.
+
+    pandera judges structure and runs each check; rows are counted here, since its own report lists each cell of each
+    broken row, which takes seconds if many break. A quarantine rule that more than `quarantine_limit` of the rows break
+    stops the batch. A rule that judges a column as a whole (its check returns one boolean) counts every row. A table
+    without a schema is a warning.
+
+    Raises ValueError for a schema that converts values, or uses regex columns or an index, which are not supported, and
+    for a severity that is not known or is given to a rule that does not exist.
+    """
+    rows, reasons = [], {}
+    for name in [*schemas, *(name for name in tables if name not in schemas)]:
+        table = tables.get(name)
+        found = list(_check(name, table, schemas.get(name), quarantine_limit))
+        size = len(table) if isinstance(table, pd.DataFrame) else 0
+        for one in found:
+            count = int(one.broken.sum())
+            rows.append((name, one.column, one.rule, one.severity, count, count / size if size else 1.0, one.samples))
+        reasons[name] = _reasons(found, size)
+    columns = ["table", "column", "rule", "severity", "count", "share", "samples"]
+    findings = pd.DataFrame(rows, columns=columns).astype({"count": "int64", "share": "float64"})
+    order = findings["severity"].map(SEVERITIES.index).astype("int64").sort_values(kind="stable").index
+    return Report(findings.loc[order].reset_index(drop=True), reasons)
+
+
+def quarantine(
+    tables: Mapping[str, pd.DataFrame], report: Report
+) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Part the rows of a batch into those that may be used and those set aside, the latter with their `reason`.
+
+    Each row is in exactly one of the two, as it was, with its index. Both hold every table.
+
+    Raises InvalidBatch if the batch is stopped, ValueError if `report` is not about these tables.
+    """
+    report.raise_if_stopped()
+    sizes = {name: len(reasons) for name, reasons in report.reasons.items()}
+    if sizes != (got := {name: len(table) for name, table in tables.items()}):
+        raise ValueError(f"expected the tables that the report is about, with rows {sizes}, got {got}; validate these")
+    if named := [name for name, table in tables.items() if "reason" in table.columns]:
+        raise ValueError(f"expected tables without a column 'reason', which is added here; got one in {named}")
+    aside = {name: (reasons != "").to_numpy() for name, reasons in report.reasons.items()}
+    clean = {name: table[~aside[name]] for name, table in tables.items()}
+    quarantined = {
+        name: table[aside[name]].assign(reason=report.reasons[name].to_numpy()[aside[name]])
+        for name, table in tables.items()
+    }
+    return clean, quarantined
+
+
+def _check(name: str, table: object, schema: pa.DataFrameSchema | None, limit: float) -> Iterator[_Finding]:
+    """The findings in one table."""
+    rows = np.ones(len(table) if isinstance(table, pd.DataFrame) else 0, dtype=bool)
+    if schema is None:
+        yield _Finding("", "table has a schema", "warn", rows)
+        return
+    _refuse(name, schema)
+    if table is None:
+        yield _Finding("", "table is there", "stop", rows)
+    elif not isinstance(table, pd.DataFrame):
+        yield _Finding("", "table is a DataFrame", "stop", rows, type(table).__name__)
+    elif table.empty:
+        yield _Finding("", "table has rows", "stop", rows)
+    elif not table.columns.is_unique:
+        repeated = sorted(set(table.columns[table.columns.duplicated()].astype(str)))
+        yield _Finding(", ".join(repeated), "column names do not repeat", "stop", rows)
+    else:
+        table = table.reset_index(drop=True)  # from here on a label is a position, whatever the index was
+        faults = list(_structure(table, schema))
+        sound = table.drop(columns=[fault.column for fault in faults], errors="ignore")
+        for one in [*faults, *_values(sound, schema)]:
+            too_many = one.severity == "quarantine" and one.broken.mean() > limit
+            yield _Finding(one.column, one.rule, "stop", one.broken, one.samples) if too_many else one
+
+
+def _structure(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Finding]:
+    """What pandera says of columns and dtypes; missing values are counted in `_values`."""
+    try:
+        with config_context(validation_depth=ValidationDepth.SCHEMA_ONLY):
+            schema.validate(table, lazy=True)
+    except SchemaErrors as errors:
+        for error in errors.schema_errors:
+            if error.reason_code is not SchemaErrorReason.SERIES_CONTAINS_NULLS:
+                yield _structural(table, error)
+
+
+def _structural(table: pd.DataFrame, error: SchemaError) -> _Finding:
+    every = np.ones(len(table), dtype=bool)
+    if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
+        return _Finding(str(error.failure_cases), "column is there", "stop", every)
+    if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
+        name = error.schema.name
+        samples = _cut(f"{table[name].dtype} {_samples(table[[name]])}")
+        return _Finding(name, f"dtype {error.schema.dtype}", "stop", every, samples)
+    return _Finding(str(error.failure_cases), str(error.check), "stop", every)
+
+
+def _values(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Finding]:
+    """The rules about values that are broken. A rule that needs a column with a fault is passed over: it cannot run."""
+    complete = all(name in table for name, column in schema.columns.items() if column.required)
+    for columns, rule, severity, broken in _rules(table, schema):
+        shown = [column for column in columns.split(", ") if column in table]
+        try:
+            rows = broken(table)
+        except Exception as error:  # a check is code of the schema's author: whatever it raises is a finding
+            if complete:
+                yield _Finding(columns, rule, "stop", np.ones(len(table), dtype=bool), _cut(f"cannot run: {error!r}"))
+            continue
+        if rows.any():
+            yield _Finding(columns, rule, severity, rows.to_numpy(), _samples(table.loc[rows, shown]))
+
+
+def _rules(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[Rule]:
+    """All rules about values that the schema states, as functions from the table to the rows that break them."""
+    for name, column in schema.columns.items():
+        if name in table:
+            if not column.nullable:
+                yield name, NOT_MISSING, _severity(column, NOT_MISSING), lambda rows, name=name: rows[name].isna()
+            if column.unique:
+                yield name, UNIQUE, _severity(column, UNIQUE), partial(_repeated, columns=[name], schema=column)
+            for check in column.checks:
+                rule = _name(check)
+                yield name, rule, _severity(column, rule, check), partial(_broken, check=check, column=name)
+    if schema.unique:
+        columns = [schema.unique] if isinstance(schema.unique, str) else list(schema.unique)
+        severity = _severity(schema, UNIQUE)
+        yield ", ".join(columns), UNIQUE, severity, partial(_repeated, columns=columns, schema=schema)
+    for check in schema.checks:
+        columns, _, rule = _name(check).rpartition(": ")
+        yield columns, rule, _severity(schema, _name(check), check), partial(_broken, check=check)
+
+
+def _repeated(table: pd.DataFrame, *, columns: list[str], schema: pa.DataFrameSchema | pa.Column) -> pd.Series:
+    return table.duplicated(columns, keep=KEEP[schema.report_duplicates])
+
+
+def _broken(table: pd.DataFrame, *, check: pa.Check, column: str | None = None) -> pd.Series:
+    """Which rows fail a check; all of them, if it judges the whole and says no."""
+    holds = check(table, column).check_output
+    if isinstance(holds, pd.DataFrame):
+        holds = holds.all(axis="columns")
+    if not isinstance(holds, pd.Series):
+        return pd.Series(not holds, index=table.index)
+    broken = pd.Series(False, index=table.index)  # a check is not asked about missing values: nullable decides on those
+    broken.loc[holds.index[~holds.astype(bool)]] = True
+    return broken
+
+
+def _name(check: pa.Check) -> str:
+    """The name that the schema's author gave, else what pandera says of the check: "greater_than(0)"."""
+    given = check.name and check.name != "<lambda>" and not hasattr(pa.Check, check.name)
+    return check.name if given else check.error or check.name
+
+
+def _severity(holder: pa.DataFrameSchema | pa.Column, rule: str, check: pa.Check | None = None) -> str:
+    if check is not None and check.raise_warning:
+        return "warn"
+    stated = (holder.metadata or {}).get("severity", "stop")
+    return stated if isinstance(stated, str) else stated.get(rule, "stop")
+
+
+def _refuse(name: str, schema: pa.DataFrameSchema) -> None:
+    """Raise ValueError for what a schema asks for and would not get."""
+    holders = {name: schema, **{f"{name}.{column}": held for column, held in schema.columns.items()}}
+    for where, holder in holders.items():
+        if holder.coerce or holder.parsers:
+            raise ValueError(f"the schema of {where} converts values; expected one that only checks them")
+        stated = (holder.metadata or {}).get("severity", {})
+        own = {UNIQUE, NOT_MISSING} | {_name(check) for check in holder.checks}
+        if isinstance(stated, dict) and (unknown := set(stated) - own):
+            raise ValueError(f"expected severities for the rules {sorted(own)} of {where}, got {sorted(unknown)}")
+        named = {stated} if isinstance(stated, str) else set(stated.values())
+        if unknown := named - set(SEVERITIES):
+            raise ValueError(f"expected severities out of {SEVERITIES} in the schema of {where}, got {sorted(unknown)}")
+    if schema.index is not None or any(column.regex for column in schema.columns.values()):
+        raise ValueError(f"the schema of {name} has a rule for the index or for columns by pattern; name each column")
+
+
+def _reasons(found: list[_Finding], size: int) -> pd.Series:
+    """For each row the quarantine rules that it breaks, or an empty text."""
+    reasons = pd.Series("", index=range(size), dtype="str")
+    for one in found:
+        if one.severity == "quarantine":
+            text = f"{one.column}: {one.rule}" if one.column else one.rule
+            earlier = reasons[one.broken]
+            reasons[one.broken] = earlier.where(earlier == "", earlier + "; ") + text
+    return reasons
+
+
+def _samples(values: pd.DataFrame) -> str:
+    """Some distinct values as text; of several columns, distinct rows as a=1 b=2."""
+    rows = values.head(LOOKED_AT).to_dict("records")
+    if values.shape[1] == 1:
+        texts = [_text(value) for row in rows for value in row.values()]
+    else:
+        texts = [" ".join(f"{column}={_text(value)}" for column, value in row.items()) for row in rows]
+    return _cut(", ".join(list(dict.fromkeys(texts))[:SAMPLES]))
+
+
+def _text(value: object) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
+
+
+def _place(table: str, columns: str) -> str:
+    if not columns:
+        return table
+    return f"{table} ({columns})" if ", " in columns else f"{table}.{columns}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SAMPLE_WIDTH else text[: SAMPLE_WIDTH - 1] + "…"

@@ -1,0 +1,138 @@
+"""The one folder that holds all state of a run: delete it, and the course starts anew.
+
+    mlflow.db      tracking store and model registry (SQLite)
+    artifacts/     what MLflow keeps of runs and models
+    cache/         results of pipeline steps, by what went into them
+    snapshots/     versions of tables, by their content
+    predictions/   log of what was predicted
+    reports/       pages and tables for people
+
+`Workspace.locate` says where the folder is; nothing is written before `Workspace.create`.
+
+>>> workspace = Workspace.locate({"MLOPS_HOME": "my runs"})
+>>> workspace.snapshots.relative_to(Path.cwd()).as_posix(), workspace.root.exists()
+('my runs/snapshots', False)
+"""
+
+import logging
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from mlops_course.registry import Registry
+
+__all__ = ["Workspace"]
+
+FOLDER = ".mlops"
+PROJECT = "mlops-course"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths and addresses below one folder, `root`, which must be absolute: MLflow writes it into its database."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_absolute():
+            raise ValueError(f"expected an absolute folder for the workspace, got {self.root}; use Path.resolve()")
+        if unusable := set("?%") & set(self.root.as_posix()):
+            raise ValueError(
+                f"expected a workspace folder without {' '.join(sorted(unusable))} in its path, got {self.root}; "
+                "these have a meaning in the addresses of databases and files: set MLOPS_HOME to another folder"
+            )
+
+    @classmethod
+    def locate(cls, environ: Mapping[str, str] = os.environ) -> "Workspace":
+        """The workspace of this computer; writes nothing.
+
+        `MLOPS_HOME` where it is set; otherwise `.mlops` in the checkout of the course that this file belongs to, or in
+        the current folder when the package is installed without one.
+        """
+        if home := environ.get("MLOPS_HOME"):
+            return cls(Path(home).expanduser().resolve())
+        return cls((_checkout() or Path.cwd()) / FOLDER)
+
+    @property
+    def database(self) -> Path:
+        """SQLite file of the tracking store and the model registry."""
+        return self.root / "mlflow.db"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of `database` for MLflow: tracking store and model registry are the same file."""
+        return f"sqlite:///{self.database.as_posix()}"
+
+    @property
+    def artifacts_uri(self) -> str:
+        """Address of the folder below which MLflow keeps files of runs and models."""
+        return (self.root / "artifacts").as_uri()
+
+    @property
+    def cache(self) -> Path:
+        """Folder of cached results of pipeline steps."""
+        return self.root / "cache"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of table versions."""
+        return self.root / "snapshots"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the prediction log."""
+        return self.root / "predictions"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of pages and tables for people."""
+        return self.root / "reports"
+
+    def create(self) -> "Workspace":
+        """Make the folders and the database where they are missing, and return this workspace.
+
+        The database is made under another name and moved into place when whole: MLflow cannot open one whose making was
+        killed half way.
+        """
+        for folder in (self.cache, self.snapshots, self.predictions, self.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not self.database.exists():
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+            unfinished = self.database.with_suffix(f".{os.getpid()}.part")
+            unfinished.unlink(missing_ok=True)
+            with _quiet("mlflow.store"):
+                store = SqlAlchemyStore(f"sqlite:///{unfinished.as_posix()}", self.artifacts_uri)
+            store.engine.dispose()
+            unfinished.replace(self.database)
+        return self
+
+    def registry(self, case: ModuleType) -> Registry:
+        """The versions of a case's model that are kept in this workspace, under the name of the case's folder."""
+        name = case.__name__.rpartition(".")[2]
+        return Registry(self.tracking_uri, name, trusted=[f"{case.derive.__module__}.{case.derive.__qualname__}"])
+
+
+def _checkout() -> Path | None:
+    folder = Path(__file__).resolve().parents[1]
+    project = folder / "pyproject.toml"
+    if not project.is_file():
+        return None
+    name = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("name")
+    return folder if name == PROJECT else None
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back what a logger says below a warning: MLflow reports each step of making an empty database."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,18 @@
+"""Every test run gets its own workspace, and so do the lessons that it runs: a learner's `.mlops` is not touched."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+WORKSPACE = pytest.StashKey[str]()
+
+
+def pytest_configure(config):
+    config.stash[WORKSPACE] = tempfile.mkdtemp(prefix="mlops-course-")
+    os.environ["MLOPS_HOME"] = config.stash[WORKSPACE]
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.stash[WORKSPACE], ignore_errors=True)

@@ -1,0 +1,172 @@
+"""The rules of the package's shape, each with the reason it is held: see "How the package is cut" in CONTRIBUTING."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mlops_course"
+COMPOSITION = {"pipeline", "training_graph", "lifecycle", "cli", "workspace", "__main__"}
+FOLDERS = {"flights", "checks"}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts[:-1])
+STAGES = sorted(path for path in PACKAGE.glob("*.py") if path.stem not in COMPOSITION | {"__init__"})
+HOMES = sorted(path for path in PACKAGE.glob("*.py") if path.stem in COMPOSITION)
+CASE_WORDS = re.compile(
+    r"\w*(?:flight|carrier|airline|airport|aircraft|runway|departure|dep_delay|arr_delay)\w*", re.IGNORECASE
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def package_imports(path: Path) -> set[str]:
+    """The parts of the package that a module imports, at any depth: `from mlops_course import data` gives data."""
+    folder = ("mlops_course", *path.relative_to(PACKAGE).parent.parts)
+    dotted = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            dotted |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[: len(folder) - node.level + 1] if node.level else ()
+            dotted |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
+    return {parts[1] for name in dotted if len(parts := name.split(".")) > 1 and parts[0] == "mlops_course"}
+
+
+def public_functions(path: Path) -> list[ast.FunctionDef]:
+    """The functions that a module names in `__all__`."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    public = public_names(path)
+    return [node for node in body if isinstance(node, ast.FunctionDef) and node.name in public]
+
+
+def public_names(path: Path) -> list[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def code_without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)  # without comments, too
+
+
+def run_alone(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run code in an empty home and working folder, without the user's packages and environment."""
+    home = {"HOME": str(folder), "USERPROFILE": str(folder), "MLOPS_HOME": str(folder / ".mlops")}
+    return subprocess.run(
+        [sys.executable, "-I", "-B", "-X", "utf8", "-c", code, *arguments],
+        cwd=folder,
+        env={**os.environ, **home},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_a_stage_imports_no_sibling(path):
+    assert package_imports(path) == set(), "a stage gets what it needs as plain values, so that it can be copied out"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path not in HOMES], ids=name_of)
+def test_only_composition_imports_composition(path):
+    assert package_imports(path) & COMPOSITION == set()
+
+
+def test_every_folder_of_the_package_is_a_known_one():
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == FOLDERS
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_a_stage_knows_nothing_about_the_running_case(path):
+    assert CASE_WORDS.findall(path.read_text(encoding="utf-8")) == [], "what is about flights lives in flights/"
+
+
+@pytest.mark.parametrize("path", HOMES, ids=name_of)
+def test_composition_knows_the_running_case_by_name_only(path):
+    assert set(CASE_WORDS.findall(path.read_text(encoding="utf-8"))) <= {"flights"}
+
+
+def test_composition_names_the_running_case_in_one_constant():
+    assert sum(len(CASE_WORDS.findall(code_without_docstrings(path))) for path in HOMES) <= 1
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("flights/*.py")), ids=name_of)
+def test_the_case_imports_stages_only(path):
+    assert package_imports(path) <= {stage.stem for stage in STAGES} | {"flights"}
+
+
+ALONE = """
+import doctest, importlib, pathlib, sys
+folder, repository, name = sys.argv[1:]
+sys.path[:] = [folder, *(entry for entry in sys.path if entry != repository)]
+module = importlib.import_module(name)
+assert pathlib.Path(module.__file__).parent == pathlib.Path(folder), module.__file__
+failed, attempted = doctest.testmod(module)
+assert attempted, "the module docstring shows no example"
+assert "mlops_course" not in sys.modules
+sys.exit(failed)
+"""
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_a_stage_copied_alone_into_an_empty_folder_runs_its_example(path, tmp_path):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+    done = run_alone(ALONE, str(tmp_path), str(ROOT), path.stem, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+QUIET_IMPORT = """
+import importlib, json, logging, os, sys, warnings
+connections = []
+sys.addaudithook(lambda event, arguments: event == "socket.connect" and connections.append(str(arguments[1:])))
+before = dict(os.environ)
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+changed = {key for key in before.keys() | os.environ.keys() if before.get(key) != os.environ.get(key)}
+print(json.dumps({
+    "files": sorted(os.listdir()),
+    "connections": connections,
+    "log handlers": [str(handler) for handler in logging.getLogger().handlers],
+    "environment": sorted(key for key in changed if key.startswith("MLOPS") or key.startswith("MLFLOW")),
+    "heavy": sorted({"mlflow", "matplotlib", "hamilton", "fairlearn"} & sys.modules.keys()),
+}))
+"""
+
+
+def test_importing_the_whole_package_does_nothing(tmp_path):
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES if path.stem != "__main__"]
+    done = run_alone(QUIET_IMPORT, *(name.removesuffix(".__init__") for name in names), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ('{"files": [], "connections": [], "log handlers": [], "environment": [], "heavy": []}\n')
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_a_stage_says_what_is_public(path):
+    defined = {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")}
+    constants = {name for name in public_names(path) if name.isupper()}
+    assert public_names(path), "a stage lists its public names in __all__"
+    assert set(public_names(path)) - constants <= defined, "a public name is defined here, not passed on"
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_public_functions_take_two_positional_arguments_at_most(path):
+    crowded = {f.name for f in public_functions(path) if len(f.args.posonlyargs + f.args.args) > 2 or f.args.kwarg}
+    assert crowded == set(), "from the third argument on, the call must name it; **kwargs hide what is accepted"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_is_public_has_a_docstring(path):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    public = [node for node in body if getattr(node, "name", "") in public_names(path)]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []

@@ -1,0 +1,90 @@
+"""Every gap of every exercise: its solution passes, its stub is not an answer, each mistake gets its own hint."""
+
+import doctest
+import re
+from pathlib import Path
+
+import nbformat.v4 as made
+import pytest
+
+from gaps import Gap, Mistake, gaps
+from mlops_course.checks import Rejected, YourTurn
+from notebooks import read
+
+ROOT = Path(__file__).parents[1]
+
+
+def documented_solution():
+    """The example in CONTRIBUTING as a notebook, so that the description of an exercise is tested like an exercise."""
+    section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Add an exercise\n")[1]
+    fences = re.findall(r"^( *)(`{3,})\w+\n(.*?)^\1\2$", section, re.DOTALL | re.MULTILINE)
+    _, task, gap, mistake, module = (re.sub(f"^{indent}", "", block, flags=re.MULTILINE) for indent, _, block in fences)
+    setup = f"import types\n{module}\nchecks = types.SimpleNamespace(YourTurn=YourTurn, late_share=late_share)"
+    code = (made.new_code_cell(source) for source in (setup, gap, "checks.late_share(late_share)"))
+    cells = [next(code), made.new_markdown_cell(task), *code, made.new_markdown_cell(mistake)]
+    return made.new_notebook(cells=cells)
+
+
+SOLUTIONS = {path.stem: read(path) for path in sorted((ROOT / "solutions").glob("*.ipynb"))}
+GAPS = [
+    pytest.param(gap, id=f"{stem}-{gap.name}")
+    for stem, notebook in {"CONTRIBUTING": documented_solution(), **SOLUTIONS}.items()
+    for gap in gaps(notebook)
+]
+MISTAKES = [
+    pytest.param(gap, mistake, id=f"{case.id}-{number}")
+    for case in GAPS
+    for gap in case.values
+    for number, mistake in enumerate(gap.mistakes, start=1)
+]
+
+
+@pytest.fixture(scope="module")
+def prepared() -> dict[tuple[str, ...], dict]:
+    """The names that each run of setup cells has left behind, so that cells shared by several answers run once."""
+    return {}
+
+
+@pytest.fixture
+def fill(prepared, tmp_path, monkeypatch):
+    """Put code in a gap with nothing in place but the cells that belong to no gap; return the names it leaves."""
+    monkeypatch.chdir(tmp_path)
+
+    def fill(gap: Gap, code: str) -> dict:
+        if gap.setup not in prepared:
+            prepared[gap.setup] = {}
+            for source in gap.setup:
+                exec(compile(source, "setup", "exec"), prepared[gap.setup])
+        names = dict(prepared[gap.setup])
+        exec(compile(code, gap.name, "exec"), names)
+        return names
+
+    return fill
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_the_solution_is_accepted(fill, gap, capsys):
+    exec(gap.check, fill(gap, gap.solution))
+    assert f"{gap.name}: correct." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_the_example_in_the_docstring_has_the_value_that_it_says(fill, gap):
+    names = fill(gap, gap.solution)
+    [example] = doctest.DocTestFinder(recurse=False).find(names[gap.name], gap.name, globs=names)
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_an_unfilled_gap_is_said_to_be_the_learner_s_turn(fill, gap):
+    names = fill(gap, gap.stub)
+    with pytest.raises(YourTurn):
+        exec(gap.check, names)
+
+
+@pytest.mark.parametrize(("gap", "mistake"), MISTAKES)
+def test_a_common_mistake_is_rejected_with_its_own_hint(fill, gap, mistake: Mistake):
+    names = fill(gap, f"{gap.solution}\n\n{mistake.code}")
+    with pytest.raises(Rejected) as rejected:
+        exec(gap.check, names)
+    assert mistake.hint in str(rejected.value)

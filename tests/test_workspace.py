@@ -1,0 +1,104 @@
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import mlflow
+import pytest
+
+import mlops_course
+from mlops_course import workspace
+from mlops_course.workspace import Workspace
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of MLflow on SQLAlchemy 2.1
+
+
+@pytest.fixture(scope="module")
+def created(tmp_path_factory):
+    return Workspace(tmp_path_factory.mktemp("home") / "my räum").create()
+
+
+def test_mlops_home_says_where_the_workspace_is(tmp_path):
+    assert Workspace.locate({"MLOPS_HOME": str(tmp_path / "here")}).root == tmp_path / "here"
+
+
+def test_a_relative_mlops_home_is_taken_from_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Workspace.locate({"MLOPS_HOME": "here"}).root == tmp_path / "here"
+
+
+@pytest.mark.parametrize("environ", [{}, {"MLOPS_HOME": ""}])
+def test_in_a_checkout_the_workspace_lies_beside_its_pyproject(environ, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Workspace.locate(environ).root
+    project = tomllib.loads((root.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (root.name, project["name"]) == (".mlops", "mlops-course")
+
+
+@pytest.mark.parametrize("pyproject", [None, '[project]\nname = "another"\n', "[tool.x]\n"])
+def test_an_installed_package_keeps_its_workspace_in_the_current_folder(pyproject, tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages" / "mlops_course" / "workspace.py"
+    installed.parent.mkdir(parents=True)
+    if pyproject is not None:
+        (tmp_path / "site-packages" / "pyproject.toml").write_text(pyproject, encoding="utf-8")
+    monkeypatch.setattr(workspace, "__file__", str(installed))
+    monkeypatch.chdir(tmp_path)
+    assert Workspace.locate({}).root == tmp_path / ".mlops"
+
+
+def test_locating_and_naming_paths_writes_nothing(tmp_path):
+    home = Workspace.locate({"MLOPS_HOME": str(tmp_path / "here")})
+    assert home.tracking_uri
+    assert home.artifacts_uri
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("root", [Path("here"), Path("/tmp/what?").absolute(), Path("/tmp/100%").absolute()])
+def test_a_folder_that_mlflow_could_not_find_again_is_refused(root):
+    with pytest.raises(ValueError, match="expected"):
+        Workspace(root)
+
+
+def test_everything_that_mlflow_keeps_lies_in_the_workspace(created):
+    client = mlflow.MlflowClient(tracking_uri=created.tracking_uri)
+    run = client.create_run(created.experiment_id("training"))
+    client.log_text(run.info.run_id, "hello", "note.txt")
+    (note,) = created.root.rglob("note.txt")
+    assert note.read_text() == "hello"
+    assert client.get_experiment("0").artifact_location == f"{created.artifacts_uri}/0"
+
+
+def test_an_experiment_is_made_once(created):
+    assert created.experiment_id("once") == created.experiment_id("once")
+
+
+def test_creating_again_changes_nothing(created):
+    before = {path: path.stat().st_mtime_ns for path in created.root.rglob("*")}
+    created.create()
+    assert {path: path.stat().st_mtime_ns for path in created.root.rglob("*")} == before
+
+
+def test_creating_says_nothing_and_leaves_logging_as_it_was(tmp_path, capfd):
+    before = logging.getLogger("mlflow.store").level
+    Workspace(tmp_path / "quiet").create()
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("mlflow.store").level == before
+
+
+def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+    home = Workspace(tmp_path / "killed")
+    home.root.mkdir()
+    sqlite3.connect(home.database.with_suffix(f".{os.getpid()}.part")).execute("create table half (done)").connection.close()
+    assert home.create().experiment_id("training")
+    assert [path.name for path in home.root.glob("mlflow.*")] == ["mlflow.db"]
+
+
+def test_importing_the_package_neither_writes_nor_loads_mlflow(tmp_path):
+    code = "import sys, mlops_course.workspace; print([m for m in ('mlflow', 'hamilton', 'pandas') if m in sys.modules])"
+    environ = {**os.environ, "PYTHONPATH": str(Path(mlops_course.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert list(tmp_path.iterdir()) == []
