@@ -33,15 +33,26 @@ class _Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
-        except (ValueError, LookupError, OSError, RuntimeError) as error:
-            if isinstance(error, click.exceptions.Exit) or context.params.get("debug"):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if context.params.get("debug") or not _expected(error):
                 raise
-            raise click.ClickException(str(error)) from error
+            exit_with = click.ClickException(str(error))
+            exit_with.exit_code = REFUSED if type(error).__name__ == "GateRefusedError" else 1
+            raise exit_with from error
+
+
+def _expected(error: Exception) -> bool:
+    """Whether an error was raised to be read: by the course, or for a file that is not there."""
+    return isinstance(error, ValueError | OSError | LookupError) or type(error).__module__.startswith("mlops_course.")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mlops-course")
-@click.option("--case", default=CASE, show_default=True, metavar="PACKAGE", help="Package with the data and their code.")
+@click.option(
+    "--case", default=CASE, show_default=True, metavar="PACKAGE", help="Package with the data and their code."
+)
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 @click.pass_context
 def main(context: click.Context, case: str, debug: bool) -> None:
@@ -70,6 +81,11 @@ def _system(context: click.Context) -> Any:
 
 def _version(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
+
+
+def _json(**tables: "pd.DataFrame") -> str:
+    rows = {name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}
+    return json.dumps(rows, indent=1)
 
 
 def _show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> None:
@@ -145,13 +161,13 @@ def train(context: click.Context, batches: tuple[str, ...], seed: int, as_json: 
     else:
         _show(trained.metrics.reset_index().round(4), title=f"Version {trained.version}: {trained.chosen_model}")
         click.echo(f"{len(trained.executed)} steps ran, {len(trained.cached)} were there from before.")
-        click.echo("\n".join(["The gate refused it:", *trained.gate.reasons]) if trained.gate.reasons else _passed(trained))
+        click.echo(
+            f"The gate passed it. To release: mlops-course promote {trained.version} --approver NAME --reason WHY"
+            if trained.gate.passed
+            else "\n".join(["The gate refused it:", *trained.gate.reasons])
+        )
     if not trained.gate.passed:
         context.exit(REFUSED)
-
-
-def _passed(trained: Any) -> str:
-    return f"The gate passed it. To release: mlops-course promote {trained.version} --approver NAME --reason WHY"
 
 
 @main.command()
@@ -166,14 +182,24 @@ def evaluate(context: click.Context, batch: str, version: str, as_json: bool) ->
     system = _system(context)
     evidence = lifecycle.evaluate(system, lifecycle.score(system, batch, version=_version(version)))
     if as_json:
-        click.echo(json.dumps({name: json.loads(table.reset_index().to_json(orient="records")) for name, table in evidence.items()}, indent=1))
+        click.echo(_json(**{name: table.reset_index() for name, table in evidence.items()}))
         return
     _show(evidence["metrics"].reset_index().round(4), title=f"{batch}, {version}")
     _show(_slices(evidence["slices"]), title="By slice, with 95 % intervals of whole days")
 
 
 def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
-    shown = ["slice", "value", "rows", "positives", "roc_auc", "roc_auc_low", "roc_auc_high", "calibration_error", "note"]
+    shown = [
+        "slice",
+        "value",
+        "rows",
+        "positives",
+        "roc_auc",
+        "roc_auc_low",
+        "roc_auc_high",
+        "calibration_error",
+        "note",
+    ]
     return slices[shown].round(3)
 
 
@@ -191,7 +217,7 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
     from mlops_course import lifecycle
 
     system = _system(context)
-    rows = lifecycle.score_to_file(system, source, target, version=_version(version))
+    rows = lifecycle.score_to_file(system, source, target=target, version=_version(version))
     click.echo(f"{rows:,} predictions in {target}")
 
 
@@ -202,12 +228,13 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
 @click.argument("version", type=int)
 @by_whom
 @because
+@click.option("--waiver", default="", help="Why an objection of the gate or of the contract is accepted; on record.")
 @click.pass_context
-def promote(context: click.Context, version: int, approver: str, reason: str) -> None:
+def promote(context: click.Context, version: int, approver: str, reason: str, waiver: str) -> None:
     """Make VERSION the champion, if the gate passed it and its files are what was registered."""
     registry = _system(context).registry
     before = registry.champion()
-    registry.promote(version, approver=approver, reason=reason)
+    registry.promote(version, approver=approver, reason=reason, waiver=waiver)
     click.echo(f"Version {version} is champion now; before it was {f'version {before}' if before else 'none'}.")
 
 
@@ -229,11 +256,10 @@ def history(context: click.Context, as_json: bool) -> None:
     registry = _system(context).registry
     events, versions = registry.history(), registry.versions()
     if as_json:
-        tables = {"events": events, "versions": versions}
-        click.echo(json.dumps({name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}, indent=1))
+        click.echo(_json(events=events.reset_index(), versions=versions))
         return
-    _show(versions, title="Versions")
-    _show(events, title="Releases") if len(events) else click.echo("No version has been released.")
+    _show(versions[["version", "aliases", "registered", "gate", "data_version"]], title="Versions")
+    _show(events[["when", "event", "version", "previous", "approver", "reason"]], title="Releases")
 
 
 # The whole of it, and the place where it happens ----------------------------------------------------------------------
@@ -251,18 +277,25 @@ def demo(context: click.Context) -> None:
     system = _system(context)
     wish = system.specification
     train_on, first_use = system.case.batches()[:3], system.case.batches()[3]
-    click.echo(f"{wish.name}: {wish.target.positive}?\n{wish.decision}\n")
+    click.echo(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
     with _steps() as progress:
         done = lifecycle.release(
-            system, train_on, first_use=first_use, approver="demo", reason="first release of the course", progress=progress
+            system,
+            train_on,
+            first_use=first_use,
+            approver="demo",
+            reason="first release of the course",
+            progress=progress,
         )
     trained = done.training
-    _show(trained.findings.drop(columns="samples").round(4), title=f"Validated {train_on[0]} to {train_on[-1]}: defects found")
-    _show(lifecycle.mean_scores(trained.fold_scores), title=f"Candidates, on periods after their training: chosen {trained.chosen_model}")
+    _show(trained.findings.drop(columns="samples").round(4), title=f"Defects in {train_on[0]} to {train_on[-1]}")
+    _show(
+        lifecycle.mean_scores(trained.fold_scores), title=f"Candidates on later periods; chosen: {trained.chosen_model}"
+    )
     _show(trained.gate.checks[["check", "value", "bar", "verdict"]].round(4), title="The gate")
     state = "promoted to champion" if done.promoted else "champion already"
     click.echo(f"Version {trained.version} registered and {state}.\n")
-    _show(done.evidence["metrics"].reset_index().round(4), title=f"{first_use}, which it had never seen: {len(done.scored):,} rows")
+    _show(done.evidence["metrics"].reset_index().round(4), title=f"{first_use}, never seen: {len(done.scored):,} rows")
     _show(_slices(done.evidence["slices"]), title="By slice")
     click.echo(f"Report: {done.page}")
 
@@ -276,8 +309,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
     from mlops_course.environment import checks
 
-    found = pd.DataFrame(checks(Workspace.locate(), case=context.obj))
-    _show(found.assign(ok=found["ok"].map({True: "ok", False: "NOT OK"})), as_json=as_json)
+    found = pd.DataFrame(checks("mlops-course", folder=Workspace.locate().root))
+    _show(found if as_json else found.assign(ok=found["ok"].map({True: "yes", False: "NO"})), as_json=as_json)
     if not found["ok"].all():
         context.exit(1)
 
@@ -309,7 +342,9 @@ def reset(yes: bool) -> None:
         click.echo(f"There is no workspace at {workspace.root}.")
         return
     if not workspace.database.exists() and any(workspace.root.iterdir()):
-        raise click.ClickException(f"{workspace.root} does not look like a workspace (no {workspace.database.name}); delete it by hand")
+        raise click.ClickException(
+            f"expected {workspace.database.name} in a workspace, found none in {workspace.root}; delete it by hand"
+        )
     if not yes:
         click.confirm(f"Delete {workspace.root} and everything in it?", abort=True)
     shutil.rmtree(workspace.root)

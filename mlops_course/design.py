@@ -152,7 +152,7 @@ class Costs(_Part):
 
     false_alarm: Positive = Field(description="cost of acting on a positive that does not come")
     missed: Positive = Field(description="cost of not acting on a positive that does come")
-    unit: Text = Field(description="currency and what it is paid for, such as 'EUR per flight'")
+    unit: Text = Field(description="currency and what it is paid for, such as 'EUR per order'")
 
 
 class Columns(_Part):

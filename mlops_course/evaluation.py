@@ -1,7 +1,7 @@
 """Evaluation: how good the probabilities are, how sure we are of it, and where they are worse.
 
     one model     `measure` gives every metric of METRICS, `intervals` adds how far each would move on other days
-    its parts     `by_slice` asks the same of each carrier or airport, `staleness_curve` of each month
+    its parts     `by_slice` asks the same of each supplier or region, `staleness_curve` of each month
     two models    `compare` scores candidate and champion on the same rows: interval of the paired difference
     all of it     `evidence` collects the tables that a gate judges
     pictures      `plot_reliability`, `plot_slices`, `plot_staleness`
@@ -162,7 +162,7 @@ def intervals(
     """Each metric with a bootstrap interval: index the names of METRICS, columns value, low and high.
 
     `groups` names the block that each row belongs to, such as its day. Whole groups are then drawn instead of rows.
-    That matters: one storm delays a thousand flights together, so a year holds nearer 365 independent observations
+    That matters: one storm delays a thousand orders together, so a year holds nearer 365 independent observations
     than 300,000, and an interval from single rows is far too narrow. Without `groups` rows count as independent.
 
     All metrics come from the same draws. A draw repeats some rows, which by itself makes a model look less

@@ -2,7 +2,7 @@
 
     as_of           the last observation that was available (weather, a price, a sensor reading)
     recent          how many events became known in the last hours, and their mean
-    in_progress     how many things had begun and not ended (open orders, overdue departures)
+    in_progress     how many things had begun and not ended (open orders, overdue deliveries)
     split_by_time   past and future around a cut, with an embargo for labels that come late
 
 Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,

@@ -1,9 +1,9 @@
 """What is done with a case once there is a pipeline: score a batch, evaluate the scores, release a model.
 
-    System      a case in its workspace: what every command acts on
-    score       a registered model's predictions for one batch of the case; `score_to_file` for a file too
-    evaluate    how good they were, now that the labels are there: with intervals, and by slice
-    release     from raw batches to a champion and its first batch in use, with a report to read
+System      a case in its workspace: what every command acts on
+score       a registered model's predictions for one batch of the case; `score_to_file` for a file too
+evaluate    how good they were, now that the labels are there: with intervals, and by slice
+release     from raw batches to a champion and its first batch in use, with a report to read
 """
 
 import importlib
@@ -21,7 +21,7 @@ from mlops_course.design import Specification, load_specification
 from mlops_course.registry import Registered, Registry
 from mlops_course.workspace import Workspace
 
-__all__ = ["GateRefused", "Release", "System", "evaluate", "release", "score", "score_to_file"]
+__all__ = ["GateRefusedError", "Release", "System", "evaluate", "mean_scores", "release", "score", "score_to_file"]
 
 CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
 PREDICTION = ("id", "probability", "decision", "model_version")  # what a file of predictions holds
@@ -81,8 +81,8 @@ def score(system: System, batch: str, *, version: int | str = "champion") -> pd.
 def score_to_file(
     system: System,
     source: str,
-    target: Path,
     *,
+    target: Path,
     version: int | str = "champion",
     progress: Callable[[int], None] = lambda rows: None,
 ) -> int:
@@ -129,7 +129,7 @@ def evaluate(system: System, scored: pd.DataFrame, *, seed: int = SEED) -> dict[
     )
 
 
-class GateRefused(RuntimeError):
+class GateRefusedError(RuntimeError):
     """The gate found reasons against a candidate; the message lists them."""
 
 
@@ -156,12 +156,12 @@ def release(
 ) -> Release:
     """Train on `batches`, promote if the gate passes, score the batch `first_use`, and write a report.
 
-    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefused with the
+    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefusedError with the
     reasons if the gate refuses the candidate; the champion then stays what it was.
     """
     trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
     if not trained.gate.passed:
-        raise GateRefused(f"version {trained.version} was refused: {'; '.join(trained.gate.reasons)}")
+        raise GateRefusedError(f"version {trained.version} was refused: {'; '.join(trained.gate.reasons)}")
     promoted = system.registry.champion() != trained.version
     if promoted:
         system.registry.promote(trained.version, approver=approver, reason=reason)
@@ -204,7 +204,7 @@ def _sections(
             "Which model",
             f"Each kind of model was tested on periods after its training. Chosen: {trained.chosen_model}, the "
             "simplest that is not worse than the best by more than chance.",
-            tables={"Mean over the folds": _mean_scores(trained.fold_scores)},
+            tables={"Mean over the folds": mean_scores(trained.fold_scores)},
         ),
         report.Section(
             "The gate",
@@ -233,6 +233,7 @@ def _sections(
     ]
 
 
-def _mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
+def mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean of each metric over the folds, one row for each kind of model, simplest first."""
     means = fold_scores.groupby("model", sort=False)[["roc_auc", "log_loss", "brier"]].mean()
     return means.round(4).reset_index()

@@ -9,7 +9,7 @@ keeps each result under what it was made from: the source of the step and the fi
 in as digests of files, code of stages as digests of modules. So a rerun does nothing, a change reruns what lies
 downstream of it, and a run that was killed goes on where it stopped. One training at a time in a workspace.
 
-    result = train(flights, ["2013-01", "2013-02"], workspace=Workspace.locate(), seed=0)
+    result = train(case, ["2013-01", "2013-02"], workspace=Workspace.locate(), seed=0)
     result.gate.passed, result.executed
 """
 
@@ -34,25 +34,32 @@ from mlops_course.workspace import Workspace
 if TYPE_CHECKING:
     from hamilton.driver import Driver
 
-__all__ = ["TrainingResult", "graph", "train"]
+__all__ = ["TrainingResult", "graph", "prediction_rows", "train"]
 
 STAGES = (data, validation, features, training, evaluation, gate, registry)
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # whose version may change what a fit gives
 WHERE = ["workspace", "record"]  # inputs that change where results are kept and how they are labelled, but no result
-RESULTS = ["registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "chosen_model", "threshold"]
+RESULTS = [
+    *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
+    *("fold_scores", "chosen_model", "threshold"),
+]
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
     """What came of a training: the version in the registry, why the gate passed or refused it, and what it rests on.
 
-    `executed` are the steps that ran, `cached` those whose result was kept from before; `run_id` is the MLflow run
-    that holds the lineage, `data_version` the snapshot of the raw tables.
+    `findings` is what validation found, `fold_scores` how each kind of model did on periods after its training,
+    `metrics` how the candidate did on the last rows, with intervals. `executed` are the steps that ran, `cached` those
+    whose result was kept from before; `run_id` is the MLflow run that holds the lineage, `data_version` the snapshot of
+    the raw tables.
     """
 
     version: int
     run_id: str
     gate: gate.GateReport
+    findings: pd.DataFrame
+    fold_scores: pd.DataFrame
     metrics: pd.DataFrame
     data_version: str
     chosen_model: str
@@ -71,24 +78,20 @@ def train(
 ) -> TrainingResult:
     """Train a candidate on `batches`, put it through the gate, and register it with its contract.
 
-    `case` is a case package such as `mlops_course.flights`. `progress` is called with the name of a step and "started"
+    `case` is a case package of the seven names that `lifecycle.CASE` lists. `progress` is called with the name of a step and "started"
     or "finished"; the names are those of `training_graph.__all__`, in order. A version that the gate refuses is
     registered too, with the reasons and without any role.
 
     Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used; then nothing
     is registered.
     """
-    workspace.create()
-    with _stores(workspace.cache) as (metadata_store, result_store):
-        driver = _driver(progress, metadata_store=metadata_store, result_store=result_store, path=workspace.cache)
-        with _without_banner():
-            values = driver.execute(RESULTS, inputs=_inputs(case, batches, workspace, seed))
-        events = driver.cache.logs(driver.cache.last_run_id)
-    ran = {step for step, found in events.items() if any(event.event_type.value == "execute_node" for event in found)}
+    values, ran = _execute(RESULTS, case, batches, workspace=workspace, seed=seed, progress=progress)
     return TrainingResult(
         version=values["registered_version"],
         run_id=values["lineage_run"],
         gate=values["gate_report"],
+        findings=values["valid_tables"].findings,
+        fold_scores=values["fold_scores"],
         metrics=values["evidence"]["metrics"],
         data_version=values["raw_tables"],
         chosen_model=values["chosen_model"],
@@ -96,6 +99,35 @@ def train(
         executed=tuple(step for step in training_graph.__all__ if step in ran),
         cached=tuple(step for step in training_graph.__all__ if step not in ran),
     )
+
+
+def prediction_rows(case: ModuleType, batches: Sequence[str], *, workspace: Workspace) -> pd.DataFrame:
+    """The prediction frame of `batches`, through the same steps as for training: validated, cleaned, built, kept.
+
+    Raises InvalidBatch if the data must not be used.
+    """
+    values, _ = _execute(["prediction_rows"], case, batches, workspace=workspace, seed=0, progress=None)
+    return data.load_snapshot(workspace.snapshots, values["prediction_rows"])["rows"]
+
+
+def _execute(
+    results: list[str],
+    case: ModuleType,
+    batches: Sequence[str],
+    *,
+    workspace: Workspace,
+    seed: int,
+    progress: Callable[[str, str], None] | None,
+) -> tuple[dict[str, Any], set[str]]:
+    """The values of some steps, and the names of the steps that had to run for them."""
+    workspace.create()
+    with _stores(workspace.cache) as (metadata_store, result_store):
+        driver = _driver(progress, metadata_store=metadata_store, result_store=result_store, path=workspace.cache)
+        with _without_banner():
+            values = driver.execute(results, inputs=_inputs(case, batches, workspace, seed))
+        events = driver.cache.logs(driver.cache.last_run_id)
+    ran = {step for step, found in events.items() if any(event.event_type.value == "execute_node" for event in found)}
+    return values, ran
 
 
 def graph(*, executed: Collection[str] = ()) -> str:

@@ -6,30 +6,30 @@
 
 *Champion* is the version in charge; *challenger* is the newest one that passed its gate, until it becomes champion.
 
-    registry = Registry("sqlite:////srv/mlflow.db", "flights", trusted=["mlops_course.flights.features.derive"])
+    registry = Registry("sqlite:////srv/mlflow.db", "pumps", trusted=["pumps.features.derive"])
     version = registry.register(model, contract, run_id=run_id)
     registry.promote(version, approver="Ada", reason="fewer missed connections at the same cost")
     champion = registry.load("champion")        # refused if a file, a type or an answer is not what was registered
     registry.roll_back(approver="Grace", reason="false alarms doubled since the release")
     registry.history()
 
-**One insert decides.** The history is a second registered model, `flights-releases`. A promotion or a roll back adds
+**One insert decides.** The history is a second registered model, `pumps-releases`. A promotion or a roll back adds
 one version to it, whose source is the released version. MLflow numbers these in one transaction without gaps, and each
 names the release that it follows. Killed before the insert, the old champion stays; killed after it, the new one is in
 charge. Of two releases at once the first insert counts; the second raises `OvertakenError` and stays on record without
 effect. MLflow's aliases follow the history: one that an interrupted call left behind, or that was moved by hand, is put
-right by the next call. Until then that one is what MLflow itself, asked for `models:/flights@champion`, returns.
+right by the next call. Until then that one is what MLflow itself, asked for `models:/pumps@champion`, returns.
 
 What this does not promise: an approver is a name and not a proof of identity, and whoever can write to the database can
 rewrite history and digests. That is for the access rules of the MLflow server.
 
->>> example = pd.DataFrame({"carrier": ["AA", None], "wind": [4.5, 12.0]})
->>> contract = Contract(**describe(example), fingerprint="f1", specification={"name": "flights"}, data_version="d1",
+>>> example = pd.DataFrame({"maker": ["Ajax", None], "wind": [4.5, 12.0]})
+>>> contract = Contract(**describe(example), fingerprint="f1", specification={"name": "pumps"}, data_version="d1",
 ...                     code_version="c1", threshold=0.2, metrics={"roc_auc": 0.71}, gate_passed=True)
 >>> contract.inputs
-{'carrier': 'string', 'wind': 'double'}
+{'maker': 'string', 'wind': 'double'}
 >>> contract.example
-[{'carrier': 'AA', 'wind': 4.5}, {'carrier': None, 'wind': 12.0}]
+[{'maker': 'Ajax', 'wind': 4.5}, {'maker': None, 'wind': 12.0}]
 >>> Contract.from_json(contract.to_json()) == contract
 True
 """

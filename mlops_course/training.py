@@ -1,13 +1,15 @@
 """From rows with labels to a model that decides, with a record of how it was made.
 
-    candidates               three models to compare, simplest first: base rate, logistic regression, gradient boosting
-    TimeFolds                cross-validation in order of time, with an embargo for labels that come late
-    cross_validate_in_time   metrics of a model, fold by fold
-    search                   random search over parameters, with the same folds
+    candidates                           three models to compare, simplest first
+    TimeFolds                            cross-validation in order of time, with an embargo for labels that come late
+    cross_validate_in_time               metrics of a model, fold by fold
+    search                               random search for parameters, over the same folds
     simplest_within_one_standard_error   the model that is hardly worse than the best, and simpler
-    calibrate                probabilities that mean what they say
-    cost_threshold, best_threshold, decide   from what errors cost to a decision
-    track                    the MLflow record of one fit, by code_version, environment and what the caller knows
+    calibrate                            probabilities that mean what they say
+    cost_threshold, best_threshold       from what errors cost to the probability at which to act
+    decide                               a model that acts at that probability
+    track                                the MLflow record of one fit
+    code_version, environment            what code and what Python the fit was made with
 
 >>> random = np.random.default_rng(0)
 >>> inputs = pd.DataFrame({"load": random.normal(size=400), "site": random.choice(["north", "south"], size=400)})
@@ -299,9 +301,14 @@ def best_threshold(target: pd.Series, probability: np.ndarray, *, false_alarm: f
     Act where probability ≥ threshold. The result is one of the probabilities, or just above the greatest: never act. On
     few rows it follows their noise; `cost_threshold` does not.
 
-    Raises ValueError unless both costs are positive and finite, and there is a label, 0 or 1, for each probability.
+    Raises ValueError unless both costs are positive and finite, and each row has a probability and a label, 0 or 1.
     """
     _check_costs(false_alarm, missed)
+    if np.ndim(probability) != 1 or not len(probability) or np.isnan(probability).any():
+        raise ValueError(
+            f"expected one probability of the label 1 for each row, got shape {np.shape(probability)}, "
+            f"{np.isnan(probability).sum()} missing; take predict_proba(inputs)[:, 1]"
+        )
     labels = _labels(target, probability)
     values, rank = np.unique(probability, return_inverse=True)
     positives, negatives = (np.bincount(rank, weights=labels == label) for label in (1, 0))
@@ -459,8 +466,8 @@ def _boosting(*, number_of_categorical: int, seed: int) -> HistGradientBoostingC
 def _one_thread_a_fit() -> threadpool_limits:
     """Within this, trees grow on one core: `n_jobs` spreads the fits, and only it.
 
-    Where cores are busy, OpenMP's threads spend their time waiting for one another: on two shared cores, twelve times
-    as long as one thread alone. The models come out the same.
+    On busy cores OpenMP's threads spend their time waiting for one another: on two cores shared with other programs,
+    a fit by two threads took ten times as long as by one. The models come out the same.
     """
     return threadpool_limits(limits=1, user_api="openmp")
 

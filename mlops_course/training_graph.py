@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from mlops_course import data, evaluation, features, gate, registry, training, validation
 from mlops_course.workspace import Workspace
@@ -55,6 +56,7 @@ __all__ = [
 TRAIN_SHARE, CALIBRATE_SHARE = 0.75, 0.1  # of the labelled rows in order of time; the rest, the latest, is for the test
 FOLDS = 4  # of cross-validation, within the rows to train on
 EXAMPLE_ROWS = 3  # that the contract shows
+LATENCY_CALLS = 60  # three of them lie above the 95th percentile
 PIPELINE = "training"  # tag and name of the runs that the pipeline writes
 
 _logger = logging.getLogger(__name__)
@@ -198,9 +200,11 @@ def evidence(
 def latency_ms(
     calibrated_model: bytes, split_rows: str, case_code: str, columns: dict[str, Any], gate_code: str, workspace: Workspace
 ) -> float:
-    """Time to answer one row, 95th percentile."""
+    """Time to answer one row, 95th percentile, on one core as a service would: waking others for a row costs more."""
     rows = data.load_snapshot(workspace.snapshots, split_rows)["test"]
-    return gate.latency(pickle.loads(calibrated_model).predict_proba, rows[columns["inputs"]])["p95_ms"]
+    model = pickle.loads(calibrated_model)
+    with threadpool_limits(1):
+        return gate.latency(model.predict_proba, rows[columns["inputs"]], calls=LATENCY_CALLS)["p95_ms"]
 
 
 def champion_comparison(

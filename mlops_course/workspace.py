@@ -22,8 +22,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from mlops_course.registry import Registry
+if TYPE_CHECKING:
+    from mlops_course.registry import Registry
 
 __all__ = ["Workspace"]
 
@@ -111,8 +113,10 @@ class Workspace:
             unfinished.replace(self.database)
         return self
 
-    def registry(self, case: ModuleType) -> Registry:
+    def registry(self, case: ModuleType) -> "Registry":
         """The versions of a case's model that are kept in this workspace, under the name of the case's folder."""
+        from mlops_course.registry import Registry
+
         name = case.__name__.rpartition(".")[2]
         return Registry(self.tracking_uri, name, trusted=[f"{case.derive.__module__}.{case.derive.__qualname__}"])
 

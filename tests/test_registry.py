@@ -1,5 +1,7 @@
 import shutil
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlparse
@@ -151,22 +153,27 @@ def store(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def empty(store, tmp_path):
-    shutil.copy(store / "empty.db", tmp_path / "mlflow.db")
-    return Registry(f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}", "flights", trusted=TRUSTED)
+def restored(store, name):
+    """A registry on the store of that name as it was: SQLite overwrites one file, so that MLflow opens it once."""
+    with closing(sqlite3.connect(store / name)) as whole, closing(sqlite3.connect(store / "mlflow.db")) as used:
+        whole.backup(used)
+    return Registry(f"sqlite:///{(store / 'mlflow.db').as_posix()}", "flights", trusted=TRUSTED)
 
 
 @pytest.fixture
-def registry(store, tmp_path):
-    shutil.copy(store / "four.db", tmp_path / "mlflow.db")
-    return Registry(f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}", "flights", trusted=TRUSTED)
+def empty(store):
+    return restored(store, "empty.db")
 
 
 @pytest.fixture
-def run_id(tmp_path):
-    """A run in the store of this test, with files of its own; ask for `registry` or `empty` first."""
-    return new_run(f"sqlite:///{(tmp_path / 'mlflow.db').as_posix()}", tmp_path / "files")
+def registry(store):
+    return restored(store, "four.db")
+
+
+@pytest.fixture
+def run_id(store, tmp_path):
+    """A run with files of its own; ask for `registry` or `empty` first."""
+    return new_run(f"sqlite:///{(store / 'mlflow.db').as_posix()}", tmp_path)
 
 
 # The contract

@@ -8,9 +8,11 @@ import pytest
 import skops.io
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from sklearn.base import clone
 from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from sklearn.model_selection import RandomizedSearchCV, cross_val_score
@@ -252,7 +254,12 @@ def test_metrics_of_a_fold_are_those_of_a_model_fitted_by_hand(model, inputs, ro
     by_hand = [metric(late[test], probability) for metric in (roc_auc_score, log_loss, brier_score_loss)]
     np.testing.assert_allclose(scores.loc[1, ["roc_auc", "log_loss", "brier"]].astype(float), by_hand)
     assert scores.loc[1, ["train_rows", "test_rows"]].tolist() == [len(train), len(test)]
-    assert scores.loc[1, "test_from"] == rows["prediction_time"].iloc[test].min()
+
+
+def test_each_fold_says_when_its_test_period_begins(models, inputs, rows, folds):
+    scores = training.cross_validate_in_time(models["base_rate"], inputs, target=rows["late"], folds=folds)
+    begins = [rows["prediction_time"].iloc[test].min() for _, test in folds.split()]
+    assert scores["test_from"].tolist() == begins
 
 
 @pytest.mark.parametrize(
@@ -327,10 +334,18 @@ def test_calibrated_probabilities_have_the_mean_of_the_labels(models, inputs, ro
 
 
 def test_calibration_leaves_the_model_as_fitted(models, inputs, rows):
-    model = models["gradient_boosting"].fit(inputs, rows["late"])
-    before = model.predict_proba(inputs)
-    training.calibrate(model, inputs.head(50), target=1 - rows["late"].head(50))
-    np.testing.assert_array_equal(model.predict_proba(inputs), before)
+    model = models["logistic_regression"].fit(inputs, (inputs["load"] > -1).astype(float))
+    before = model.predict_proba(inputs)[:, 1]
+    calibrated = training.calibrate(model, inputs.head(100), target=rows["late"].head(100))
+    np.testing.assert_array_equal(model.predict_proba(inputs)[:, 1], before)
+    assert spearmanr(calibrated.predict_proba(inputs)[:, 1], before).statistic == pytest.approx(1, abs=1e-12)
+
+
+def test_isotonic_calibration_is_isotonic_regression_on_the_scores(models, inputs, rows):
+    model = models["logistic_regression"].fit(inputs, rows["late"])
+    calibrated = training.calibrate(model, inputs, target=rows["late"], method="isotonic")
+    expected = IsotonicRegression().fit_transform(model.decision_function(inputs), rows["late"])
+    np.testing.assert_allclose(calibrated.predict_proba(inputs)[:, 1], expected, atol=1e-12)
 
 
 cents = st.integers(1, 10_000).map(lambda cost: cost / 100)
@@ -371,6 +386,12 @@ def test_costs_that_decide_nothing_are_refused(costs):
         training.cost_threshold(**costs)
     with pytest.raises(ValueError, match="expected a positive, finite cost"):
         training.best_threshold(np.array([0, 1]), np.array([0.1, 0.9]), **costs)
+
+
+@pytest.mark.parametrize("probability", [np.eye(2), np.array([]), np.array([0.5, np.nan])], ids=["2-D", "none", "nan"])
+def test_what_is_not_one_probability_a_row_has_no_best_threshold(probability):
+    with pytest.raises(ValueError, match="expected one probability of the label 1 for each row"):
+        training.best_threshold(np.ones(len(probability)), probability, false_alarm=1, missed=1)
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ here, and only here:
 
 import pandas as pd
 
+from mlops_course import data
+
 __all__ = ["WEATHER_DELAY", "instants", "tables_as_of"]
 
 HOME = "America/New_York"
@@ -52,13 +54,10 @@ def tables_as_of(tables: dict[str, pd.DataFrame], instant: pd.Timestamp) -> dict
     The timetable stays whole; departures, arrivals and delays are masked until they happened, and weather rows appear
     an hour after the hour that they describe. Raises ValueError if `instant` has no time zone.
     """
-    if instant.tzinfo is None:
-        raise ValueError(f"expected an instant with a time zone, got {instant}; use pd.Timestamp(..., tz='UTC')")
-    flights, times = tables["flights"], instants(tables["flights"], tables["airports"])
-    departed, arrived = times["departed"] <= instant, times["arrived"] <= instant
-    known = dict.fromkeys(AT_DEPARTURE, departed) | dict.fromkeys(AT_ARRIVAL, arrived)
-    seen = flights.assign(**{column: flights[column].where(happened) for column, happened in known.items()})
-    weather = tables["weather"]
+    flights, weather = tables["flights"], tables["weather"]
+    stamped = pd.concat([flights, instants(flights, tables["airports"])], axis=1)
+    available = dict.fromkeys(AT_DEPARTURE, "departed") | dict.fromkeys(AT_ARRIVAL, "arrived")
+    seen = data.known_at(stamped, instant, available=available)[list(flights.columns)]
     return {**tables, "flights": seen, "weather": weather[weather["time_hour"] + WEATHER_DELAY <= instant]}
 
 

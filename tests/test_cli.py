@@ -1,0 +1,158 @@
+"""The command line: every command does its work on a workspace, and an error is one readable message."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from mlops_course import cli
+
+TRAIN = ["train", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("cli") / "home"
+
+
+@pytest.fixture(scope="module")
+def run(home):
+    """Run a command on the small case in a workspace of this module; the first one trains, so that there is a model."""
+
+    def call(*arguments, case="small_case", expected=0, **options):
+        os.environ["MLOPS_HOME"], before = str(home), os.environ["MLOPS_HOME"]
+        try:
+            done = CliRunner().invoke(cli.main, ["--case", case, *map(str, arguments)], **options)
+        finally:
+            os.environ["MLOPS_HOME"] = before
+        assert done.exit_code == expected, done.output
+        return done.output
+
+    call(*TRAIN)
+    return call
+
+
+def test_a_second_training_says_that_nothing_had_to_be_done(run):
+    outcome = json.loads(run(*TRAIN, "--json"))
+    assert outcome["executed"] == []
+    assert outcome["passed"]
+
+
+def test_promotion_and_history_tell_the_same_story(run):
+    version = json.loads(run(*TRAIN, "--json"))["version"]
+    assert f"Version {version} is champion now" in run(
+        "promote", version, "--approver", "Ada", "--reason", "fewer bursts"
+    )
+    events = json.loads(run("history", "--json"))["events"]
+    assert [(event["version"], event["approver"], event["reason"]) for event in events] == [
+        (version, "Ada", "fewer bursts")
+    ]
+    assert "fewer bursts" in run("history")
+
+
+@pytest.fixture
+def champion(run):
+    """A version in charge, whichever test came first."""
+    if not json.loads(run("history", "--json"))["events"]:
+        run("promote", 1, "--approver", "Ada", "--reason", "first")
+
+
+@pytest.mark.usefixtures("champion")
+def test_evaluate_prints_a_table_and_the_same_numbers_as_json(run):
+    evidence = json.loads(run("evaluate", "2024-07", "--json"))
+    auc = next(row["value"] for row in evidence["metrics"] if row["metric"] == "roc_auc")
+    assert f"{auc:.4f}".rstrip("0") in run("evaluate", "2024-07")
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_batch_and_a_file_of_its_inputs_get_the_same_predictions(run, tmp_path):
+    import small_case
+
+    run("score", "2024-07", tmp_path / "batch.csv")
+    inputs = small_case.build(small_case.read(["2024-07"]))
+    inputs.drop(columns=["failed", "label_time"]).to_csv(tmp_path / "inputs.csv", index=False)
+    run("score", tmp_path / "inputs.csv", tmp_path / "file.csv")
+    batch, file = (pd.read_csv(tmp_path / name).set_index("id").sort_index() for name in ("batch.csv", "file.csv"))
+    pd.testing.assert_frame_equal(file, batch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "2031-01", "out.csv"], "expected a file or a batch out of"),
+        (["evaluate", "2031-01"], "expected a batch out of"),
+        (["promote", "99", "--approver", "Ada", "--reason", "why"], "no version 99"),
+        (["rollback", "--approver", "Ada", "--reason", "why"], "no earlier champion"),
+        (["evaluate", "2024-07", "--version", "challenge"], "challenge"),
+    ],
+)
+@pytest.mark.usefixtures("champion")
+def test_an_error_is_one_message_and_exit_code_one(run, arguments, message):
+    output = run(*arguments, expected=1)
+    assert message in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("missing", ["--approver", "--reason"])
+def test_a_promotion_without_a_name_or_a_reason_is_a_wrong_call(run, missing):
+    given = {"--approver": "Ada", "--reason": "why"}
+    given.pop(missing)
+    assert missing in run("promote", 1, *(word for pair in given.items() for word in pair), expected=2)
+
+
+def test_a_model_that_the_gate_refuses_has_an_exit_code_of_its_own(run, monkeypatch, tmp_path):
+    import small_case
+
+    text = small_case.SPECIFICATION.read_text(encoding="utf-8").replace("min_roc_auc: 0.7", "min_roc_auc: 0.99")
+    (tmp_path / "specification.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(small_case, "SPECIFICATION", tmp_path / "specification.yaml")
+    assert "min_roc_auc" in run(*TRAIN, expected=cli.REFUSED)
+
+
+def test_a_case_that_is_none_is_named(run):
+    assert "no_such_case" in run("train", "2024-01", case="no_such_case", expected=1)
+    assert "lacks ['SPECIFICATION'" in run("train", "2024-01", case="json", expected=1)
+
+
+def test_doctor_finds_the_test_environment_healthy(run):
+    assert {check["ok"] for check in json.loads(run("doctor", "--json"))} == {True}
+    assert "Python" in run("doctor")
+
+
+def test_reset_asks_and_deletes_only_a_workspace(run, home, tmp_path, monkeypatch):
+    run("reset", expected=1, input="n\n")
+    assert (home / "mlflow.db").exists()
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    refused = CliRunner().invoke(cli.main, ["reset", "--yes"])
+    assert refused.exit_code == 1
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_reset_deletes_a_workspace(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mlflow.db").touch()
+    monkeypatch.setenv("MLOPS_HOME", str(home))
+    assert CliRunner().invoke(cli.main, ["reset", "--yes"]).exit_code == 0
+    assert not home.exists()
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from mlops_course.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'pandas', 'sklearn', 'mlflow', 'numpy', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(cli.main.commands))
+def test_every_command_says_what_it_does(name):
+    assert cli.main.commands[name].help
+    assert all(getattr(option, "help", True) for option in cli.main.commands[name].params)
