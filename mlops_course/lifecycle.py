@@ -24,7 +24,7 @@ from mlops_course.workspace import Workspace
 __all__ = ["GateRefusedError", "Release", "System", "evaluate", "mean_scores", "release", "score", "score_to_file"]
 
 CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
-PREDICTION = ("id", "probability", "decision", "model_version")  # what a file of predictions holds
+PREDICTION = ("probability", "decision", "model_version")  # what a file of predictions holds, beside the id
 SEED = 0
 
 

@@ -268,9 +268,7 @@ class Registry:
         if [version] == _champions(history)[-1:]:
             raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
         contract = self.load(version).contract
-        objections = (
-            [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, with no reason on record"]
-        )
+        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
         self._release(PROMOTED, version, history=history, objections=objections, words=words)
 
@@ -424,9 +422,12 @@ class Registry:
         if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
             raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
         previous = next(reversed(_champions(history)), None)
-        if previous:  # inputs are read from the database, for the files of a failing champion may be lost
-            before, after = (json.loads(self._record(number).tags["inputs"]) for number in (previous, version))
-            objections = objections + _changes(before, after)
+        # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
+        inputs = {int(record.version): record.tags.get("inputs", "{}") for record in self._records(self.name)}
+        if previous in inputs:
+            objections = objections + _changes(json.loads(inputs[previous]), json.loads(inputs[version]))
+        elif previous:
+            objections = [*objections, f"champion {previous} was deleted from MLflow, so what callers send is unknown"]
         if objections and not words["waiver"].strip():
             raise PromotionError(
                 f"version {version} of {self.name} must not become champion: {'; '.join(objections)}; release another "

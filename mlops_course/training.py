@@ -473,17 +473,16 @@ def _one_thread_a_fit() -> threadpool_limits:
 
 
 def _experiment_id(client: "MlflowClient", name: str) -> str:
+    """Id of an experiment, made if it is missing: tried first, as a room full of people may start at once."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.engine import make_url
 
-    if experiment := client.get_experiment_by_name(name):
-        return experiment.experiment_id
     location = None
     if client.tracking_uri.startswith("sqlite:"):  # MLflow's own choice is the folder that Python happens to run in
         location = (Path(make_url(client.tracking_uri).database).resolve().parent / "artifacts").as_uri()
     try:
         return client.create_experiment(name, location)
-    except MlflowException:  # a room that starts together: somebody else may have made it in between
+    except MlflowException:
         if experiment := client.get_experiment_by_name(name):
             return experiment.experiment_id
         raise

@@ -31,7 +31,8 @@ def test_a_release_makes_a_champion_and_a_report(system, released):
 
 def test_a_repeated_release_changes_nothing(system, released):
     again = lifecycle.release(system, BATCHES, first_use="2024-07", **SIGNED)
-    assert (again.promoted, again.training.executed) == (False, ())
+    assert (again.promoted, again.training.version) == (False, released.training.version)
+    assert "calibrated_model" in again.training.cached
     assert len(system.registry.history()) == 1
     pd.testing.assert_frame_equal(again.scored, released.scored)
 

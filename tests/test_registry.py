@@ -1,8 +1,10 @@
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -41,7 +43,6 @@ from mlops_course.registry import (
 # Warnings of MLflow 3.17 about its own code, when it is first imported and opens its first store
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
 ]
 
 THRESHOLD = 0.3
@@ -275,6 +276,16 @@ def test_a_model_with_a_type_that_nobody_reviewed_is_neither_registered_nor_load
     assert len(registry.versions()) == 4
 
 
+def derive_and_carry(inputs, cargo):
+    return derive(inputs)
+
+
+def test_a_function_that_a_reviewed_type_carries_needs_a_review_of_its_own(empty, run_id):
+    trusting = Registry(empty.tracking_uri, empty.name, trusted=[*TRUSTED, f"{__name__}.derive_and_carry"])
+    with pytest.raises(UntrustedTypesError, match=r"reviewed: \w+\.system"):
+        trusting.register(fit(derive=partial(derive_and_carry, cargo=os.system)), contract_for("f"), run_id=run_id)
+
+
 def test_the_feature_code_lies_beside_the_model(empty, run_id):
     version = empty.register(fit(), contract_for("f"), run_id=run_id, code=[Path(__file__)])
     assert (files_of(empty, version) / "code" / Path(__file__).name).read_bytes() == Path(__file__).read_bytes()
@@ -482,6 +493,17 @@ def test_a_champion_that_lost_its_files_can_be_rolled_back(registry, run_id):
 
 
 # History and aliases
+
+
+def test_a_champion_that_was_deleted_does_not_hold_up_the_next_one(registry):
+    from mlflow import MlflowClient
+
+    registry.promote(1, **SIGNED)
+    MlflowClient(registry.tracking_uri).delete_model_version("flights", "1")
+    with pytest.raises(PromotionError, match="champion 1 was deleted"):
+        registry.promote(3, **SIGNED)
+    registry.promote(3, **SIGNED, waiver="callers have not changed")
+    assert registry.load("champion").version == 3
 
 
 def test_of_two_promotions_at_once_the_first_counts_and_both_are_on_record(registry):

@@ -110,7 +110,11 @@ def registry_in(folder):
 def server(registry):
     """Function that has a child do something to the registry: the names of its steps, or its exit code if not 0."""
     command = [sys.executable, __file__, registry.tracking_uri]
-    environment = os.environ | {"MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool"}  # no connection survives a fork
+    environment = os.environ | {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # no connection is open when the server forks
+    }
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

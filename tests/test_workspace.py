@@ -13,8 +13,6 @@ import mlops_course
 from mlops_course import workspace
 from mlops_course.workspace import Workspace
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of MLflow on SQLAlchemy 2.1
-
 
 @pytest.fixture(scope="module")
 def created(tmp_path_factory):
