@@ -2,10 +2,10 @@
 
     python benchmarks/staleness.py
 
-Four models a month, all gradient boosting with the settings of the course: trained once on January to March, or anew on
-all months before, or anew on the last month only, each with inputs as of two hours before departure; and trained anew on
-all months before with the weather of the departure hour, which is the join that looks right and is not. Intervals are of
-the mean over the nine months, from 1,000 draws of whole days.
+Four models a month, all gradient boosting with the settings of the course: trained once on January to March, or anew
+on all months before, or anew on the last month only, each with inputs as of two hours before departure; and trained
+anew on all months before with the weather of the departure hour, which is the join that looks right and is not.
+Intervals are of the mean over the nine months, from 1,000 draws of whole days.
 """
 
 import numpy as np
@@ -64,7 +64,8 @@ def main() -> None:
     table = pd.DataFrame(lines).set_index("month")
     for metric in ("AUC", "log loss", "bias"):
         chosen = table[["late", *(f"{metric} {name}" for name in schemes)]]
-        print(f"\n{metric} by month\n{chosen.round(3).rename(columns=lambda name: name.removeprefix(f'{metric} '))}")
+        chosen.columns = ["late", *schemes]
+        print(f"\n{metric} by month\n{chosen.round(3).to_string()}")
     print(f"\nMeans over April-December\n{table.mean().drop(['rows', 'late']).round(4).to_string()}")
     print("\nLog loss against 'all past', mean over rows, with 95 % interval over days")
     for name in schemes:

@@ -211,8 +211,8 @@ def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
 def score(context: click.Context, source: str, target: Path, version: str) -> None:
     """Write predictions for INPUT to OUTPUT, a .parquet or .csv file.
 
-    INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column id is
-    carried over. OUTPUT has probability, decision and model_version for each row, and is replaced only when it is whole.
+    INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column
+    id is carried over. OUTPUT has probability, decision and model_version for each row; it is replaced once whole.
     """
     from mlops_course import lifecycle
 

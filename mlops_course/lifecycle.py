@@ -156,8 +156,8 @@ def release(
 ) -> Release:
     """Train on `batches`, promote if the gate passes, score the batch `first_use`, and write a report.
 
-    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefusedError with the
-    reasons if the gate refuses the candidate; the champion then stays what it was.
+    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefusedError
+    with the reasons if the gate refuses the candidate; the champion then stays what it was.
     """
     trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
     if not trained.gate.passed:

@@ -158,8 +158,9 @@ def calibrated_model(
     """The chosen kind of model, fitted and then calibrated on later rows; pickled, so that its fingerprint is of all."""
     tables = data.load_snapshot(workspace.snapshots, split_rows)
     train, later = tables["train"], tables["calibrate"]
-    model = _candidates(case, columns, seed)[chosen_model].fit(train[columns["inputs"]], train[columns["target"]])
-    return pickle.dumps(training.calibrate(model, later[columns["inputs"]], target=later[columns["target"]]))
+    with threadpool_limits(1, user_api="openmp"):  # beside other work, threads that wait for each other are slower
+        model = _candidates(case, columns, seed)[chosen_model].fit(train[columns["inputs"]], train[columns["target"]])
+        return pickle.dumps(training.calibrate(model, later[columns["inputs"]], target=later[columns["target"]]))
 
 
 def threshold(costs: dict[str, float], training_code: str) -> float:

@@ -102,6 +102,7 @@ class Workspace:
         """
         for folder in (self.cache, self.snapshots, self.predictions, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the course sends nothing out of the house
         if not self.database.exists():
             from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 

@@ -12,6 +12,7 @@ WORKSPACE = pytest.StashKey[str]()
 def pytest_configure(config):
     config.stash[WORKSPACE] = tempfile.mkdtemp(prefix="mlops-course-")
     os.environ["MLOPS_HOME"] = config.stash[WORKSPACE]
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 
 def pytest_unconfigure(config):

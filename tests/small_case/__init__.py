@@ -1,9 +1,9 @@
 """Pumps: will a pump fail in the week after its check? The second case, small, with no stage written for it.
 
-Everything a case folder has to say, on about 3,000 made-up rows: `SPECIFICATION`, `batches`, `files`, `read`, `schemas`,
-`build` and `derive`. A month of checks is one recipe in `data/` (rows, seed and, if wanted, a fault to make), so a test
-changes the data by editing one small file. Failures are reported a week after the check or later; the last ones of a
-batch are not known when the batch arrives, and some never are.
+It has all that a case folder must have, on about 3,000 made-up rows: `SPECIFICATION`, `batches`, `files`, `read`,
+`schemas`, `build` and `derive`. A month of checks is one recipe in `data/` (rows, seed and, if wanted, a fault), so a
+test changes the data by editing one small file. A failure is reported a week or more after the check: the last ones of
+a month are not known when the next one begins, and some never are.
 """
 
 import json
