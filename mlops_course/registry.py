@@ -132,7 +132,8 @@ class Contract:
     boolean, string or datetime. `example` holds some rows of them, with ISO 8601 texts for datetimes and None for
     missing values; `describe` makes both. `threshold` is the probability from which the model says yes.
 
-    Raises ContractError if a value is not plain and finite, or the example has other columns than the inputs.
+    Raises ContractError if a value is not plain and finite, a version is empty, or the example has other columns than
+    the inputs.
     """
 
     fingerprint: str
@@ -157,6 +158,10 @@ class Contract:
         if lost:
             raise ContractError(
                 "expected lists and texts as keys in the contract, got tuples or other keys; convert them"
+            )
+        if not (self.fingerprint and self.data_version and self.code_version):
+            raise ContractError(
+                "expected fingerprint, data_version and code_version in the contract, got an empty text"
             )
         if not self.example or any(row.keys() != self.inputs.keys() for row in self.example):
             raise ContractError(

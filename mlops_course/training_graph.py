@@ -53,7 +53,8 @@ __all__ = [
     "registered_version",
 ]  # in the order in which they run, not of the alphabet  # noqa: RUF022
 
-TRAIN_SHARE, CALIBRATE_SHARE = 0.75, 0.1  # of the labelled rows in order of time; the rest, the latest, is for the test
+TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
+CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
 FOLDS = 4  # of cross-validation, within the rows to train on
 EXAMPLE_ROWS = 3  # that the contract shows
 LATENCY_CALLS = 60  # three of them lie above the 95th percentile
@@ -81,19 +82,21 @@ class Validated:
     quarantined: str
 
 
-def valid_tables(
-    raw_tables: str, case: str, case_code: str, validation_code: str, workspace: Workspace
-) -> Validated:
+def valid_tables(raw_tables: str, case: str, case_code: str, validation_code: str, workspace: Workspace) -> Validated:
     """Check the tables and set bad rows aside; the findings go to the reports folder before they can stop the batch."""
     tables = data.load_snapshot(workspace.snapshots, raw_tables)
     report = validation.validate(tables, _module(case).schemas())
     report.findings.to_csv(workspace.reports / f"validation-{raw_tables}.csv", index=False)
     report.raise_if_stopped()
-    clean, quarantined = (data.save_snapshot(part, workspace.snapshots) for part in validation.quarantine(tables, report))
+    clean, quarantined = (
+        data.save_snapshot(part, workspace.snapshots) for part in validation.quarantine(tables, report)
+    )
     return Validated(report.findings, clean, quarantined)
 
 
-def prediction_rows(valid_tables: Validated, case: str, case_code: str, features_code: str, workspace: Workspace) -> str:
+def prediction_rows(
+    valid_tables: Validated, case: str, case_code: str, features_code: str, workspace: Workspace
+) -> str:
     """One row for each prediction: what was known then, and what came of it."""
     rows = _module(case).build(data.load_snapshot(workspace.snapshots, valid_tables.clean))
     return data.save_snapshot({"rows": rows}, workspace.snapshots)
@@ -105,10 +108,11 @@ def split_rows(prediction_rows: str, columns: dict[str, Any], features_code: str
     times = {name: columns[name] for name in ("prediction_time", "label_time")}
     labelled = rows.dropna(subset=[columns["target"], columns["label_time"]])
     labelled = labelled.sort_values([columns["prediction_time"], "id"])
-    shares = [TRAIN_SHARE, TRAIN_SHARE + CALIBRATE_SHARE]
-    calibrate_from, test_from = labelled[columns["prediction_time"]].quantile(shares, interpolation="higher")
-    train, later = features.split_by_time(labelled, calibrate_from, **times)
-    calibrate, test = features.split_by_time(later, test_from, **times)
+    test_from = labelled[columns["prediction_time"]].quantile(1 - TEST_SHARE, interpolation="higher")
+    past, test = features.split_by_time(labelled, test_from, **times)
+    # from the end: the other way round, labels that take long would leave no row between the two cuts
+    calibrate_from = past[columns["prediction_time"]].quantile(1 - CALIBRATE_SHARE, interpolation="higher")
+    train, calibrate = features.split_by_time(past, calibrate_from, **times)
     return data.save_snapshot({"train": train, "calibrate": calibrate, "test": test}, workspace.snapshots)
 
 
@@ -199,7 +203,12 @@ def evidence(
 
 
 def latency_ms(
-    calibrated_model: bytes, split_rows: str, case_code: str, columns: dict[str, Any], gate_code: str, workspace: Workspace
+    calibrated_model: bytes,
+    split_rows: str,
+    case_code: str,
+    columns: dict[str, Any],
+    gate_code: str,
+    workspace: Workspace,
 ) -> float:
     """Time to answer one row, 95th percentile, on one core as a service would: waking others for a row costs more."""
     rows = data.load_snapshot(workspace.snapshots, split_rows)["test"]
@@ -258,9 +267,7 @@ def gate_report(
     gate_code: str,
 ) -> gate.GateReport:
     """Whether the candidate may be released, and the reasons if not."""
-    return gate.gate(
-        evidence | champion_comparison, gates, latency_ms=latency_ms, first_release=champion is None
-    )
+    return gate.gate(evidence | champion_comparison, gates, latency_ms=latency_ms, first_release=champion is None)
 
 
 # What is kept ---------------------------------------------------------------------------------------------------------

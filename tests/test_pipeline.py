@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,7 +22,7 @@ BATCHES = small_case.batches()[:6]
 STEPS = set(training_graph.__all__)
 SIGNED = {"approver": "Ada", "reason": "first release"}
 
-# What has to run after a change. A step that comes out the same stops the change there; a time never comes out the same.
+# What has to run after a change. A step that comes out the same stops the change there; a time never does.
 AFTER_LATENCY = {"latency_ms", "gate_report", "registered_version"}
 AFTER_SEED = {"fold_scores", "calibrated_model", "evidence", "champion_comparison", "lineage_run"} | AFTER_LATENCY
 AFTER_CODE = {
@@ -236,7 +237,7 @@ def test_the_run_says_which_data_code_and_seed_it_comes_from(client, trained):
 def test_the_run_keeps_steps_validation_and_gate(client, trained, tmp_path):
     names = {file.path for file in client.list_artifacts(trained.run_id)}
     assert names >= {"pipeline.mmd", "steps.json", "validation.csv", "metrics.csv"}
-    steps = json.loads(open(client.download_artifacts(trained.run_id, "steps.json", tmp_path)).read())
+    steps = json.loads(Path(client.download_artifacts(trained.run_id, "steps.json", tmp_path)).read_text())
     assert set(steps) == STEPS
     checks = pd.read_csv(client.download_artifacts(trained.run_id, f"version-{trained.version}/gate.csv", tmp_path))
     assert list(checks.columns) == list(trained.gate.checks.columns)

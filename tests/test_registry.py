@@ -40,11 +40,6 @@ from mlops_course.registry import (
     describe,
 )
 
-# Warnings of MLflow 3.17 about its own code, when it is first imported and opens its first store
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
-]
-
 THRESHOLD = 0.3
 WIND_UNIT = 1.0
 SIGNED = {"approver": "Ada", "reason": "better"}
@@ -202,6 +197,7 @@ def test_a_contract_gives_back_the_example_that_it_was_made_from(rows):
         {"specification": {"slices": ("origin",)}},
         {"inputs": {"wind": "double"}},
         {"example": []},
+        {"code_version": ""},
     ],
 )
 def test_a_contract_that_would_not_survive_json_or_contradicts_itself_is_refused(changes):

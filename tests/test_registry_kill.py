@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import pytest
-from test_registry import SIGNED, TRUSTED, alias_of, contract_for, fit, new_run, pytestmark  # noqa: F401
+from test_registry import SIGNED, TRUSTED, alias_of, contract_for, fit, new_run
 
 from mlops_course.registry import Registry
 

@@ -48,7 +48,7 @@ def workspace(tmp_path_factory):
     return workspace
 
 
-@pytest.fixture(scope="module", params=[2, 6, 12], ids=lambda months: f"{months} months")
+@pytest.fixture(scope="module", params=[6, 12], ids=lambda months: f"{months} months")
 def split(request, workspace):
     """Rows of some months that have a label, and the parts that they are split into."""
     rows = small_case.build(small_case.read(small_case.batches()[: request.param]))
