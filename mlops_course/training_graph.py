@@ -36,7 +36,7 @@ from mlops_course.workspace import Workspace
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in the order in which they run
     "raw_tables",
     "valid_tables",
     "prediction_rows",
@@ -51,7 +51,7 @@ __all__ = [
     "gate_report",
     "lineage_run",
     "registered_version",
-]  # in the order in which they run, not of the alphabet  # noqa: RUF022
+]
 
 TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
 CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
@@ -103,7 +103,7 @@ def prediction_rows(
 
 
 def split_rows(prediction_rows: str, columns: dict[str, Any], features_code: str, workspace: Workspace) -> str:
-    """Tables train, calibrate and test, one later than the other, without the rows whose label was not known in time."""
+    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time."""
     rows = data.load_snapshot(workspace.snapshots, prediction_rows)["rows"]
     times = {name: columns[name] for name in ("prediction_time", "label_time")}
     labelled = rows.dropna(subset=[columns["target"], columns["label_time"]])
@@ -113,7 +113,12 @@ def split_rows(prediction_rows: str, columns: dict[str, Any], features_code: str
     # from the end: the other way round, labels that take long would leave no row between the two cuts
     calibrate_from = past[columns["prediction_time"]].quantile(1 - CALIBRATE_SHARE, interpolation="higher")
     train, calibrate = features.split_by_time(past, calibrate_from, **times)
-    return data.save_snapshot({"train": train, "calibrate": calibrate, "test": test}, workspace.snapshots)
+    parts = {"train": train, "calibrate": calibrate, "test": test}
+    if lacking := [part for part, rows in parts.items() if rows[columns["target"]].nunique() < 2]:
+        raise ValueError(
+            f"expected both answers in each part of {len(labelled):,} labelled rows, got fewer in {lacking}; give more batches"
+        )
+    return data.save_snapshot(parts, workspace.snapshots)
 
 
 # The candidate --------------------------------------------------------------------------------------------------------
@@ -159,7 +164,7 @@ def calibrated_model(
     libraries: dict[str, str],
     workspace: Workspace,
 ) -> bytes:
-    """The chosen kind of model, fitted and then calibrated on later rows; pickled, so that its fingerprint is of all."""
+    """The chosen kind of model, fitted, and calibrated on later rows; pickled, so that its fingerprint is of all."""
     tables = data.load_snapshot(workspace.snapshots, split_rows)
     train, later = tables["train"], tables["calibrate"]
     with threadpool_limits(1, user_api="openmp"):  # beside other work, threads that wait for each other are slower
@@ -299,10 +304,10 @@ def lineage_run(
     made_from = {"raw_tables": raw_tables, "clean_tables": valid_tables.clean, "split_rows": split_rows}
     made_from |= {"case_code": case_code, "chosen_model": chosen_model, "threshold": str(threshold)}
     lineage = _digest(made_from, seed, training_code, fold_scores.to_csv(), evidence["metrics"].to_csv())
-    if finished := _runs(client, experiment, f"attributes.status = 'FINISHED' and tags.lineage = '{lineage}'"):
-        return finished[0]
     for unfinished in _runs(client, experiment, f"attributes.status = 'RUNNING' and tags.pipeline = '{PIPELINE}'"):
         client.set_terminated(unfinished, "KILLED")
+    if finished := _runs(client, experiment, f"attributes.status = 'FINISHED' and tags.lineage = '{lineage}'"):
+        return finished[0]
     kept = {"data_version": raw_tables, "code_version": record["code_version"], "seed": seed}
     tags = {"pipeline": PIPELINE, "lineage": lineage, "commit": record["commit"], **made_from}
     with training.track(workspace.tracking_uri, experiment, name=PIPELINE, tags=tags, **kept) as run:
@@ -379,7 +384,7 @@ def registered_version(
     return version
 
 
-# What steps share: it looks up, words or adds up, and decides nothing --------------------------------------------------
+# What steps share: it looks up, words or adds up, and decides nothing -------------------------------------------------
 
 
 def _module(case: str) -> ModuleType:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork t
 
 BATCHES = small_case.batches()[:6]
 KILLS = 50
-LONGEST = 1.2  # seconds until a kill; a whole training takes about four
+LONGEST = 1.2  # seconds until a kill; a whole training takes about three
 
 
 def train(workspace):
