@@ -79,7 +79,7 @@ def train(
     """Train a candidate on `batches`, put it through the gate, and register it with its contract.
 
     `case` is a package with the seven names that `lifecycle.CASE` lists. `progress` is called with the name of a step
-    and "started" or "finished"; the names are those of `training_graph.__all__`, in order. A version that the gate refuses is
+    and "started" or "finished"; the names are those of `training_graph.__all__`. A version that the gate refuses is
     registered too, with the reasons and without any role.
 
     Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used; then nothing

@@ -116,7 +116,7 @@ def split_rows(prediction_rows: str, columns: dict[str, Any], features_code: str
     parts = {"train": train, "calibrate": calibrate, "test": test}
     if lacking := [part for part, rows in parts.items() if rows[columns["target"]].nunique() < 2]:
         raise ValueError(
-            f"expected both answers in each part of {len(labelled):,} labelled rows, got fewer in {lacking}; give more batches"
+            f"expected both answers in each part of {len(labelled):,} labelled rows, not so in {lacking}; add batches"
         )
     return data.save_snapshot(parts, workspace.snapshots)
 
