@@ -23,7 +23,7 @@ test: lint  ## check style, then run every test, lesson and solution
 	$(BIN)/python -m pytest $(NBVAL)
 
 course: $(INSTALLED)  ## open JupyterLab on the first lesson
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --LabApp.news_url=None notebooks/00_start_here.ipynb
 
 lint: $(INSTALLED)  ## check style only
 	$(BIN)/ruff check --quiet

@@ -107,8 +107,11 @@ def _show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> N
 
 
 @contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done."""
+def _progress(total: int | None, what: str) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done.
+
+    Without a total it only shows that something is going on.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -180,7 +183,10 @@ def evaluate(context: click.Context, batch: str, version: str, as_json: bool) ->
     from mlops_course import lifecycle
 
     system = _system(context)
-    evidence = lifecycle.evaluate(system, lifecycle.score(system, batch, version=_version(version)))
+    with _progress(None, "scoring") as advance:
+        scored = lifecycle.score(system, batch, version=_version(version))
+        advance("drawing days for intervals", 0)
+        evidence = lifecycle.evaluate(system, scored)
     if as_json:
         click.echo(_json(**{name: table.reset_index() for name, table in evidence.items()}))
         return
@@ -217,7 +223,14 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
     from mlops_course import lifecycle
 
     system = _system(context)
-    rows = lifecycle.score_to_file(system, source, target=target, version=_version(version))
+    with _progress(None, "scoring") as advance:
+        rows = lifecycle.score_to_file(
+            system,
+            source,
+            target=target,
+            version=_version(version),
+            progress=lambda rows: advance("scoring", rows),
+        )
     click.echo(f"{rows:,} predictions in {target}")
 
 

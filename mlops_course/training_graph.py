@@ -287,6 +287,7 @@ def lineage_run(
     columns: dict[str, Any],
     fold_scores: pd.DataFrame,
     chosen_model: str,
+    calibrated_model: bytes,
     threshold: float,
     evidence: dict[str, pd.DataFrame],
     seed: int,
@@ -314,6 +315,9 @@ def lineage_run(
         client.log_text(run.run_id, record["picture"], "pipeline.mmd")
         client.log_dict(run.run_id, record["steps"], "steps.json")
         client.log_text(run.run_id, valid_tables.findings.to_csv(index=False), "validation.csv")
+        test = data.load_snapshot(workspace.snapshots, split_rows)["test"]
+        probability = pickle.loads(calibrated_model).predict_proba(test[columns["inputs"]])[:, 1]
+        run.log_plots(test[columns["target"]], probability)
         for name, table in evidence.items():
             client.log_text(run.run_id, table.to_csv(), f"{name}.csv")
         for name, value in _finite(evidence["metrics"]["value"]).items():
