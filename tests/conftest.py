@@ -5,6 +5,10 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("course", deadline=None)  # a busy machine is slow, and no test asserts a time
+settings.load_profile("course")
 
 WORKSPACE = pytest.StashKey[str]()
 
