@@ -68,8 +68,17 @@ def main(context: click.Context, case: str, debug: bool) -> None:
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
 by_whom = click.option("--approver", required=True, help="Who answers for it; goes on record.")
 because = click.option("--reason", required=True, help="Why; goes on record.")
+evidence_option = click.option("--evidence", default="", help="What speaks for it; goes on record.")
 version_option = click.option(
     "--version", default="champion", show_default=True, help='A number, "champion" or "challenger".'
+)
+log_option = click.option(
+    "--log",
+    "log_url",
+    envvar="MLOPS_LOG",
+    show_envvar=True,
+    metavar="URL",
+    help="SQLAlchemy URL of the prediction log; SQLite in the workspace if not given.",
 )
 
 
@@ -107,10 +116,10 @@ def _show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> N
 
 
 @contextmanager
-def _progress(total: int | None, what: str) -> Iterator[Callable[[str, int], None]]:
+def _progress(total: int | None, what: str) -> Iterator[Callable[..., None]]:
     """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done.
 
-    Without a total it only shows that something is going on.
+    Without a total, which may also come with a call, it only shows that something is going on.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -118,7 +127,7 @@ def _progress(total: int | None, what: str) -> Iterator[Callable[[str, int], Non
     columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda description, done: progress.update(task, description=description, advance=done)
+        yield lambda description, done, of=total: progress.update(task, description=description, advance=done, total=of)
 
 
 @contextmanager
@@ -218,20 +227,58 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
     """Write predictions for INPUT to OUTPUT, a .parquet or .csv file.
 
     INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column
-    id is carried over. OUTPUT has probability, decision and model_version for each row; it is replaced once whole.
+    id is carried over. OUTPUT has probability, decision and model_version for each row; it is replaced once whole. Rows
+    that do not fit go to OUTPUT.quarantine.csv with the reason. A run that was killed goes on where it stopped, and one
+    more does nothing.
     """
     from mlops_course import lifecycle
 
     system = _system(context)
     with _progress(None, "scoring") as advance:
-        rows = lifecycle.score_to_file(
+        done = lifecycle.score_to_file(
             system,
             source,
             target=target,
             version=_version(version),
-            progress=lambda rows: advance("scoring", rows),
+            progress=lambda rows, of: advance("scoring", rows, of),
         )
-    click.echo(f"{rows:,} predictions in {target}")
+    found = "" if done.parts else " were there from an earlier run; nothing was done"
+    click.echo(f"{done.rows:,} predictions in {target}{found}")
+    if done.quarantine:
+        click.echo(f"{done.quarantined:,} rows do not fit and were set aside, with the reasons: {done.quarantine}")
+
+
+# Serve ----------------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@log_option
+@click.option(
+    "--token", default="", envvar="MLOPS_TOKEN", show_envvar=True, help="Bearer token that callers must send."
+)
+@click.pass_context
+def serve(context: click.Context, host: str, port: int, log_url: str | None, token: str) -> None:
+    """Answer requests with the champion over HTTP, each reply on record; Ctrl-C stops it.
+
+    A promotion or a rollback is taken up within a second, without a restart. Documentation is at /docs, what is served
+    at /, measurements at /metrics.
+    """
+    from mlops_course import service
+
+    system = _system(context)
+    if system.registry.champion() is None:
+        click.echo("No version is champion yet, so requests get 503 until you promote one.", err=True)
+    log_url = log_url or system.workspace.prediction_log_url
+    service.run(
+        system,
+        log_url=log_url,
+        host=host,
+        port=port,
+        token=token,
+        started=lambda url: click.echo(f"Serving on {url} (Ctrl-C stops it); try {url}/docs"),
+    )
 
 
 # Release --------------------------------------------------------------------------------------------------------------
@@ -241,24 +288,144 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
 @click.argument("version", type=int)
 @by_whom
 @because
+@evidence_option
+@log_option
 @click.option("--waiver", default="", help="Why an objection of the gate or of the contract is accepted; on record.")
 @click.pass_context
-def promote(context: click.Context, version: int, approver: str, reason: str, waiver: str) -> None:
-    """Make VERSION the champion, if the gate passed it and its files are what was registered."""
-    registry = _system(context).registry
+def promote(
+    context: click.Context,
+    version: int,
+    approver: str,
+    reason: str,
+    evidence: str,
+    log_url: str | None,
+    waiver: str,
+) -> None:
+    """Make VERSION the champion, if the gate passed it and its files are what was registered.
+
+    A running service switches over between two answers, and keeps the version before at hand for `rollback`. If VERSION
+    is on trial as a canary, how it did goes on record as evidence.
+    """
+    system = _system(context)
+    registry, trial = system.registry, system.registry.trial()
     before = registry.champion()
-    registry.promote(version, approver=approver, reason=reason, waiver=waiver)
+    if not evidence and trial and (trial.mode, trial.version) == ("canary", version):
+        evidence = _verdict(system, trial, log_url).reason
+    registry.promote(version, approver=approver, reason=reason, evidence=evidence, waiver=waiver)
     click.echo(f"Version {version} is champion now; before it was {f'version {before}' if before else 'none'}.")
 
 
 @main.command()
 @by_whom
 @because
+@evidence_option
 @click.pass_context
-def rollback(context: click.Context, approver: str, reason: str) -> None:
-    """Give the role back to the champion before this one."""
-    version = _system(context).registry.roll_back(approver=approver, reason=reason)
+def rollback(context: click.Context, approver: str, reason: str, evidence: str) -> None:
+    """Give the role back to the champion before this one; a running service switches back at once."""
+    version = _system(context).registry.roll_back(approver=approver, reason=reason, evidence=evidence)
     click.echo(f"Version {version} is champion again.")
+
+
+by_whom_if_changed = click.option("--approver", help="Who answers for it; goes on record.")
+because_if_changed = click.option("--reason", help="Why; goes on record.")
+
+
+@main.command()
+@click.argument("version", type=int, required=False)
+@click.option("--stop", is_flag=True, help="End it.")
+@by_whom_if_changed
+@because_if_changed
+@log_option
+@as_json
+@click.pass_context
+def shadow(
+    context: click.Context,
+    version: int | None,
+    stop: bool,
+    approver: str | None,
+    reason: str | None,
+    log_url: str | None,
+    as_json: bool,
+) -> None:
+    """Let VERSION answer beside the champion; callers never see it. Without VERSION: how it does.
+
+    A running service takes it up within a second. The answers are compared on the same requests.
+    """
+    system = _system(context)
+    if version is not None and not stop:
+        system.registry.shadow(version, **_signed(approver, reason))
+        click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
+        return
+    trial = _trial(system, "shadow")
+    if stop:
+        system.registry.end_trial(**_signed(approver, reason))
+        click.echo(f"Version {trial.version} answers no longer.")
+        return
+    from mlops_course import service
+
+    table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
+    _show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
+
+
+@main.command()
+@click.argument("version", type=int, required=False)
+@click.option("--stop", is_flag=True, help="End it.")
+@by_whom_if_changed
+@because_if_changed
+@log_option
+@as_json
+@click.pass_context
+def canary(
+    context: click.Context,
+    version: int | None,
+    stop: bool,
+    approver: str | None,
+    reason: str | None,
+    log_url: str | None,
+    as_json: bool,
+) -> None:
+    """Let VERSION answer a small share of the ids. Without VERSION: how it does.
+
+    A running service takes it up within a second, raises the share step by step, and stops it by itself when it fails,
+    is slow or costs more than the champion. To let it answer everything, promote it.
+    """
+    from mlops_course import service
+
+    system = _system(context)
+    if version is not None and not stop:
+        share = service.canary_plan(system).steps[0]
+        system.registry.canary(version, share=share, **_signed(approver, reason))
+        click.echo(f"Version {version} answers {share:.0%} of the ids. How it does: mlops-course canary")
+        return
+    trial = _trial(system, "canary")
+    if stop:
+        system.registry.end_trial(**_signed(approver, reason))
+        click.echo(f"Version {trial.version} answers no longer.")
+        return
+    verdict = _verdict(system, trial, log_url)
+    title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
+    _show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
+    if not as_json:
+        click.echo(verdict.reason)
+
+
+def _signed(approver: str | None, reason: str | None) -> dict[str, str]:
+    if not (approver and reason):
+        raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
+    return {"approver": approver, "reason": reason}
+
+
+def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:
+    from mlops_course import service
+
+    return service.canary_verdict(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
+
+
+def _trial(system: Any, mode: str) -> Any:
+    trial = system.registry.trial()
+    if trial is None or trial.mode != mode:
+        raise click.ClickException(f"expected a {mode} on its way, found none; begin one: mlops-course {mode} VERSION")
+    return trial
 
 
 @main.command()
@@ -272,7 +439,8 @@ def history(context: click.Context, as_json: bool) -> None:
         click.echo(_json(events=events.reset_index(), versions=versions))
         return
     _show(versions[["version", "aliases", "registered", "gate", "data_version"]], title="Versions")
-    _show(events[["when", "event", "version", "previous", "approver", "reason"]], title="Releases")
+    steps = events.assign(when=events["when"].dt.strftime("%Y-%m-%d %H:%M:%S"))
+    _show(steps[["when", "event", "version", "previous", "share", "approver", "reason"]], title="Releases")
 
 
 # The whole of it, and the place where it happens ----------------------------------------------------------------------

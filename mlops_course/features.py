@@ -4,6 +4,7 @@
     recent          how many events became known in the last hours, and their mean
     in_progress     how many things had begun and not ended (open orders, overdue deliveries)
     split_by_time   past and future around a cut, with an embargo for labels that come late
+    on_arrays       feature code written once, for the frame of a training and for the one row of a request
 
 Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,
 `start`, `end`). A record whose time is missing was never known. Records need not be sorted, and one row gets the same
@@ -17,12 +18,13 @@ answer alone as in a million.
 [3.0, 5.0]
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_of", "in_progress", "recent", "split_by_time"]
+__all__ = ["as_of", "in_progress", "on_arrays", "recent", "split_by_time"]
 
 
 def as_of(
@@ -131,6 +133,26 @@ def split_by_time(
             raise ValueError(f"expected the cut and {column!r} both with or both without a time zone, got {cut!r}")
     future = frame[prediction_time] >= cut
     return frame.loc[~future & (frame[label_time] <= cut)], frame.loc[future]
+
+
+def on_arrays(derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]) -> Callable:
+    """Let feature code that works on arrays take a frame too; decorates the function that a model carries.
+
+    `derive` gets a mapping from column to array, all of one length, and returns another. The decorated function takes a
+    frame and returns one with the same index; a column that is passed on as it came keeps its dtype. Training calls
+    that, and a service calls the undecorated function, which is its attribute `arrays`: for one row, making the frame
+    would take longer than the features.
+    """
+
+    @wraps(derive)
+    def on_frame(inputs: pd.DataFrame) -> pd.DataFrame:
+        arrays = {name: column.to_numpy() for name, column in inputs.items()}
+        derived = derive(arrays)
+        as_it_came = {name: inputs[name] for name, values in derived.items() if values is arrays.get(name)}
+        return pd.DataFrame({**derived, **as_it_came}, index=inputs.index)
+
+    on_frame.arrays = derive
+    return on_frame
 
 
 def _known_by(

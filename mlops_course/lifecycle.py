@@ -2,6 +2,7 @@
 
 System      a case in its workspace: what every command acts on
 score       a registered model's predictions for one batch of the case; `score_to_file` for a file too
+stream      the same as a consumer of events, one after the other in simulated time
 evaluate    how good they were, now that the labels are there: with intervals, and by slice
 release     from raw batches to a champion and its first batch in use, with a report to read
 """
@@ -13,18 +14,30 @@ from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
+from pydantic_core import to_json
 
-from mlops_course import evaluation, pipeline, report, serving
+from mlops_course import batch, evaluation, pipeline, report, streaming
 from mlops_course.design import Specification, load_specification
+from mlops_course.prediction_log import PredictionLog
 from mlops_course.registry import Registered, Registry
 from mlops_course.workspace import Workspace
 
-__all__ = ["GateRefusedError", "Release", "System", "evaluate", "mean_scores", "release", "score", "score_to_file"]
+__all__ = [
+    "GateRefusedError",
+    "Release",
+    "System",
+    "evaluate",
+    "mean_scores",
+    "release",
+    "score",
+    "score_to_file",
+    "stream",
+]
 
 CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
-PREDICTION = ("probability", "decision", "model_version")  # what a file of predictions holds, beside the id
 SEED = 0
 
 
@@ -65,16 +78,14 @@ class System:
         return names[max(at - 1, 0) : at]
 
 
-def score(system: System, batch: str, *, version: int | str = "champion") -> pd.DataFrame:
+def score(system: System, name: str, *, version: int | str = "champion") -> pd.DataFrame:
     """The prediction frame of one batch with three columns more: probability, decision, model_version.
 
     The batch goes through the same steps as training data: validated, quarantined, features from what was known then,
     for which the batch before is read too. `version` is a number, "champion" or "challenger". Raises InvalidBatch if
     the data must not be used, UnknownVersionError if there is no such version.
     """
-    model = system.registry.load(version)
-    rows = pipeline.prediction_rows(system.case, [*system.batch_before(batch), batch], workspace=system.workspace)
-    rows = rows[rows["batch"] == batch].reset_index(drop=True)
+    model, rows = system.registry.load(version), _rows_of(system, name)
     return pd.concat([rows, _answer(model, rows)], axis=1)
 
 
@@ -84,28 +95,99 @@ def score_to_file(
     *,
     target: Path,
     version: int | str = "champion",
-    progress: Callable[[int], None] = lambda rows: None,
-) -> int:
-    """Write predictions for `source` to `target` (.parquet or .csv) and return how many there are.
+    progress: Callable[[int, int | None], None] = lambda rows, of: None,
+) -> batch.Scored:
+    """Write predictions for `source` to `target` (.parquet or .csv), if that has not been done; see `batch.score_file`.
 
     `source` is the name of a batch of the case, or a .parquet or .csv file with the columns of the model's contract.
-    The target has id (where the source has one), probability, decision and model_version; it is replaced when whole.
-    Raises ValueError if the source is neither, or holds a value that does not fit the contract.
+    The target has id (where the source has one), probability, decision and model_version. `progress` is told the rows
+    of each part, and how many there are in all if that is known. Raises ValueError if the source is neither.
     """
     if source in system.case.batches():
+        rows = _rows_of(system, source)
         with TemporaryDirectory() as folder:
-            rows = Path(folder, "rows.parquet")
-            score(system, source, version=version).to_parquet(rows)
-            return serving.score_file(rows, target, answer=lambda part: part[list(PREDICTION)], progress=progress)
+            file = Path(folder, "rows.parquet")
+            rows.to_parquet(file)
+            return score_to_file(system, str(file), target=target, version=version, progress=progress)
     if not Path(source).is_file():
         raise ValueError(f"expected a file or a batch out of {system.case.batches()}, got {source!r}")
-    model = system.registry.load(version)
-    return serving.score_file(Path(source), target, answer=partial(_answer, model), progress=progress)
+    model, total = system.registry.load(version), batch.count_rows(Path(source))
+    return batch.score_file(
+        Path(source),
+        target,
+        answer=partial(_answer, model),
+        check=partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional),
+        model=model.digest,
+        progress=lambda rows: progress(rows, total),
+    )
+
+
+def stream(
+    system: System,
+    batches: Sequence[str],
+    *,
+    log: PredictionLog,
+    consumer: str,
+    version: int | str = "champion",
+    wait: Callable[[pd.Timestamp], None] | None = None,
+    most: int = streaming.MOST,
+) -> int:
+    """Answer the events of `batches` in order of time, and put answers, labels and the position on record together.
+
+    Each row is answered at its prediction time, and its label recorded when it is known; times in the log are those of
+    the events. A consumer that was killed goes on from where its record ends, and does nothing twice. `wait` lets time
+    pass, see `streaming.paced`. Returns the number of events there are.
+    """
+    model, specification = system.registry.load(version), system.specification
+    rows = pd.concat([_rows_of(system, name) for name in batches], ignore_index=True)
+    asked, labelled = specification.timing.prediction_time, specification.timing.label_time
+    events = streaming.timeline(rows, asked=asked, labelled=labelled)
+
+    def handle(part: pd.DataFrame, position: int) -> None:
+        questions = rows.iloc[part.loc[part["kind"] == streaming.ASKED, "row"]]
+        known = rows.iloc[part.loc[part["kind"] == streaming.LABELLED, "row"]]
+        labels = [
+            {"id": name, "label": int(label), "time": moment.to_pydatetime()}
+            for name, label, moment in zip(
+                known["id"], known[specification.target.column], known[labelled], strict=True
+            )
+        ]
+        answers = []
+        if len(questions):
+            answers = _records(questions, _answer(model, questions), asked, list(model.contract.inputs))
+        log.append(answers, labels=labels, position=(consumer, position))
+
+    return streaming.consume(events, handle, start=log.position(consumer), most=most, wait=wait)
+
+
+def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list[str]) -> list[dict[str, Any]]:
+    """Rows with their answers as the prediction log keeps them."""
+    values = rows[inputs].astype(object).where(rows[inputs].notna(), None).to_dict("records")
+    return [
+        {
+            "id": name,
+            "time": moment.to_pydatetime(),
+            "assigned_version": answer.model_version,
+            "model_version": answer.model_version,
+            "share": 0.0,
+            "probability": answer.probability,
+            "decision": answer.decision,
+            "latency_ms": 0.0,
+            "inputs": to_json(row).decode(),  # all digits: pandas' to_json keeps ten
+        }
+        for name, moment, answer, row in zip(rows["id"], rows[times], answers.itertuples(), values, strict=True)
+    ]
+
+
+def _rows_of(system: System, name: str) -> pd.DataFrame:
+    """The prediction frame of one batch, for which the batch before is read too."""
+    rows = pipeline.prediction_rows(system.case, [*system.batch_before(name), name], workspace=system.workspace)
+    return rows[rows["batch"] == name].reset_index(drop=True)
 
 
 def _answer(model: Registered, rows: pd.DataFrame) -> pd.DataFrame:
-    inputs = serving.conform(rows, model.contract.inputs)
-    predictions = serving.predict(model.model, inputs, threshold=model.contract.threshold)
+    inputs = batch.conform(rows, model.contract.inputs)
+    predictions = batch.predict(model.model, inputs, threshold=model.contract.threshold)
     return predictions.assign(model_version=model.version)
 
 

@@ -1,10 +1,13 @@
 """Versions of a model, who released which and why, and the way back: a thin layer on MLflow's model registry.
 
     Contract    what travels with a model: inputs, example, specification, data and code version, threshold, metrics
-    Registry    register, promote and roll back; load what was registered, verified; read the history
+    Registry    register, promote and roll back; try a version as shadow or canary; load it, verified; read the history
+    Trial       a version that is being tried beside the champion
     TRUSTED     types that a model file may hold, each with the reason why it is harmless
 
-*Champion* is the version in charge; *challenger* is the newest one that passed its gate, until it becomes champion.
+*Champion* is the version in charge; *challenger* is the newest one that passed its gate, until it becomes champion. A
+version may be tried beside the champion first: as *shadow*, whose answers nobody gets, or as *canary*, which answers a
+share of the requests. Each step of that is in the history too, and services do what the history says.
 
     registry = Registry("sqlite:////srv/mlflow.db", "pumps", trusted=["pumps.features.derive"])
     version = registry.register(model, contract, run_id=run_id)
@@ -61,6 +64,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "TamperedError",
+    "Trial",
     "UnknownVersionError",
     "UntrustedTypesError",
     "describe",
@@ -80,11 +84,13 @@ TRUSTED: Mapping[str, str] = {
 }
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
-PROMOTED, ROLLED_BACK = "promoted", "rolled back"  # events
+PROMOTED, ROLLED_BACK, SHADOW, CANARY, ENDED = "promoted", "rolled back", "shadow", "canary", "trial ended"  # events
 MODEL, CONTRACT, ANSWERS, SUMS = "model.skops", "contract.json", "answers.json", "SHA256SUMS"
 MLFLOW_NOTE = "registered_model_meta"  # dropped beside a local model by MLflow's own loader; never read here
 UNEXPECTED = "%s: MLflow had champion %s, the history has %s: a release was interrupted or the alias moved; put right"
 PINNED = ("numpy", "pandas", "scikit-learn", "skops")  # in the model's requirements.txt; MLflow adds itself
+EXAMPLES = 5  # rows that travel with the model and that it must answer alike wherever it is loaded
+MAX_CATEGORIES = 1000  # more values than that are names or numbers of things, and each day brings new ones
 ANSWER_TOLERANCE = 1e-6  # of a probability: well above what another processor's rounding changes
 
 # numpy's letter for a kind of values → type in the contract, in MLflow's words → dtype of the model's input
@@ -130,7 +136,8 @@ class Contract:
 
     `fingerprint` names the training run by what went into it. `inputs` maps each column to its type: double, long,
     boolean, string or datetime. `example` holds some rows of them, with ISO 8601 texts for datetimes and None for
-    missing values; `describe` makes both. `threshold` is the probability from which the model says yes.
+    missing values. `optional` names the inputs that may be missing, and `categories` the values of a text input that
+    training saw; `describe` makes all four. `threshold` is the probability from which the model says yes.
 
     Raises ContractError if a value is not plain and finite, a version is empty, or the example has other columns than
     the inputs.
@@ -146,6 +153,8 @@ class Contract:
     metrics: dict[str, float]
     gate_passed: bool
     gate_reasons: list[str] = field(default_factory=list)
+    optional: list[str] = field(default_factory=list)
+    categories: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what JSON would lose."""
@@ -188,17 +197,27 @@ class Contract:
         return cls(**json.loads(text))
 
 
-def describe(example: pd.DataFrame) -> dict[str, Any]:
-    """The fields `inputs` and `example` of a contract, from a few rows of the model's inputs.
+def describe(rows: pd.DataFrame, *, examples: int = EXAMPLES) -> dict[str, Any]:
+    """The fields of a contract that rows of the model's inputs tell: inputs, example, optional and categories.
+
+    The example is the first few rows. A number may always be missing, as its column has room for that; another input
+    may if it is somewhere in `rows`, which are best all that the model was fitted on. A text input with more than
+    `MAX_CATEGORIES` values is no category, and is left out.
 
     Raises ContractError for a column that has no type there, such as integers with missing values.
     """
-    inputs = {column: _type_of(example[column]) for column in example}
-    rows = [
+    inputs = {column: _type_of(rows[column]) for column in rows}
+    example = [
         {column: _plain(value) for column, value in zip(inputs, row, strict=True)}
-        for row in example.itertuples(index=False, name=None)
+        for row in rows.head(examples).itertuples(index=False, name=None)
     ]
-    return {"inputs": inputs, "example": rows}
+    values = {column: rows[column].dropna().unique() for column, kind in inputs.items() if kind == "string"}
+    return {
+        "inputs": inputs,
+        "example": example,
+        "optional": [column for column, kind in inputs.items() if kind == "double" or rows[column].hasnans],
+        "categories": {column: sorted(found) for column, found in values.items() if len(found) <= MAX_CATEGORIES},
+    }
 
 
 @dataclass(frozen=True)
@@ -209,6 +228,21 @@ class Registered:
     contract: Contract
     version: int
     digest: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A version that is being tried: as "shadow" or "canary", with its share of requests, by whose word, since when.
+
+    `release` is the number in the history of the trial's first step; raising the share does not change it or `since`.
+    """
+
+    version: int
+    mode: str
+    share: float
+    approver: str
+    release: int
+    since: datetime
 
 
 def _now() -> datetime:
@@ -294,6 +328,48 @@ class Registry:
         self._release(ROLLED_BACK, version, history=history, objections=[], words=words)
         return version
 
+    def shadow(self, version: int, *, approver: str, reason: str, waiver: str = "") -> None:
+        """Let `version` answer beside the champion without anybody getting its answers; goes on record.
+
+        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        """
+        words = {"approver": approver, "reason": reason, "waiver": waiver}
+        self._try(SHADOW, version, share=0.0, words=words)
+
+    def canary(
+        self, version: int, *, share: float, approver: str, reason: str, evidence: str = "", waiver: str = ""
+    ) -> None:
+        """Let `version` answer a share of the requests, strictly between 0 and 1; call again to raise it.
+
+        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        """
+        if not 0 < share < 1:
+            raise PromotionError(f"expected a share between 0 and 1 for the canary, got {share}; promote it for all")
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
+        self._try(CANARY, version, share=share, words=words)
+
+    def end_trial(self, *, approver: str, reason: str, evidence: str = "") -> int:
+        """Let the champion answer alone again, and return the version that was being tried.
+
+        Raises PromotionError if none is, or the words are blank; OvertakenError if another release came first.
+        """
+        history = self.history()
+        if not (trial := _trial(history)):
+            raise PromotionError(f"no version of {self.name} is being tried; there is nothing to end")
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": ""}
+        self._release(ENDED, trial.version, history=history, objections=[], words=words)
+        return trial.version
+
+    def trial(self) -> Trial | None:
+        """The version that is being tried beside the champion; None if there is none."""
+        return _trial(self.history())
+
+    def newest_release(self) -> int:
+        """The number of the newest step in the history, 0 if there is none: a quick way to see that it has grown."""
+        order = ["version_number DESC"]
+        found = self._client.search_model_versions(f"name='{self._releases}'", max_results=1, order_by=order)
+        return int(found[0].version) if found else 0
+
     def load(self, version: int | str) -> Registered:
         """The model of a version, or of "champion" or "challenger", if it is exactly what was registered.
 
@@ -349,9 +425,10 @@ class Registry:
         return table.join(pd.DataFrame(metrics, index=table.index))
 
     def history(self) -> pd.DataFrame:
-        """One row a release, oldest first, indexed by its number: when, what, instead of which champion, who and why.
+        """One row a step, oldest first, indexed by its number: when, what, with which champion until then, who, why.
 
-        `after` is the release that it follows; `in_effect` is False for a release that another one overtook.
+        `share` is that of a canary. `after` is the step that it follows; `in_effect` is False for a step that another
+        one overtook.
 
         Raises HistoryError if a release was deleted.
         """
@@ -370,12 +447,20 @@ class Registry:
                 "version": int(tags["version"]),
                 "previous": int(tags["previous"]) if "previous" in tags else pd.NA,
                 **{word: tags.get(word, "") for word in words},
+                "share": float(tags.get("share", "nan")),
                 "after": int(tags["after"]),
                 "in_effect": int(tags["after"]) == last,
             }
             last = number if rows[number]["in_effect"] else last
-        columns = ["when", "event", "version", "previous", *words, "after", "in_effect"]
-        dtypes = {"version": "int64", "previous": "Int64", "after": "int64", "in_effect": "bool"}
+        columns = ["when", "event", "version", "previous", *words, "share", "after", "in_effect"]
+        dtypes = {
+            "when": "datetime64[us, UTC]",
+            "version": "int64",
+            "previous": "Int64",
+            "share": "float64",
+            "after": "int64",
+            "in_effect": "bool",
+        }
         index = pd.Index(list(rows), name="release", dtype="int64")
         return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
 
@@ -420,8 +505,28 @@ class Registry:
         texts = {key: str(value) for key, value in tags.items() if value not in ("", None)}
         return self._client.create_model_version(name, source, run_id=run_id, tags=texts)
 
+    def _try(self, event: str, version: int, *, share: float, words: Mapping[str, str]) -> None:
+        history = self.history()
+        champions = _champions(history)
+        if version in champions[-1:] or not champions:
+            raise PromotionError(
+                f"expected another version than champion {champions[-1]} to try beside it"
+                if champions
+                else f"{self.name} has no champion to try version {version} beside; promote one first"
+            )
+        contract = self.load(version).contract
+        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        self._release(event, version, history=history, objections=objections, words=words, share=share)
+
     def _release(
-        self, event: str, version: int, *, history: pd.DataFrame, objections: list[str], words: Mapping[str, str]
+        self,
+        event: str,
+        version: int,
+        *,
+        history: pd.DataFrame,
+        objections: list[str],
+        words: Mapping[str, str],
+        share: float | None = None,
     ) -> None:
         """Append to the history as it was when the release was checked: that decides. Then the alias follows."""
         if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
@@ -429,16 +534,22 @@ class Registry:
         previous = next(reversed(_champions(history)), None)
         # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
         inputs = {int(record.version): record.tags.get("inputs", "{}") for record in self._records(self.name)}
-        if previous in inputs:
-            objections = objections + _changes(json.loads(inputs[previous]), json.loads(inputs[version]))
-        elif previous:
-            objections = [*objections, f"champion {previous} was deleted from MLflow, so what callers send is unknown"]
+        if previous not in inputs:
+            lost = f"champion {previous} was deleted from MLflow, so what callers send is unknown"
+            objections = [*objections, lost] if previous and event != ENDED else objections
+        elif changes := _changes(json.loads(inputs[previous]), json.loads(inputs[version])):
+            if event in (SHADOW, CANARY):
+                raise PromotionError(
+                    f"version {version} of {self.name} cannot be tried: {'; '.join(changes)}; promote it"
+                )
+            objections = [*objections, *changes]
         if objections and not words["waiver"].strip():
             raise PromotionError(
                 f"version {version} of {self.name} must not become champion: {'; '.join(objections)}; release another "
                 "one, or say in waiver why this is accepted"
             )
         facts = {"event": event, "version": version, "previous": previous, "when": self.clock().isoformat()}
+        facts |= {"share": share} if share else {}
         facts |= {"after": max(history.index[history["in_effect"]], default=0), "objections": "; ".join(objections)}
         record = self._append(self._releases, f"models:/{self.name}/{version}", tags=facts | dict(words))
         if not self.history().loc[int(record.version), "in_effect"]:
@@ -446,7 +557,7 @@ class Registry:
                 f"release {record.version} ({event}: version {version} of {self.name}) was overtaken by another one "
                 "and is on record without effect; read history() and decide again"
             )
-        self._settle(expected=version)
+        self._settle(expected=version if event in (PROMOTED, ROLLED_BACK) else None)
 
     def _roles(self) -> dict[str, int]:
         """Which version is champion and which challenger, by history and versions."""
@@ -454,7 +565,8 @@ class Registry:
         champions = _champions(history)
         passed = [int(record.version) for record in self._records(self.name) if record.tags.get("gate") == "passed"]
         roles = {CHAMPION: champions[-1]} if champions else {}
-        if passed and passed[-1] not in set(history.loc[history["in_effect"], "version"]):
+        promoted = history["in_effect"] & (history["event"] == PROMOTED)
+        if passed and passed[-1] not in set(history.loc[promoted, "version"]):
             roles[CHALLENGER] = passed[-1]
         return roles
 
@@ -485,8 +597,25 @@ def _champions(history: pd.DataFrame) -> list[int]:
     """Champions that a roll back could still return to, oldest first; the last one is in charge."""
     champions: list[int] = []
     for release in history[history["in_effect"]].itertuples():
-        champions = [*champions, int(release.version)] if release.event == PROMOTED else champions[:-1]
+        if release.event == PROMOTED:
+            champions = [*champions, int(release.version)]
+        elif release.event == ROLLED_BACK:
+            champions = champions[:-1]
     return champions
+
+
+def _trial(history: pd.DataFrame) -> Trial | None:
+    """The trial that the last step in effect started or went on with."""
+    steps = list(history[history["in_effect"]].itertuples())
+    if not steps or steps[-1].event not in (SHADOW, CANARY):
+        return None
+    last = first = steps[-1]
+    for step in reversed(steps):
+        if (step.event, step.version) != (last.event, last.version):
+            break
+        first = step
+    share = 0.0 if last.event == SHADOW else float(last.share)
+    return Trial(int(last.version), last.event, share, last.approver, int(first.Index), first.when.to_pydatetime())
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
@@ -555,7 +684,9 @@ def _pack(folder: Path, model: Any, contract: Contract, *, code: Sequence[Path],
         model,
         str(folder),
         signature=ModelSignature(
-            inputs=Schema([ColSpec(kind, column) for column, kind in contract.inputs.items()]),
+            inputs=Schema(
+                [ColSpec(k, name, required=name not in contract.optional) for name, k in contract.inputs.items()]
+            ),
             outputs=Schema([ColSpec(decision)]),
         ),
         input_example=contract.example,

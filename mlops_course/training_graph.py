@@ -56,7 +56,6 @@ __all__ = [  # noqa: RUF022 - in the order in which they run
 TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
 CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
 FOLDS = 4  # of cross-validation, within the rows to train on
-EXAMPLE_ROWS = 3  # that the contract shows
 LATENCY_CALLS = 60  # three of them lie above the 95th percentile
 PIPELINE = "training"  # tag and name of the runs that the pipeline writes
 
@@ -365,7 +364,7 @@ def registered_version(
         "metrics": _finite(evidence["metrics"]["value"]),
         "gate_passed": gate_report.passed,
         "gate_reasons": list(gate_report.reasons),
-        **registry.describe(tables["test"][columns["inputs"]].head(EXAMPLE_ROWS)),
+        **registry.describe(pd.concat(tables.values())[columns["inputs"]]),
     }
     fingerprint = _digest(calibrated_model, promises)
     contract = registry.Contract(fingerprint=fingerprint, code_version=record["code_version"], **promises)

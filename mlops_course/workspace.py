@@ -90,6 +90,11 @@ class Workspace:
         return self.root / "predictions"
 
     @property
+    def prediction_log_url(self) -> str:
+        """Address of the prediction log for SQLAlchemy."""
+        return f"sqlite:///{(self.predictions / 'log.db').as_posix()}"
+
+    @property
     def reports(self) -> Path:
         """Folder of pages and tables for people."""
         return self.root / "reports"

@@ -149,3 +149,22 @@ def test_a_cut_without_a_time_zone_is_refused():
     frame = pd.DataFrame({"known": [START], "until": [START]})
     with pytest.raises(ValueError, match="time zone"):
         features.split_by_time(frame, pd.Timestamp("2013-03-10"), prediction_time="known", label_time="until")
+
+
+@features.on_arrays
+def doubled(inputs):
+    """Twice the wind, and the maker as it came."""
+    return {"wind": inputs["wind"] * 2, "maker": inputs["maker"]}
+
+
+def test_feature_code_on_arrays_gives_a_frame_what_it_gives_arrays():
+    frame = pd.DataFrame({"wind": [1.0, np.nan], "maker": pd.Series([None, "Ajax"], dtype="str")}, index=[7, 3])
+    derived = doubled(frame)
+    arrays = doubled.arrays({name: frame[name].to_numpy() for name in frame})
+    assert derived.index.tolist() == [7, 3]
+    np.testing.assert_array_equal(derived["wind"], arrays["wind"])
+    assert derived["maker"].dtype == frame["maker"].dtype, "what is passed on keeps its dtype, missing values or not"
+
+
+def test_feature_code_on_arrays_keeps_the_name_under_which_a_model_finds_it():
+    assert (doubled.__module__, doubled.__qualname__, doubled.__doc__[:5]) == (__name__, "doubled", "Twice")

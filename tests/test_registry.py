@@ -27,6 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from mlops_course.registry import (
+    MAX_CATEGORIES,
     Contract,
     ContractError,
     HistoryError,
@@ -185,7 +186,7 @@ rows = st.lists(
 def test_a_contract_gives_back_the_example_that_it_was_made_from(rows):
     dtypes = {"wind": "float64", "carrier": "str", "departure": "datetime64[us]", "seats": "int64", "night": "bool"}
     frame = pd.DataFrame(rows, columns=list(dtypes)).astype(dtypes)
-    contract = Contract.from_json(contract_for("f", frame).to_json())
+    contract = Contract.from_json(contract_for("f", **describe(frame, examples=len(frame))).to_json())
     pd.testing.assert_frame_equal(contract.example_frame(), frame)
 
 
@@ -219,6 +220,18 @@ def test_a_contract_that_would_not_survive_json_or_contradicts_itself_is_refused
 def test_a_column_without_a_type_in_the_contract_is_named(values):
     with pytest.raises(ContractError, match=r"column 'wind'.*convert it"):
         describe(values.to_frame("wind"))
+
+
+def test_a_contract_says_what_may_be_missing_and_which_categories_training_saw():
+    described = describe(inputs_of(20).assign(name=[f"n{n}" for n in range(20)]), examples=2)
+    assert len(described["example"]) == 2
+    assert described["optional"] == ["carrier", "wind"]
+    assert described["categories"] == {"carrier": ["AA", "MQ", "UA"], "name": sorted(f"n{n}" for n in range(20))}
+
+
+def test_a_text_with_too_many_values_is_no_category():
+    rows = pd.DataFrame({"name": [f"n{n}" for n in range(MAX_CATEGORIES + 1)]})
+    assert describe(rows)["categories"] == {}
 
 
 # Registration
@@ -556,6 +569,106 @@ def test_a_deleted_release_is_noticed_and_versions_still_load_by_number(registry
     with pytest.raises(HistoryError, match="release 2 of flights was deleted"):
         registry.champion()
     assert registry.load(3).version == 3
+
+
+# Trials
+
+
+def events(registry):
+    return registry.history()[["event", "version", "share"]].fillna(0).to_numpy().tolist()
+
+
+def test_a_version_goes_through_shadow_and_canary_and_each_step_is_on_record(registry):
+    registry.promote(1, **SIGNED)
+    registry.shadow(3, **SIGNED)
+    registry.canary(3, share=0.1, **SIGNED)
+    registry.canary(3, share=0.25, evidence="e-value 1", **SIGNED)
+    expected = [["promoted", 1, 0], ["shadow", 3, 0], ["canary", 3, 0.1], ["canary", 3, 0.25]]
+    assert events(registry) == expected
+    assert registry.history()["evidence"].iloc[-1] == "e-value 1"
+    assert registry.champion() == alias_of(registry, "champion") == 1
+
+
+def test_a_trial_begins_with_its_first_step_and_raising_the_share_goes_on_with_it(registry):
+    registry.promote(1, **SIGNED)
+    registry.canary(3, share=0.1, **SIGNED)
+    begun = registry.trial()
+    registry.canary(3, share=0.5, **SIGNED)
+    raised = registry.trial()
+    assert (begun.version, begun.mode, begun.share) == (3, "canary", 0.1)
+    assert (raised.release, raised.since, raised.share) == (begun.release, begun.since, 0.5)
+
+
+@pytest.mark.parametrize("end", ["end_trial", "promote", "roll_back", "another"])
+def test_a_trial_ends_with_the_next_release_or_by_word(registry, end):
+    registry.promote(1, **SIGNED)
+    registry.promote(4, **SIGNED)
+    registry.canary(3, share=0.1, **SIGNED)
+    match end:
+        case "end_trial":
+            assert registry.end_trial(**SIGNED) == 3
+        case "promote":
+            registry.promote(3, **SIGNED)
+        case "roll_back":
+            assert registry.roll_back(**SIGNED) == 1
+        case "another":
+            registry.shadow(1, **SIGNED)
+    assert (registry.trial().version if registry.trial() else None) == (1 if end == "another" else None)
+
+
+def test_a_trial_changes_neither_champion_nor_the_way_back(registry):
+    registry.promote(1, **SIGNED)
+    registry.promote(4, **SIGNED)
+    registry.shadow(3, **SIGNED)
+    registry.end_trial(**SIGNED)
+    assert registry.champion() == 4
+    assert registry.roll_back(**SIGNED) == 1
+
+
+def test_the_challenger_stays_challenger_while_it_is_tried(registry):
+    registry.promote(1, **SIGNED)
+    registry.canary(4, share=0.1, **SIGNED)
+    registry.end_trial(**SIGNED)
+    assert alias_of(registry, "challenger") == 4
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (lambda r: r.shadow(1, **SIGNED), "another version than champion 1"),
+        (lambda r: r.shadow(2, **SIGNED), "must not become champion: roc_auc"),
+        (lambda r: r.canary(3, share=0.0, **SIGNED), "share between 0 and 1"),
+        (lambda r: r.canary(3, share=1, **SIGNED), "promote it for all"),
+        (lambda r: r.canary(3, share=0.1, approver=" ", reason="why"), "expected approver"),
+        (lambda r: r.end_trial(**SIGNED), "nothing to end"),
+        (lambda r: r.shadow(9, **SIGNED), "no version 9"),
+    ],
+)
+def test_a_trial_that_must_not_begin_leaves_no_trace(registry, attempt, message):
+    registry.promote(1, **SIGNED)
+    with pytest.raises(RegistryError, match=message):
+        attempt(registry)
+    assert (events(registry), registry.trial()) == ([["promoted", 1, 0]], None)
+
+
+def test_without_a_champion_there_is_nothing_to_try_beside(registry):
+    with pytest.raises(PromotionError, match="promote one first"):
+        registry.shadow(1, **SIGNED)
+
+
+def test_a_version_with_other_inputs_cannot_be_tried_even_with_a_waiver(registry, run_id):
+    registry.promote(1, **SIGNED)
+    frame = inputs_of(200).assign(seats=1.0)
+    version = registry.register(fit(inputs=frame), contract_for("f5", frame.head(3)), run_id=run_id)
+    with pytest.raises(PromotionError, match="cannot be tried: input seats: none before, double now"):
+        registry.shadow(version, waiver="we know", **SIGNED)
+
+
+def test_the_newest_release_grows_with_every_step(registry):
+    assert registry.newest_release() == 0
+    registry.promote(1, **SIGNED)
+    registry.shadow(3, **SIGNED)
+    assert registry.newest_release() == len(registry.history()) == 2
 
 
 def test_versions_show_aliases_gate_and_metrics(registry):

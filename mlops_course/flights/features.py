@@ -5,6 +5,8 @@ into numbers that a model likes; it needs nothing but the row, so it travels ins
 training and in the service.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -18,6 +20,8 @@ LATE_MINUTES = 15  # a flight is late if it arrives more minutes than this after
 WINDOW = pd.Timedelta("3h")  # "recent" means so far back from the prediction
 OLDEST_WEATHER = pd.Timedelta("6h")  # an older observation says nothing about the departure
 WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"]
+REPLACED = {"scheduled_departure", "aircraft_year", "wind_dir"}  # by what is derived from them
+THURSDAY = 3  # the weekday of 1970-01-01, where Monday is 0
 TIMETABLE = ["carrier", "origin", "dest", "distance"]
 
 
@@ -49,22 +53,26 @@ def build(tables: dict[str, pd.DataFrame], *, lead: pd.Timedelta = LEAD) -> pd.D
     )
 
 
-def derive(inputs: pd.DataFrame) -> pd.DataFrame:
+@features.on_arrays
+def derive(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Features from inputs, row by row, with no state: clock, age of the aircraft, wind as a vector.
 
-    `inputs` has the input columns of `build`; returns a frame with the same index. Angles are where the wind comes
-    from, in degrees clockwise from north; a calm has no direction and no components.
+    `inputs` has the input columns of `build`, as a frame or as arrays, and the result is of the same kind. Angles are
+    where the wind comes from, in degrees clockwise from north; a calm has no direction and no components.
     """
-    departure = inputs["scheduled_departure"]
+    departure = inputs["scheduled_departure"].astype("datetime64[m]")
+    unknown, day = np.isnat(departure), departure.astype("datetime64[D]")
+    minutes = (departure - day).astype(int)
     angle, speed = np.deg2rad(inputs["wind_dir"].astype(float)), inputs["wind_speed"].astype(float)
     calm = speed == 0
-    return inputs.drop(columns=["scheduled_departure", "aircraft_year", "wind_dir"]).assign(
-        hour=departure.dt.hour + departure.dt.minute / 60,
-        weekday=departure.dt.day_of_week.astype(float),
-        aircraft_age=departure.dt.year - inputs["aircraft_year"],
-        wind_east=(speed * np.sin(angle)).mask(calm, 0.0),
-        wind_north=(speed * np.cos(angle)).mask(calm, 0.0),
-    )
+    return {name: values for name, values in inputs.items() if name not in REPLACED} | {
+        "hour": np.where(unknown, np.nan, minutes // 60 + minutes % 60 / 60),
+        "weekday": np.where(unknown, np.nan, (day.astype(int) + THURSDAY) % 7),
+        "aircraft_age": np.where(unknown, np.nan, 1970 + day.astype("datetime64[Y]").astype(int))
+        - inputs["aircraft_year"],
+        "wind_east": np.where(calm, 0.0, speed * np.sin(angle)),
+        "wind_north": np.where(calm, 0.0, speed * np.cos(angle)),
+    }
 
 
 def _names(flights: pd.DataFrame) -> pd.DataFrame:

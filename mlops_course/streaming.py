@@ -1,0 +1,104 @@
+"""Following a stream: each event handled once and in order, in simulated time, however often the consumer is killed.
+
+    timeline    rows with two times, when each was asked and when its label came, as one sequence of events
+    consume     hand the events on in small batches, from a position on
+    paced       let simulated time pass at so many times the speed of real time
+
+A consumer that writes its results first and its position after that does some events twice when it is killed in
+between; the other way round it loses them. So `handle` gets the events with the position that they lead to, and has to
+keep both in one transaction: then the position says exactly what was kept, and the next start goes on from there.
+
+>>> rows = pd.DataFrame({"asked": pd.to_datetime(["2013-01-01T08:00Z", "2013-01-01T09:00Z"]),
+...                      "known": pd.to_datetime(["2013-01-01T09:00Z", None])})
+>>> events = timeline(rows, asked="asked", labelled="known")
+>>> events[["kind", "row"]].to_dict("split")["data"]
+[['asked', 0], ['labelled', 0], ['asked', 1]]
+>>> kept = []
+>>> consume(events, lambda batch, position: kept.append((list(batch["row"]), position)), start=1, most=1)
+3
+>>> kept
+[([0], 2), ([1], 3)]
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["ASKED", "LABELLED", "consume", "paced", "timeline"]
+
+ASKED, LABELLED = "asked", "labelled"  # kinds of events
+MOST = 500  # events handed on at once
+
+
+def timeline(rows: pd.DataFrame, *, asked: str, labelled: str) -> pd.DataFrame:
+    """The events of `rows` in order of time: one row an event, numbered from 0.
+
+    Columns: time, kind ("asked" or "labelled") and row, the position in `rows`. `asked` and `labelled` name the columns
+    with the two times; a row whose label never comes has one event. At the same instant labels come first, as what is
+    known then may be used then; otherwise the order is that of `rows`, so the same rows give the same numbers.
+
+    Raises ValueError if a row was asked at no time, or its label came before it was asked.
+    """
+    if missing := int(rows[asked].isna().sum()):
+        raise ValueError(f"expected a time in {asked!r} for every row, got {missing} missing; leave these rows out")
+    if early := int((rows[labelled] < rows[asked]).sum()):
+        raise ValueError(f"expected no label before its question, got {early} in {labelled!r}; are they swapped?")
+    positions = np.arange(len(rows))
+    known = rows[labelled].notna().to_numpy()
+    events = pd.concat(
+        [
+            pd.DataFrame({"time": rows[labelled].array[known], "kind": LABELLED, "row": positions[known]}),
+            pd.DataFrame({"time": rows[asked].array, "kind": ASKED, "row": positions}),
+        ],
+        ignore_index=True,
+    )
+    return events.sort_values("time", kind="stable", ignore_index=True)
+
+
+def consume(
+    events: pd.DataFrame,
+    handle: Callable[[pd.DataFrame, int], None],
+    *,
+    start: int,
+    most: int = MOST,
+    wait: Callable[[pd.Timestamp], None] | None = None,
+) -> int:
+    """Hand the events from position `start` on to `handle`, at most `most` at once, and return the last position.
+
+    `handle` is called with a slice of `events` and the position after it, and keeps both in one transaction. With
+    `wait`, each batch ends where the simulated time has come, and `wait` is called with the time of its last event; see
+    `paced`. What `handle` raises ends the consumer; start it again from the position that was kept.
+
+    Raises ValueError if there is no such position.
+    """
+    if not 0 <= start <= len(events):
+        raise ValueError(f"expected a position from 0 to {len(events)}, got {start}; is it of another stream?")
+    for begin in range(start, len(events), most):
+        batch = events.iloc[begin : begin + most]
+        if wait:
+            wait(batch["time"].iloc[-1])
+        handle(batch, begin + len(batch))
+    return len(events)
+
+
+def paced(
+    start: pd.Timestamp,
+    *,
+    speed: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Callable[[pd.Timestamp], None]:
+    """A function that waits until simulated time has come to a moment: `start` is now, `speed` seconds pass a second.
+
+    Raises ValueError unless the speed is positive.
+    """
+    if not speed > 0:
+        raise ValueError(f"expected a positive speed, got {speed}; 3600 lets an hour pass in a second")
+    begun = clock()
+
+    def wait(moment: pd.Timestamp) -> None:
+        sleep(max(0.0, (moment - start).total_seconds() / speed - (clock() - begun)))
+
+    return wait
