@@ -1,0 +1,153 @@
+"""Ten thousand generated requests: valid, nearly valid and nonsense, against a running service.
+
+    python benchmarks/fuzz.py [--requests 10000]
+
+Half are made by schemathesis from the service's own description, half are bytes and headers made by hypothesis. No
+reply may be a server error, none may take long, and a request that is refused may leave nothing in the log.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+from urllib.request import urlopen
+
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from mlops_course.prediction_log import PredictionLog
+
+SLOW_SECONDS = 5.0
+HEADERS = {
+    "content-type": ["application/json", "text/plain", "application/json; charset=utf-16", "", "☃", "a/b" * 1000],
+    "content-encoding": ["gzip", "identity", "br, deflate", "☃"],
+    "authorization": ["Bearer", "Bearer ☃", "Basic YQ==", "x" * 5000],
+    "expect": ["100-continue", "☃"],
+    "accept": ["text/html", "image/png", "*/*;q=x"],
+}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=10), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@contextmanager
+def running(app: object) -> Iterator[str]:
+    """The address of the application on a free port, in a thread of this process."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        if not thread.is_alive():
+            raise RuntimeError("the server did not start")
+        thread.join(0.05)
+    try:
+        yield "127.0.0.1:{1}".format(*server.servers[0].sockets[0].getsockname())
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class Tally:
+    """Replies by status and the longest time (s); refuses a server error, and a row kept of a refused request."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self.log, self.statuses, self.longest = log, Counter(), 0.0
+        self.kept = self._kept()
+
+    def _kept(self) -> tuple[int, int]:
+        return self.log.last(), len(self.log.labelled(inputs=False))
+
+    def note(self, status: int, seconds: float, what: object) -> None:
+        before, self.kept = self.kept, self._kept()
+        self.statuses[status] += 1
+        self.longest = max(self.longest, seconds)
+        assert status < 500, (status, what)
+        assert status < 400 or before == self.kept, (status, "refused, and left a row", what)
+
+
+def fuzz(address: str, log: PredictionLog, *, requests: int) -> Tally:
+    """Send about so many requests and check each reply. Raises AssertionError with the smallest one that is wrong."""
+    tally, schema = Tally(log), schemathesis.openapi.from_url(f"http://{address}/openapi.json")
+    calm = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+
+    def play(count: int, strategy: st.SearchStrategy, send: Callable[[Any], tuple[int, float]]) -> None:
+        @seed(0)
+        @settings(max_examples=count, phases=[Phase.generate, Phase.shrink], **calm)
+        @given(strategy)
+        def check(made: Any) -> None:
+            tally.note(*send(made), made)
+
+        check()
+
+    def from_description(case: schemathesis.Case) -> tuple[int, float]:
+        begun = perf_counter()
+        status = case.call(base_url=f"http://{address}", timeout=SLOW_SECONDS).status_code
+        return status, perf_counter() - begun
+
+    for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+        play(requests // 4, schema.as_strategy(generation_mode=mode), from_description)
+    with urlopen(f"http://{address}/openapi.json") as reply:
+        content = json.load(reply)["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+    play(requests // 2, raw_requests(content["example"]), lambda made: send_raw(address, *made))
+    return tally
+
+
+def raw_requests(example: dict[str, Any]) -> st.SearchStrategy[tuple[str, str, bytes, dict[str, str]]]:
+    """Method, path, body and headers: bytes, JSON of any kind, and the example with one value replaced."""
+    (row,) = example["rows"]
+    near = st.tuples(st.sampled_from(sorted(row)), JSON).map(lambda change: {"rows": [row | dict([change])]})
+    body = st.binary(max_size=300) | (JSON | near).map(lambda value: json.dumps(value).encode())
+    header = st.sampled_from([(name, value) for name, values in HEADERS.items() for value in values])
+    headers = st.lists(header, max_size=2).map(dict)
+    paths = st.sampled_from(["/predict", "/predict", "/feedback", "/refresh", "/model", "/nowhere", "/predict/"])
+    return st.tuples(st.sampled_from(["POST", "POST", "POST", "PUT", "GET"]), paths, body, headers)
+
+
+def send_raw(address: str, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, float]:
+    connection, begun = http.client.HTTPConnection(address, timeout=SLOW_SECONDS), perf_counter()
+    try:
+        connection.putrequest(method, path)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            connection.putheader(name, value.encode())
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        reply.read()
+        return reply.status, perf_counter() - begun
+    finally:
+        connection.close()
+
+
+def main(requests: int) -> None:
+    from mlops_course import lifecycle, service
+    from mlops_course.lifecycle import System
+    from mlops_course.workspace import Workspace
+
+    system = System("mlops_course.flights", Workspace.locate())
+    batches = ["2013-01", "2013-02", "2013-03"]
+    lifecycle.release(system, batches, first_use="2013-04", approver="benchmark", reason="to be fuzzed")
+    log = PredictionLog(system.workspace.prediction_log_url)
+    with running(service.application(system, log=log)) as address:
+        begun = perf_counter()
+        tally = fuzz(address, log, requests=requests)
+        took = perf_counter() - begun
+    print(f"{tally.statuses.total():,} requests in {took:.0f} s: {dict(sorted(tally.statuses.items()))}")
+    print(f"longest {tally.longest:.2f} s; no server error; {log.last():,} predictions kept, none of a refused request")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=10_000)
+    with TemporaryDirectory() as home:
+        os.environ.setdefault("MLOPS_HOME", home)
+        main(parser.parse_args().requests)

@@ -1,0 +1,30 @@
+"""Generated requests, valid, nearly valid and nonsense: no server error, no hang, no row of a refused request."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from test_serving import World
+
+from mlops_course.prediction_log import PredictionLog
+
+REQUESTS = 400  # benchmarks/fuzz.py sends 10,000 to the service of the running case
+
+
+@pytest.fixture(scope="module")
+def fuzz():
+    path = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
+    specification = importlib.util.spec_from_file_location("fuzz", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_no_generated_request_is_a_server_error_or_leaves_a_row_when_refused(fuzz, tmp_path):
+    log = PredictionLog(f"sqlite:///{(tmp_path / 'log.db').as_posix()}")
+    with fuzz.running(World(log).app) as address:
+        tally = fuzz.fuzz(address, log, requests=REQUESTS)
+    assert tally.statuses.total() > REQUESTS / 2
+    assert {200, 404, 405, 422} <= set(tally.statuses)
+    assert tally.longest < fuzz.SLOW_SECONDS
+    log.close()
