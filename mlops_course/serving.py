@@ -47,8 +47,19 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi_offline import FastAPIOffline
 from jinja2 import Environment
-from pydantic import AwareDatetime, ConfigDict, Field, NaiveDatetime, StrictBool, TypeAdapter, ValidationError
+from pydantic import (
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    StrictBool,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.functional_validators import AfterValidator
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
 __all__ = ["Coalescer", "FullError", "Rollout", "Servable", "create_app", "request_type"]
@@ -64,6 +75,8 @@ MAX_ERRORS = 20  # of one request that are spelt out
 RETRY_SECONDS = 1
 REFRESH_SECONDS = 1.0  # between two questions whether another version is in charge
 PATIENCE_SECONDS = 30.0  # before a version that was refused is tried again
+LOG_PATIENCE_SECONDS = 5.0  # before a log that failed is tried again without a request
+CLOSE_SECONDS = 10.0  # that those who have asked get for their answers when the service ends
 WARM = 3  # versions that stay loaded: champion, challenger, and the champion before
 CHALLENGER_SECONDS = 1.0  # that a canary has for its answer before the champion gives one
 CANARY = "canary"  # the mode of a rollout in which a challenger answers some requests
@@ -71,12 +84,16 @@ BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.
 
 _STRICT = ConfigDict(extra="forbid", strict=True)  # no type is guessed, no unknown field passed over
 Id = Annotated[str, Field(pattern=r"^[!-~]{1,100}$", description="letters, digits and signs of ASCII, without space")]
+_MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
 TYPES: Mapping[str, Any] = {
     "double": Annotated[float, Field(allow_inf_nan=False)],
-    "long": int,
+    "long": Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
     "boolean": StrictBool,
     "string": Annotated[str, Field(max_length=MAX_TEXT)],
-    "datetime": NaiveDatetime,
+    "datetime": Annotated[  # JSON Schema's own date-time has a zone
+        NaiveDatetime,
+        WithJsonSchema({"type": "string", "pattern": _MOMENT, "description": "date and time without zone, ISO 8601"}),
+    ],
 }
 
 
@@ -136,13 +153,20 @@ def request_type(model: Servable) -> TypeAdapter:
     return TypeAdapter(PredictionRequest)
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time between the years 1 and 9999 in UTC") from None
+
+
 class Label(TypedDict):
     """What came of a prediction."""
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
     id: Id
     label: Annotated[int, Field(ge=0, le=1)]
-    time: NotRequired[AwareDatetime]
+    time: NotRequired[Annotated[AwareDatetime, AfterValidator(_in_utc)]]
 
 
 class Feedback(TypedDict):
@@ -354,11 +378,12 @@ class _Service:
         self._load, self._current, self.log, self.clock = load, current, log, clock
         self._challenger_seconds = challenger_seconds
         self._name, self._numbers = token_hex(8), count()  # of new ids, which grow, as an index likes them to
+        self._asked = 0  # requests that are being answered
         self.metrics = _Metrics()
         self.now = _Now()
         self.refused: dict[str, str] = {}  # version, or "registry": why
         self._patience: dict[str, float] = {}  # when a refused version gets another try
-        self.log_trouble = ""
+        self.log_trouble, self._try_log_at = "", 0.0
         self._warm: dict[int, _Live] = {}  # by version, the last used at the end: switching back needs no file
         self._refreshing = threading.Lock()
         self.champions: Coalescer | None = None
@@ -369,6 +394,8 @@ class _Service:
 
     def refresh(self, *, again: bool = False) -> None:
         """Take up what the world says now; `again` gives what was refused another try."""
+        if self.log_trouble and perf_counter() > self._try_log_at:
+            self._try_log()
         with self._refreshing:
             try:
                 rollout = self._current()
@@ -376,7 +403,6 @@ class _Service:
                 self._refuse("registry", error)
                 return
             wanted = {str(rollout.champion), str(rollout.challenger)}
-            self.refused = {version: why for version, why in self.refused.items() if version in wanted}
             self._patience = {} if again else self._patience
             before = self.now
             champion = self._live(rollout.champion) or before.champion
@@ -384,6 +410,8 @@ class _Service:
             if canary and champion and canary.model.inputs != champion.model.inputs:
                 self._refuse(str(canary.version), ValueError("expected a canary with the inputs of the champion"))
                 canary = None
+            wanted -= {str(live.version) for live in (champion, canary) if live}
+            self.refused = {version: why for version, why in self.refused.items() if version in wanted}
             changed = champion is not before.champion
             self.now = _Now(champion, canary, rollout, self.clock() if changed else before.since)
             for role, live in {"champion": champion, "canary": canary}.items():
@@ -393,9 +421,11 @@ class _Service:
 
     def _live(self, version: int | None) -> _Live | None:
         """The model of a version, loaded and tried on its example; None if there is none or it is refused."""
-        if version is None or perf_counter() < self._patience.get(str(version), 0):
+        if version is None:
             return None
         if version not in self._warm:
+            if perf_counter() < self._patience.get(str(version), 0):
+                return None
             try:
                 model = self._load(version)
                 live = _Live(model, request_type(model))
@@ -403,7 +433,6 @@ class _Service:
             except Exception as error:
                 self._refuse(str(version), error)
                 return None
-            self.refused = {refused: why for refused, why in self.refused.items() if refused != str(version)}
             self._warm[version] = live
         self._warm[version] = self._warm.pop(version)
         for forgotten in list(self._warm)[:-WARM]:
@@ -424,12 +453,23 @@ class _Service:
         self.canaries = Coalescer(self._predict, name="canary")
         self.keeper = Coalescer(self._keep, name="log")
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Take nothing more, once those who have asked have their answers."""
+        deadline = perf_counter() + CLOSE_SECONDS
+        while self._asked and perf_counter() < deadline:
+            await asyncio.sleep(0.01)
         for coalescer in (self.canaries, self.champions, self.keeper):
-            coalescer.close()
+            await asyncio.to_thread(coalescer.close)
 
     async def predict(self, now: _Now, rows: list[dict[str, Any]], *, started: float) -> list[dict[str, Any]]:
         """The answers to rows that have been checked, once they are on record."""
+        self._asked += 1
+        try:
+            return await self._answer(now, rows, started=started)
+        finally:
+            self._asked -= 1
+
+    async def _answer(self, now: _Now, rows: list[dict[str, Any]], *, started: float) -> list[dict[str, Any]]:
         ids = [row.pop("id", None) or f"{time_ns():x}-{self._name}-{next(self._numbers)}" for row in rows]
         answers: dict[int, tuple[float, _Live]] = {}  # by position: the probability, and who gave it
         taken = np.flatnonzero(now.rollout.takes(ids)).tolist() if now.canary else []
@@ -467,19 +507,25 @@ class _Service:
             probability = await asyncio.wait_for(future, self._challenger_seconds)
         except Exception as error:
             self.metrics.fallbacks.inc(len(taken))
-            _tell(logging.WARNING, "canary failed", version=canary.version, why=type(error).__name__)
+            _tell(logging.WARNING, "canary failed", version=canary.version, why=str(error) or type(error).__name__)
             return {}
         return {at: (p, canary) for at, p in zip(taken, probability, strict=True)}
 
     def _predict(self, items: list[tuple[_Live, list[dict[str, Any]]]]) -> list[list[float]]:
         """The probabilities of each item, in one call of each model for all that wait."""
         outcomes: dict[int, list[float]] = {}
+        answered: list[tuple[Servable, list[dict[str, Any]]]] = []
         for live in dict.fromkeys(live for live, _ in items):
             own = {at: rows for at, (asked, rows) in enumerate(items) if asked is live}
             together = [row for rows in own.values() for row in rows]
-            probability = iter(live.probabilities(together).tolist())
-            self.metrics.count_inputs(live.model, together)
+            try:
+                probability = iter(live.probabilities(together).tolist())
+            except Exception as error:  # of any type: a ValueError, say, is the model's here and not the caller's
+                raise _NoAnswerError(f"version {live.version} failed: {type(error).__name__}") from error
             outcomes |= {at: list(islice(probability, len(rows))) for at, rows in own.items()}
+            answered.append((live.model, together))
+        for model, together in answered:  # not before all are, as one failure has every item tried again
+            self.metrics.count_inputs(model, together)
         return [outcomes[at] for at in range(len(items))]
 
     def _keep(self, answers: list[list[dict[str, Any]]]) -> list[Any]:
@@ -496,10 +542,23 @@ class _Service:
         self.metrics.count_answers(record for records in kept for record in records)
         return kept
 
+    def _try_log(self) -> None:
+        """Write nothing to a log that failed: where /ready says 503, no request may come to find it well again."""
+        try:
+            self.log.append([])
+        except Exception as error:
+            self._note_log(f"{type(error).__name__}: {error}")
+        else:
+            self._note_log("")
+
     def _note_log(self, trouble: str) -> None:
         if bool(trouble) != bool(self.log_trouble):
             _tell(logging.ERROR if trouble else logging.INFO, "log", trouble=trouble or "none")
-        self.log_trouble = trouble
+        self.log_trouble, self._try_log_at = trouble, perf_counter() + LOG_PATIENCE_SECONDS
+
+
+class _NoAnswerError(RuntimeError):
+    """A model failed on rows that fit its contract."""
 
 
 class _NotKeptError(RuntimeError):
@@ -543,7 +602,7 @@ def create_app(
         refresher = asyncio.create_task(_refresh_forever(service, refresh_seconds))
         yield
         refresher.cancel()
-        await asyncio.to_thread(service.close)
+        await service.close()
         await asyncio.to_thread(stopped)
 
     app = FastAPIOffline(title=title, lifespan=lifespan, redoc_url=None)
@@ -592,8 +651,7 @@ def _add_feedback(app: FastAPI, service: _Service, token: str) -> None:
             _authorise(request, token)
             labels = _FEEDBACK.validate_json(await _body(request))["labels"]
             now = service.clock()
-            await asyncio.to_thread(_keep_labels, service, [{"time": now, **label} for label in labels])
-            waiting = await asyncio.to_thread(service.log.unpredicted, [label["id"] for label in labels])
+            waiting = await asyncio.to_thread(_keep_labels, service, [{"time": now, **label} for label in labels])
         except Exception as error:
             raise _refusal(error, service) from error
         service.metrics.labels.inc(len(labels))
@@ -601,9 +659,12 @@ def _add_feedback(app: FastAPI, service: _Service, token: str) -> None:
         return JSONResponse({"labels": len(labels), "without_prediction": sorted(waiting)})
 
 
-def _keep_labels(service: _Service, labels: list[dict[str, Any]]) -> None:
+def _keep_labels(service: _Service, labels: list[dict[str, Any]]) -> set[str]:
+    """Keep labels; returns the ids without a prediction, asked first, so that a log that fails there keeps nothing."""
     try:
+        waiting = service.log.unpredicted([label["id"] for label in labels])
         service.log.append(labels=labels)
+        return waiting
     except ValueError:
         raise
     except Exception as error:
@@ -697,10 +758,13 @@ async def _body(request: Request) -> bytes:
     if any(name == b"content-encoding" and value != b"identity" for name, value in request.scope["headers"]):
         raise HTTPException(415, "expected a body that is not compressed")
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"expected {MAX_BODY} bytes at most; send the rows in several requests")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, f"expected {MAX_BODY} bytes at most; send the rows in several requests")
+    except ClientDisconnect:
+        raise HTTPException(400, "the caller hung up") from None
     return bytes(body)
 
 
@@ -732,7 +796,7 @@ def _defects(error: ValidationError) -> list[dict[str, Any]]:
     defects = error.errors(include_url=False, include_context=False)
     told = [
         {
-            "loc": ["body", *defect["loc"]],
+            "loc": ["body", *(part[:100] if isinstance(part, str) else part for part in defect["loc"])],
             "msg": defect["msg"],
             "type": defect["type"],
             "input": repr(defect["input"])[:100],

@@ -385,21 +385,6 @@ def test_a_crowd_hears_503_and_those_in_front_are_answered(log, monkeypatch):
     assert (first.status_code, waiting.status_code) == (200, 200)
 
 
-def test_what_is_queued_is_answered_before_the_service_ends(log):
-    held = Held()
-    world = World(log, servable(predict=held))
-
-    async def scenario(client):
-        held.armed = True
-        asking = asyncio.create_task(client.post("/predict", json=rows_of(1)))
-        await eventually(held.begun.is_set)
-        threading.Timer(0.1, held.go.set).start()
-        return asking
-
-    world.run(scenario)
-    assert held.sizes == [1]
-
-
 # Who is in charge
 
 
@@ -631,6 +616,19 @@ def test_each_caller_gets_the_outcome_of_its_own_item():
 def test_an_item_that_fails_does_not_fail_its_neighbours():
     outcomes = coalesced(lambda items: [10 // item for item in items], [1, 0, 5])
     assert (outcomes[0], type(outcomes[1]), outcomes[2]) == (10, ZeroDivisionError, 2)
+
+
+def test_what_is_queued_is_handled_before_a_coalescer_closes():
+    async def play():
+        held = Held()
+        held.armed = True
+        coalescer = Coalescer(held, name="test")
+        futures = [coalescer.submit(item, rows=1) for item in range(3)]
+        threading.Timer(0.1, held.go.set).start()
+        await asyncio.to_thread(coalescer.close)
+        return sum(held.sizes), await asyncio.wait_for(asyncio.gather(*futures), 5)
+
+    assert asyncio.run(play()) == (3, [0.1] * 3)
 
 
 def test_a_closed_coalescer_takes_nothing_more():

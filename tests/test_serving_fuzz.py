@@ -27,4 +27,5 @@ def test_no_generated_request_is_a_server_error_or_leaves_a_row_when_refused(fuz
     assert tally.statuses.total() > REQUESTS / 2
     assert {200, 404, 405, 422} <= set(tally.statuses)
     assert tally.longest < fuzz.SLOW_SECONDS
+    assert log.last() > 10, "hardly a request was valid: the description asks for other things than the service"
     log.close()
