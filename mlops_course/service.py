@@ -16,9 +16,11 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -43,7 +45,8 @@ _logger = logging.getLogger(__name__)
 HOST, PORT = "127.0.0.1", 8000
 FOLLOW_SECONDS = 0.2  # between two looks of the shadow at the log, when there was nothing new
 FOLLOW_ROWS = 500  # that the shadow answers at once
-SHADOW_NICE = 10  # the shadow steps back where cores are short
+RESTART_SECONDS = 10.0  # at least between two starts of the shadow
+RULE = "canary rule, begun by "  # and by whom: the approver of what the canary does by itself
 
 
 def application(
@@ -123,6 +126,11 @@ def run(
             if self.started:
                 address, bound, *_ = self.servers[0].sockets[0].getsockname()
                 started(f"http://{address}:{bound}")
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            # As uvicorn does, without raising the signal anew after all: to be told to end is no failure
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
 
     try:
         with threadpool_limits(1):  # one core answers a request: waking others takes longer than the answer
@@ -239,7 +247,7 @@ class _Canary:
         verdict = self.judge()
         self._note = verdict.reason
         words = {
-            "approver": f"canary rule, begun by {self.trial.approver}",
+            "approver": RULE + self.trial.approver.removeprefix(RULE),
             "reason": verdict.reason,
             "evidence": verdict.measures.round(6).to_json(orient="index"),
         }
@@ -247,7 +255,8 @@ class _Canary:
             if verdict.action == rollout.STOP:
                 self._system.registry.end_trial(**words)
             elif verdict.action == rollout.RAISE:
-                self._system.registry.canary(self.trial.version, share=verdict.share, **words)
+                waiver = self._system.registry.history().loc[self.trial.release, "waiver"]
+                self._system.registry.canary(self.trial.version, share=verdict.share, waiver=waiver, **words)
         except OvertakenError as overtaken:
             _logger.warning("overtaken", extra={"facts": {"why": str(overtaken)}})
         return self._note
@@ -259,6 +268,8 @@ class _Canary:
         self._answer = max([self._answer, *answers["number"].tail(1).tolist()])
         self._label = max([self._label, *labelled["label_number"].tail(1).tolist()])
         answers, labelled = self._of_this(answers), self._of_this(labelled)
+        if self._answers and answers.empty and labelled.empty:
+            return False  # and nothing to keep: this is asked every second, for days
         costs = self._system.specification.costs
         self._answers.append(answers[["challenger", "share", "failed", "latency_ms"]])
         self._labels.append(labelled.assign(cost=_cost(labelled, costs))[["challenger", "share", "cost"]])
@@ -314,7 +325,7 @@ class _Shadow:
             _logger.warning("shadow ended", extra={"facts": facts})
         self._process = self._make()
         self._process.start()
-        self._next_start = time.monotonic() + 10
+        self._next_start = time.monotonic() + RESTART_SECONDS
 
     def stop(self) -> None:
         if self._process:
@@ -329,12 +340,12 @@ def _consumer(trial: Trial) -> str:
 
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
     """Answer in shadow what the log holds since the trial began, each prediction once, as long as the parent lives."""
-    if hasattr(os, "nice"):
-        os.nice(SHADOW_NICE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all at once: the service ends this one
+    _step_back()
     registry = System(case_name, workspace).registry
     parent, log, shadow = multiprocessing.parent_process(), PredictionLog(url), shadow_log(url)
     model, consumer = servable(registry.load(trial.version)), _consumer(trial)
-    request = serving.request_type(model)
+    request = serving.request_type(replace(model, optional=list(model.inputs)))  # the champion's contract has been kept
     with threadpool_limits(1):
         while parent is None or parent.is_alive():
             rows = log.predictions(after=shadow.position(consumer), since=trial.since, limit=FOLLOW_ROWS)
@@ -361,6 +372,14 @@ def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> Non
                 if p is not None
             ]
             shadow.append(answers, position=(consumer, int(rows["number"].iloc[-1])))
+
+
+def _step_back() -> None:
+    """Let this process run only where cores would be idle, as far as the system knows how."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(19)
 
 
 def _whatever_it_answers(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float | None]:
