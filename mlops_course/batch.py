@@ -23,6 +23,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ import pyarrow.parquet as pq
 __all__ = ["Scored", "conform", "count_rows", "predict", "problems", "score_file"]
 
 ROWS_PER_PART = 50_000  # a part of 30 columns is about 12 MB: memory stays flat however long the file is
+TIME = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?"  # without a zone, as in the contract
+TRUTH = {True: 1.0, False: 0.0, "true": 1.0, "false": 0.0, "True": 1.0, "False": 0.0}  # pandas writes "True" to CSV
 ID = "id"  # carried from input to output, so that a label can find its prediction later
 ANSWER = {"probability": "float64", "decision": "bool", "model_version": "int64"}  # columns of a file without rows
 PROBLEM = ["row", "column", "expected", "value"]
@@ -46,8 +49,8 @@ def conform(frame: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
     """The columns that the model takes, in its order and with its types; the index stays.
 
     `inputs` maps a column to its type in the contract: "string", "datetime", "boolean", or a number ("double", "long",
-    ...). Text that spells a number or a time is read as one, and a missing value stays missing. Numbers come out as
-    floats, so that a column with a missing value and one without get the same answer.
+    ...). Text that spells a number or a time (ISO 8601, no zone) is read as one, and a missing value stays missing.
+    Numbers come out as floats, so that a column with a missing value and one without get the same answer.
 
     Raises ValueError naming each missing column, or the first value that does not fit and its row.
     """
@@ -130,12 +133,14 @@ def score_file(
     settings are the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made
     from. Two runs at the same time on one target leave it whole, but one of them may fail.
 
-    Raises ValueError for another suffix, for an `answer` of another length, or naming the rows of the part for which
-    `answer` raises.
+    Raises ValueError for another suffix, for a target that is the source, for rows of CSV with more values than there
+    are columns, for an `answer` of another length, or naming the rows of the part for which `answer` raises.
     """
     for path in (source, target):
         if path.suffix not in (".parquet", ".csv"):
             raise ValueError(f"expected a file that ends in .parquet or .csv, got {path.name}")
+    if source.resolve() == target.resolve():
+        raise ValueError(f"expected another file than the source to write to, got {target} for both")
     target.parent.mkdir(parents=True, exist_ok=True)
     files = _Files(target)
     key = hashlib.sha256(
@@ -146,13 +151,15 @@ def score_file(
         return Scored(**done, parts=0, quarantine=files.quarantine if done["quarantined"] else None)
     folder = files.parts / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    new = 0
+    parts, new, total = [], 0, 0
     for number, part in enumerate(_parts(source, rows_per_part)):
-        if not (folder / f"{number:06d}.parquet").exists():
-            _score_part(part, folder / f"{number:06d}", answer=answer, check=check)
+        parts.append(folder / f"{number:06d}.parquet")
+        if not parts[-1].exists():
+            _score_part(part, parts[-1], answer=answer, check=check)
             new += 1
+        total += len(part)
         progress(len(part))
-    counts = files.assemble(folder, key)
+    counts = files.assemble(parts, key, total=total)
     return Scored(**counts, parts=new, quarantine=files.quarantine if counts["quarantined"] else None)
 
 
@@ -189,9 +196,9 @@ def _score_part(
     if len(found):
         named = part[[ID]] if ID in part.columns else part[[]]
         found = found.join(named, on="row")[["row", *named.columns, *PROBLEM[1:]]]
-        _replace(path.with_suffix(".csv"), lambda partial: found.to_csv(partial, index=False))
+        _replace(path.with_suffix(".csv"), lambda partial: found.to_csv(partial, index=False), by=path.parent)
     table = pa.Table.from_pandas(pd.concat([ids, answers], axis=1), preserve_index=False)
-    _replace(path.with_suffix(".parquet"), lambda partial: pq.write_table(table, partial))
+    _replace(path, lambda partial: pq.write_table(table, partial), by=path.parent)
 
 
 def _parts(source: Path, rows: int) -> Iterator[pd.DataFrame]:
@@ -205,13 +212,16 @@ def _parts(source: Path, rows: int) -> Iterator[pd.DataFrame]:
 def _chunks(source: Path, rows: int) -> Iterator[pd.DataFrame]:
     if source.suffix == ".csv":
         with pd.read_csv(source, dtype=str, chunksize=rows, keep_default_na=False, na_values=[""]) as file:
-            yield from file
+            for part in file:
+                if not isinstance(part.index, pd.RangeIndex):  # pandas took the first columns for an index
+                    raise ValueError(f"expected as many values as columns in each row of {source}, got more")
+                yield part
         return
     with pq.ParquetFile(source) as file:
         if not file.metadata.num_rows:
             yield file.read().to_pandas()
         for batch in file.iter_batches(rows):
-            yield batch.to_pandas()
+            yield batch.to_pandas(integer_object_nulls=True)  # an id stays a whole number, whoever else has none
 
 
 # All parts ------------------------------------------------------------------------------------------------------------
@@ -245,22 +255,30 @@ class _Files:
             pass  # whatever is wrong with it, the answer is to score
         return None
 
-    def assemble(self, folder: Path, key: str) -> dict[str, int]:
-        """Make target and quarantine from the parts, then say so in the manifest; only then the parts go."""
-        answers, aside = sorted(folder.glob("*.parquet")), sorted(folder.glob("*.csv"))
-        kept = [part for part in answers if pq.read_metadata(part).num_rows] or answers[:1]
-        _replace(self.target, lambda partial: _write_all(kept, partial, parquet=self.target.suffix == ".parquet"))
-        quarantined = 0
-        if aside:
-            problems = pd.concat([pd.read_csv(part, dtype=str, keep_default_na=False) for part in aside])
-            quarantined = problems["row"].nunique()
-            _replace(self.quarantine, lambda partial: problems.to_csv(partial, index=False))
+    def assemble(self, parts: list[Path], key: str, *, total: int) -> dict[str, int]:
+        """Make target and quarantine from the parts, then say so in the manifest; only then the parts go.
+
+        The manifest has the digests of what was written, not of what is there: another run may have been faster.
+        """
+        folder, aside = parts[0].parent, [path for part in parts if (path := part.with_suffix(".csv")).exists()]
+        problems = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in aside]
+        quarantined = sum(part["row"].nunique() for part in problems)
+        rows = {part: pq.read_metadata(part).num_rows for part in parts}
+        counts = {"rows": sum(rows.values()), "quarantined": quarantined}
+        if sum(counts.values()) != total:
+            raise OSError(f"expected {total} rows in {folder}, got {counts}; is another run at work? Start again")
+        kept = [part for part in parts if rows[part]] or parts[:1]
+        as_parquet = self.target.suffix == ".parquet"
+        target = _replace(self.target, lambda partial: _write_all(kept, partial, parquet=as_parquet), by=folder)
+        quarantine = None
+        if problems:
+            found = pd.concat(problems)
+            quarantine = _replace(self.quarantine, lambda partial: found.to_csv(partial, index=False), by=folder)
         else:
             self.quarantine.unlink(missing_ok=True)
-        counts = {"rows": sum(pq.read_metadata(part).num_rows for part in kept), "quarantined": quarantined}
-        manifest = json.dumps({"key": key, "counts": counts, "digests": self._digests()}, indent=1)
-        _replace(self.manifest, lambda partial: partial.write_text(manifest, encoding="utf-8"))
-        shutil.rmtree(self.parts)
+        manifest = json.dumps({"key": key, "counts": counts, "digests": [target, quarantine]}, indent=1)
+        _replace(self.manifest, lambda partial: partial.write_text(manifest, encoding="utf-8"), by=folder)
+        shutil.rmtree(self.parts, ignore_errors=True)  # what stays there goes with the next run
         return counts
 
     def _digests(self) -> list[str | None]:
@@ -269,22 +287,28 @@ class _Files:
 
 def _write_all(parts: list[Path], path: Path, *, parquet: bool) -> None:
     """The parts as one file, one after the other, so that memory stays flat."""
-    schema = pq.read_schema(parts[0]).remove_metadata()
+    schemas = [pq.read_schema(part).remove_metadata() for part in parts]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")  # a column may be empty in one part
     with (pq.ParquetWriter if parquet else pa.csv.CSVWriter)(path, schema) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part).cast(schema))
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name, see it on disk, and give it its name: it is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+def _replace(path: Path, write: Callable[[Path], Any], *, by: Path) -> str:
+    """Write a file in the folder `by`, see it on disk, and put it in its place: it is there whole or not at all.
+
+    Returns its digest. What a killed process was writing stays in `by`, under a name that no other run has.
+    """
+    partial = by / f"{path.name}.{uuid.uuid4().hex}.partial"
     try:
         write(partial)
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
+        digest = _digest(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    return digest
 
 
 def _digest(path: Path) -> str:
@@ -305,7 +329,15 @@ def _read(values: pd.Series, kind: str) -> tuple[pd.Series, str]:
     if kind == "string":
         return values.astype("str"), "a text"
     if kind == "datetime":
-        return pd.to_datetime(values, errors="coerce").dt.as_unit("us"), "a date and time"
+        return _read_times(values), "a date and time"
     if kind == "boolean":
-        return values.map({True: 1.0, False: 0.0, "true": 1.0, "false": 0.0}).astype(float), "true or false"
+        return values.map(TRUTH).astype(float), "true or false"
     return pd.to_numeric(values, errors="coerce").astype(float), "a number"
+
+
+def _read_times(values: pd.Series) -> pd.Series:
+    """Each value read by itself: left alone, pandas reads all as it reads the first, and "now" as the time of day."""
+    if not pd.api.types.is_datetime64_dtype(values):
+        text = values.astype("str")
+        values = pd.to_datetime(text.where(text.str.fullmatch(TIME)), errors="coerce", format="ISO8601")
+    return values.dt.as_unit("us")

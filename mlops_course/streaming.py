@@ -71,8 +71,10 @@ def consume(
     `wait`, each batch ends where the simulated time has come, and `wait` is called with the time of its last event; see
     `paced`. What `handle` raises ends the consumer; start it again from the position that was kept.
 
-    Raises ValueError if there is no such position.
+    Raises ValueError if there is no such position, or nothing may be handed on at once.
     """
+    if most < 1:
+        raise ValueError(f"expected to hand on at least one event at once, got {most}")
     if not 0 <= start <= len(events):
         raise ValueError(f"expected a position from 0 to {len(events)}, got {start}; is it of another stream?")
     for begin in range(start, len(events), most):

@@ -80,6 +80,29 @@ def test_a_batch_and_a_file_of_its_inputs_get_the_same_predictions(run, tmp_path
     pd.testing.assert_frame_equal(file, batch)
 
 
+@pytest.mark.usefixtures("champion")
+def test_score_says_how_many_predictions_there_are_and_when_nothing_was_done(run, tmp_path):
+    target = tmp_path / "out.csv"
+    first, again = run("score", "2024-07", target), run("score", "2024-07", target)
+    count = len(pd.read_csv(target))
+    assert f"{count:,} predictions in {target}\n" in first
+    assert f"{count:,} predictions in {target} were there from an earlier run; nothing was done\n" in again
+    assert "set aside" not in first + again
+
+
+@pytest.mark.usefixtures("champion")
+def test_score_names_the_file_of_the_rows_that_were_set_aside_each_time(run, tmp_path):
+    import small_case
+
+    inputs, target = small_case.build(small_case.read(["2024-07"])).astype({"vibration": object}), tmp_path / "out.csv"
+    inputs.loc[[3, 5], "vibration"] = "much"
+    inputs.to_csv(tmp_path / "inputs.csv", index=False)
+    told = [run("score", tmp_path / "inputs.csv", target) for _ in range(2)]
+    aside = "2 rows do not fit and were set aside, with the reasons: " + f"{target}.quarantine.csv\n"
+    assert [f"{len(inputs) - 2:,} predictions in" in output and aside in output for output in told] == [True, True]
+    assert pd.read_csv(f"{target}.quarantine.csv")["row"].tolist() == [3, 5]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

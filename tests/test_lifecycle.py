@@ -1,12 +1,26 @@
-"""From batches to a champion in use: what is promoted, what is scored, and that nothing happens by accident."""
+"""From batches to a champion in use: what is promoted, what is scored, and that nothing happens by accident.
+
+Run as a script, this file is the server of the last test: it imports the package once, and forks a child for each
+order. The child streams into a log, one event after the other, and is killed so many seconds after its first one.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_case
 
-from mlops_course import lifecycle
+from mlops_course import batch, lifecycle
 from mlops_course.lifecycle import System
+from mlops_course.prediction_log import PredictionLog
 from mlops_course.workspace import Workspace
 
 BATCHES = small_case.batches()[:6]
@@ -73,3 +87,150 @@ def test_a_batch_reads_the_one_before_it_for_what_was_known(system):
     assert system.batch_before("2024-01") == []
     with pytest.raises(ValueError, match="expected a batch out of"):
         system.batch_before("2031-01")
+
+
+# To a file
+
+
+@pytest.mark.usefixtures("released")
+@pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
+def test_a_batch_and_a_file_of_its_inputs_get_the_scores_of_the_frame(system, released, tmp_path, target):
+    columns = ["id", "probability", "decision", "model_version"]
+    inputs = list(system.registry.load("champion").contract.inputs)
+    released.scored[["id", *inputs]].to_csv(tmp_path / "inputs.csv", index=False)
+    read = pd.read_csv if target.endswith(".csv") else pd.read_parquet
+    for source in ("2024-07", f"{tmp_path / 'inputs.csv'}"):
+        done = lifecycle.score_to_file(system, source, target=tmp_path / target)
+        assert (done.rows, done.quarantined, done.parts) == (len(released.scored), 0, 1)
+        frame = read(tmp_path / target)
+        pd.testing.assert_frame_equal(frame, released.scored[columns], check_exact=True, check_dtype=False)
+
+
+@pytest.mark.usefixtures("released")
+def test_a_batch_that_was_scored_to_a_file_is_not_scored_again(system, tmp_path):
+    target, told = tmp_path / "out.csv", []
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.iterdir())}
+
+    first = lifecycle.score_to_file(system, "2024-07", target=target, progress=lambda *done: told.append(done))
+    before = times()
+    again = lifecycle.score_to_file(system, "2024-07", target=target, progress=lambda *_: pytest.fail("scored again"))
+    assert (again.rows, again.parts, first.parts) == (first.rows, 0, 1)
+    assert told == [(first.rows, first.rows)]
+    assert times() == before
+    assert lifecycle.score_to_file(system, "2024-08", target=target).parts == 1
+
+
+@pytest.mark.usefixtures("released")
+def test_a_source_that_is_neither_batch_nor_file_is_refused(system, tmp_path):
+    with pytest.raises(ValueError, match="expected a file or a batch out of"):
+        lifecycle.score_to_file(system, f"{tmp_path}", target=tmp_path / "out.csv")
+
+
+# As a stream
+
+STREAMED = ["2024-07", "2024-08"]
+KILLS = 8
+LONGEST_SECONDS = 0.12
+
+
+@pytest.fixture(scope="module")
+def scored(system, released):
+    """All rows of the streamed batches with their scores, in order of time."""
+    scored = pd.concat([lifecycle.score(system, name) for name in STREAMED])
+    return scored.sort_values("prediction_time", kind="stable", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def streamed(system, released):
+    """A log that a consumer has filled, and the number of events."""
+    with closing(PredictionLog("sqlite://")) as log:
+        yield log, lifecycle.stream(system, STREAMED, log=log, consumer="desk")
+
+
+def test_every_row_is_in_the_log_once_in_order_of_time_with_the_probability_of_its_batch(streamed, scored):
+    columns = ["id", "probability", "decision", "model_version"]
+    found = streamed[0].predictions()
+    pd.testing.assert_frame_equal(found[columns], scored[columns], check_exact=True, check_dtype=False)
+    assert found["time"].tolist() == scored["prediction_time"].tolist()
+    assert (found["assigned_version"] == found["model_version"]).all()
+
+
+def test_every_label_is_in_the_log_once_with_the_time_at_which_it_was_known(streamed, scored):
+    known = scored[scored["failed"].notna()].set_index("id").sort_index()
+    labels = streamed[0].labelled().set_index("id").sort_index()
+    assert 0 < len(known) < len(scored)
+    assert labels["label"].to_dict() == known["failed"].astype(int).to_dict()
+    assert labels["label_time"].to_dict() == known["label_time"].to_dict()
+    assert streamed[0].labelled()["label_time"].is_monotonic_increasing
+
+
+def test_the_inputs_in_the_log_get_the_same_answer_again(system, streamed):
+    log, _ = streamed
+    model, found = system.registry.load("champion"), log.predictions().head(50)
+    again = pd.DataFrame([json.loads(text) for text in found["inputs"]]).assign(id=found["id"])
+    answers = batch.predict(
+        model.model, batch.conform(again, model.contract.inputs), threshold=model.contract.threshold
+    )
+    assert answers["probability"].tolist() == found["probability"].tolist()
+
+
+def test_the_same_consumer_does_nothing_more_and_another_one_doubles_nothing(system, streamed, scored):
+    log, count = streamed
+    assert count == len(scored) + scored["failed"].notna().sum() == log.position("desk")
+    before = everything(log)
+    assert lifecycle.stream(system, STREAMED, log=log, consumer="desk", wait=pytest.fail) == count
+    assert lifecycle.stream(system, STREAMED, log=log, consumer="other", most=100) == count
+    pd.testing.assert_frame_equal(everything(log), before)
+
+
+def everything(log):
+    """Each prediction with its label, in the order in which they came."""
+    return log.predictions().merge(log.labelled()[["id", "label", "label_time", "label_number"]], on="id", how="left")
+
+
+def stream_until_killed(system, url, seconds):
+    timer = Timer(seconds, os.kill, [os.getpid(), signal.SIGKILL])
+
+    def wait(_):
+        if not timer.is_alive():
+            timer.start()
+
+    lifecycle.stream(system, STREAMED, log=PredictionLog(url), consumer="desk", most=1, wait=wait)
+
+
+def serve(root, url):
+    system = System("small_case", Workspace(Path(root)))
+    system.registry.load("champion")  # warms up
+    for seconds in map(float, sys.stdin):
+        child = os.fork()
+        if not child:
+            stream_until_killed(system, url, seconds)
+            os._exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL, which Windows has not")
+def test_a_stream_that_is_killed_again_and_again_leaves_the_log_of_one_that_is_not(system, streamed, tmp_path):
+    whole, count = streamed
+    url, exits, positions = f"sqlite:///{(tmp_path / 'log.db').as_posix()}", [], [0]
+    command = [sys.executable, __file__, f"{system.workspace.root}", url]
+    with (
+        closing(PredictionLog(url)) as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        for seconds in np.random.default_rng().uniform(0, LONGEST_SECONDS, KILLS):
+            server.stdin.write(f"{seconds}\n")
+            server.stdin.flush()
+            exits.append(int(server.stdout.readline()))
+            positions.append(log.position("desk"))
+        assert exits == [-signal.SIGKILL] * KILLS
+        assert positions == sorted(positions)
+        assert 0 < positions[-1] < count
+        assert lifecycle.stream(system, STREAMED, log=log, consumer="desk") == count
+        pd.testing.assert_frame_equal(everything(log), everything(whole))
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
