@@ -102,14 +102,15 @@ def predict(model: Any, inputs: pd.DataFrame, *, threshold: float) -> pd.DataFra
 class Scored:
     """What a run of `score_file` came to: predictions, rows set aside, and the parts that this run had to do.
 
-    `quarantine` is the file of the rows that were set aside, None if there are none. Without a part to do, the run
-    found everything done.
+    `quarantine` is the file of the rows that were set aside, None if there are none. `already_done` is true if the run
+    found everything done and wrote nothing; a run killed after its last part has no part to do, but files to write.
     """
 
     rows: int
     quarantined: int
     parts: int
     quarantine: Path | None
+    already_done: bool = False
 
 
 def score_file(
@@ -131,7 +132,8 @@ def score_file(
 
     A part that is done is kept beside the target until all are, and used again after a kill, if source, model and
     settings are the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made
-    from. Two runs at the same time on one target leave it whole, but one of them may fail.
+    from. Two runs at the same time on one target leave it whole, but one of them may fail. Raises OSError if one does,
+    or if the source is written to meanwhile; start again then.
 
     Raises ValueError for another suffix, for a target that is the source, for rows of CSV with more values than there
     are columns, for an `answer` of another length, or naming the rows of the part for which `answer` raises.
@@ -143,13 +145,13 @@ def score_file(
         raise ValueError(f"expected another file than the source to write to, got {target} for both")
     target.parent.mkdir(parents=True, exist_ok=True)
     files = _Files(target)
-    key = hashlib.sha256(
-        repr((_digest(source), source.suffix, target.suffix, model, rows_per_part)).encode()
-    ).hexdigest()
-    if (done := files.finished(key)) is not None:
+    asked = {"source": _digest(source), "model": model, "rows_per_part": rows_per_part}
+    asked |= {"from": source.suffix, "to": target.suffix}
+    if (done := files.finished(asked)) is not None:
         shutil.rmtree(files.parts, ignore_errors=True)
-        return Scored(**done, parts=0, quarantine=files.quarantine if done["quarantined"] else None)
-    folder = files.parts / key[:16]
+        quarantine = files.quarantine if done["quarantined"] else None
+        return Scored(**done, parts=0, quarantine=quarantine, already_done=True)
+    folder = files.parts / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     parts, new, total = [], 0, 0
     for number, part in enumerate(_parts(source, rows_per_part)):
@@ -159,7 +161,10 @@ def score_file(
             new += 1
         total += len(part)
         progress(len(part))
-    counts = files.assemble(parts, key, total=total)
+    if _digest(source) != asked["source"]:
+        shutil.rmtree(folder, ignore_errors=True)  # its parts may be of either content
+        raise OSError(f"expected {source} to stay as it was, but it was written to meanwhile; start again")
+    counts = files.assemble(parts, asked, total=total)
     return Scored(**counts, parts=new, quarantine=files.quarantine if counts["quarantined"] else None)
 
 
@@ -245,24 +250,23 @@ class _Files:
     def manifest(self) -> Path:
         return self.target.with_name(f"{self.target.name}.manifest.json")
 
-    def finished(self, key: str) -> dict[str, int] | None:
-        """The counts of the run that made the files, if it had this key and they are as it left them."""
+    def finished(self, asked: dict[str, Any]) -> dict[str, int] | None:
+        """The counts of the run that made the files, if it was asked for this and they are as it left them."""
         try:
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-            if manifest["key"] == key and manifest["digests"] == self._digests():
+            if manifest["asked"] == asked and manifest["digests"] == self._digests():
                 return manifest["counts"]
         except (OSError, ValueError, KeyError, TypeError):
             pass  # whatever is wrong with it, the answer is to score
         return None
 
-    def assemble(self, parts: list[Path], key: str, *, total: int) -> dict[str, int]:
+    def assemble(self, parts: list[Path], asked: dict[str, Any], *, total: int) -> dict[str, int]:
         """Make target and quarantine from the parts, then say so in the manifest; only then the parts go.
 
         The manifest has the digests of what was written, not of what is there: another run may have been faster.
         """
         folder, aside = parts[0].parent, [path for part in parts if (path := part.with_suffix(".csv")).exists()]
-        problems = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in aside]
-        quarantined = sum(part["row"].nunique() for part in problems)
+        quarantined = sum(pd.read_csv(path, usecols=["row"])["row"].nunique() for path in aside)
         rows = {part: pq.read_metadata(part).num_rows for part in parts}
         counts = {"rows": sum(rows.values()), "quarantined": quarantined}
         if sum(counts.values()) != total:
@@ -271,12 +275,11 @@ class _Files:
         as_parquet = self.target.suffix == ".parquet"
         target = _replace(self.target, lambda partial: _write_all(kept, partial, parquet=as_parquet), by=folder)
         quarantine = None
-        if problems:
-            found = pd.concat(problems)
-            quarantine = _replace(self.quarantine, lambda partial: found.to_csv(partial, index=False), by=folder)
+        if aside:
+            quarantine = _replace(self.quarantine, lambda partial: _join_lines(aside, partial), by=folder)
         else:
             self.quarantine.unlink(missing_ok=True)
-        manifest = json.dumps({"key": key, "counts": counts, "digests": [target, quarantine]}, indent=1)
+        manifest = json.dumps({"asked": asked, "counts": counts, "digests": [target, quarantine]}, indent=1)
         _replace(self.manifest, lambda partial: partial.write_text(manifest, encoding="utf-8"), by=folder)
         shutil.rmtree(self.parts, ignore_errors=True)  # what stays there goes with the next run
         return counts
@@ -292,6 +295,16 @@ def _write_all(parts: list[Path], path: Path, *, parquet: bool) -> None:
     with (pq.ParquetWriter if parquet else pa.csv.CSVWriter)(path, schema) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part).cast(schema))
+
+
+def _join_lines(parts: list[Path], path: Path) -> None:
+    """CSV files with the same header as one file that has it once."""
+    with open(path, "wb") as whole:
+        for number, part in enumerate(parts):
+            with open(part, "rb") as lines:
+                if number:
+                    lines.readline()
+                shutil.copyfileobj(lines, whole)
 
 
 def _replace(path: Path, write: Callable[[Path], Any], *, by: Path) -> str:

@@ -242,7 +242,7 @@ def score(context: click.Context, source: str, target: Path, version: str) -> No
             version=_version(version),
             progress=lambda rows, of: advance("scoring", rows, of),
         )
-    found = "" if done.parts else " were there from an earlier run; nothing was done"
+    found = " were there from an earlier run; nothing was done" if done.already_done else ""
     click.echo(f"{done.rows:,} predictions in {target}{found}")
     if done.quarantine:
         click.echo(f"{done.quarantined:,} rows do not fit and were set aside, with the reasons: {done.quarantine}")

@@ -1,5 +1,7 @@
 """Batch scoring: every row answered once or set aside with a reason, whole files, and nothing done twice."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -349,6 +351,50 @@ def test_parts_of_another_model_are_not_used_and_go(rows, tmp_path):
     assert names(tmp_path) == ["in.csv", "out.csv", "out.csv.manifest.json"]
 
 
+def test_a_run_with_only_files_left_to_write_is_not_taken_for_one_that_was_done(rows, tmp_path, monkeypatch):
+    source, target = write(rows, tmp_path / "in.csv"), tmp_path / "out.csv"
+
+    def no_room(partial, path):
+        if path == target:
+            raise OSError("no room")
+        os.rename(partial, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(batch.os, "replace", no_room)
+        with pytest.raises(OSError, match="no room"):
+            score(source, target, rows_per_part=5)
+    resumed, again = (score(source, target, rows_per_part=5, answer=never) for _ in range(2))
+    assert (resumed.parts, resumed.already_done) == (0, False)
+    assert (again.parts, again.already_done) == (0, True)
+
+
+def test_a_source_that_is_written_to_meanwhile_gives_no_mixture(tmp_path):
+    source, target = tmp_path / "in.csv", tmp_path / "out.parquet"
+    before, after = (make_rows(20_000).assign(seats=seats) for seats in (100, 299))  # longer than what is read at once
+    told, write_after = [], partial(write, after, write(before, source))
+
+    def interfere(count):
+        told.append(count)
+        if len(told) == 1:
+            write_after()
+
+    with pytest.raises(OSError, match="stay as it was"):
+        score(source, target, rows_per_part=1000, progress=interfere)
+    assert not target.exists()
+    assert score(write(before, source), target, rows_per_part=1000).parts == 20
+    expected = pd.concat([before[["id"]], answer(before)], axis=1)
+    pd.testing.assert_frame_equal(read(target), expected, check_exact=True, check_column_type=False)
+
+
+def test_the_manifest_says_what_the_target_is_made_from(scored):
+    source, target, first = scored
+    manifest = json.loads(Path(f"{target}.manifest.json").read_text(encoding="utf-8"))
+    digest, made = (hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target))
+    assert {"source": digest, "model": "m1", "rows_per_part": 5}.items() <= manifest["asked"].items()
+    assert manifest["counts"] == {"rows": first.rows, "quarantined": first.quarantined}
+    assert manifest["digests"][0] == made
+
+
 # At the same time
 
 
@@ -428,6 +474,19 @@ def test_memory_does_not_grow_with_the_length_of_the_file(tmp_path, suffix):
     assert done.returncode == 0, done.stderr
     few, many = map(int, done.stdout.split())
     assert many - few < 40_000 * (1 if sys.platform != "darwin" else 1024), f"{few} kB became {many} kB"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and ru_maxrss")
+def test_memory_does_not_grow_with_the_rows_that_are_set_aside(tmp_path):
+    short, long = tmp_path / "short.csv", tmp_path / "long.csv"
+    write(make_rows(2_000).assign(seats="x" * 2_000), short)  # 2 kB a reason: 4 MB against 80 MB
+    write(make_rows(40_000).assign(seats="x" * 2_000), long)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, short, long], cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    few, many = map(int, done.stdout.split())
+    assert many - few < 30_000 * (1 if sys.platform != "darwin" else 1024), f"{few} kB became {many} kB"
 
 
 # One frame
