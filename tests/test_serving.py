@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import httpx
 import numpy as np
 import pytest
+import schemathesis
 
 from mlops_course import serving
 from mlops_course.prediction_log import PredictionLog
@@ -95,16 +96,43 @@ def rows_of(count, **changes):
 class Held:
     """A model that, once armed, waits until it is let go, and says when it has begun."""
 
-    def __init__(self):
-        self.armed, self.begun, self.go, self.sizes = False, threading.Event(), threading.Event(), []
+    def __init__(self, predict=lambda rows: [0.1] * len(rows)):
+        self.predict, self.armed, self.sizes = predict, False, []
+        self.begun, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, rows):
-        if not self.armed:
-            return [0.1] * len(rows)
-        self.sizes.append(len(rows))
-        self.begun.set()
-        assert self.go.wait(20)
-        return [0.1] * len(rows)
+    def __call__(self, rows, **also):
+        if self.armed:
+            self.sizes.append(len(rows))
+            self.begun.set()
+            assert self.go.wait(20)
+        return self.predict(rows, **also)
+
+
+class HeldLog:
+    """A log that, once armed, waits until it is let go, and says when it has begun."""
+
+    def __init__(self, log):
+        self.append = Held(log.append)
+        self.unpredicted = log.unpredicted
+
+
+def post_all(client, bodies, path="/predict"):
+    return [asyncio.create_task(client.post(path, json=body)) for body in bodies]
+
+
+async def together(client, held, coalescer, bodies):
+    """The replies to requests that all wait when the worker, which is busy with another one, becomes free."""
+    held.armed = True
+    (first,) = post_all(client, [{"rows": [ROW | {"id": "first"}]}])
+    await eventually(held.begun.is_set)
+    others = []
+    for body in bodies:  # in this order
+        rows = coalescer().waiting + len(body["rows"])
+        others += post_all(client, [body])
+        await eventually(lambda rows=rows: coalescer().waiting == rows)
+    held.go.set()
+    assert (await first).status_code == 200
+    return await asyncio.gather(*others)
 
 
 async def eventually(condition):
@@ -199,6 +227,61 @@ def test_an_id_twice_in_one_request_is_one_prediction_or_a_contradiction(log):
     assert log.predictions()["id"].tolist() == ["a"]
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_callers_that_give_no_ids_get_their_own_answers_too(log, seed):
+    world, random = World(log), np.random.default_rng(seed)
+    winds = [random.integers(0, 100, size).astype(float).tolist() for size in random.integers(1, 60, 200)]
+    bodies = [{"rows": [ROW | {"wind": wind} for wind in request]} for request in winds]
+
+    async def scenario(client):
+        return await asyncio.gather(*post_all(client, bodies))
+
+    answers = [reply.json()["predictions"] for reply in world.run(scenario)]
+    assert [[answer["probability"] for answer in reply] for reply in answers] == [
+        [wind / 100 for wind in request] for request in winds
+    ]
+    kept = log.predictions()
+    inputs = {name: json.loads(text)["wind"] for name, text in zip(kept["id"], kept["inputs"], strict=True)}
+    told = [answer["id"] for reply in answers for answer in reply]
+    assert inputs == dict(zip(told, [wind for request in winds for wind in request], strict=True))
+    assert len(kept) == len(told)
+
+
+def test_one_request_alone_waits_for_no_other(log):
+    world = World(log)
+    assert world.ask(rows_of(1)).status_code == 200
+    assert world.writes == 1
+
+
+def test_what_waits_for_the_log_is_kept_in_one_transaction(log):
+    held = HeldLog(log)
+    world = World(held)
+    bodies = [{"rows": [ROW | {"id": f"o{n}"}]} for n in range(30)]
+    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.keeper, bodies))
+    assert {reply.status_code for reply in replies} == {200}
+    assert (held.append.sizes, len(log.predictions())) == ([1, 30], 31)
+
+
+def test_a_crowd_is_answered_in_batches_that_are_not_too_large(log):
+    held = Held()
+    world = World(log, servable(predict=held))
+    bodies = [{"rows": [ROW] * 100}] * 30
+    world.run(lambda client: together(client, held, lambda: world.app.state.service.champions, bodies))
+    assert held.sizes == [1, serving.BATCH_ROWS, 3_000 - serving.BATCH_ROWS]
+
+
+def test_one_conflict_does_not_fail_what_is_kept_together_with_it(log):
+    held = HeldLog(log)
+    world = World(held)
+    new, same, other = {"id": "new"}, {"id": "first"}, {"id": "first", "wind": 9.0}
+    bodies = [{"rows": [ROW | changes]} for changes in (new, other, same)]
+    bodies.append({"rows": [ROW | {"id": "beside"}, ROW | other]})
+    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.keeper, bodies))
+    assert held.append.sizes[:2] == [1, 5], "they were not kept together"
+    assert [reply.status_code for reply in replies] == [200, 409, 200, 409]
+    assert sorted(log.predictions()["id"]) == ["first", "new"]
+
+
 # What is refused
 
 BAD_ROWS = {
@@ -213,6 +296,12 @@ BAD_ROWS = {
     "a text without end": (ROW | {"maker": "x" * 1_001}, "maker", "at most 1000 characters"),
     "a time with a zone": (ROW | {"when": "2024-05-01T10:00:00Z"}, "when", "timezone"),
     "a time as a number": (ROW | {"when": 1714557600}, "when", "valid datetime"),
+    "nothing for a required field": (ROW | {"seats": None}, "seats", "valid integer"),
+    "a whole number beyond 64 bits": (ROW | {"seats": 2**63}, "seats", "less than or equal to 9223372036854775807"),
+    "an id of two lines": (ROW | {"id": "a\n"}, "id", "match pattern"),
+    "an id in another alphabet": (ROW | {"id": "ä"}, "id", "match pattern"),
+    "an id without end": (ROW | {"id": "a" * 101}, "id", "match pattern"),
+    "a number for an id": (ROW | {"id": 7}, "id", "valid string"),
     "an id with a space": (ROW | {"id": "a b"}, "id", "match pattern"),
     "an id that is none": (ROW | {"id": ""}, "id", "match pattern"),
 }
@@ -312,6 +401,58 @@ def test_missing_and_unknown_values_are_answered_and_counted(log):
     assert 'predictions_total{model_version="1"} 3.0' in metrics
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_number_that_is_none_is_named(log, number):
+    content = json.dumps({"rows": [ROW]}).replace("4.5", number).encode()
+    (defect,) = World(log).ask(None, content=content).json()["detail"]
+    assert (defect["loc"], defect["msg"]) == (["body", "rows", 0, "wind"], "Input should be a finite number")
+
+
+def test_a_name_without_end_is_cut_short(log):
+    reply = World(log).ask({"rows": [ROW | {"x" * 100_000: 1}]})
+    assert (reply.status_code, len(reply.content) < 1_000) == (422, True)
+
+
+def test_a_body_marked_as_not_compressed_is_read(log):
+    assert World(log).ask(rows_of(1), headers={"content-encoding": "identity"}).status_code == 200
+
+
+def test_a_caller_who_hangs_up_is_no_failure_of_the_service(log):
+    world, said = World(log), []
+
+    async def hang_up():
+        return {"type": "http.disconnect"}
+
+    async def note(message):
+        said.append(message.get("status"))
+
+    async def scenario(client):
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        await world.app(scope, hang_up, note)
+        return (await client.get("/metrics")).text
+
+    assert 'errors_total{kind="400"} 1.0' in world.run(scenario)
+    assert said[0] == 400
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_token_that_is_not_ascii_is_no_error(log, encoding):
+    given = {"authorization": "Bearer tökén".encode(encoding)}
+    assert World(log, token="s3cret").ask(rows_of(1), headers=given).status_code == 401
+
+
+def test_what_is_refused_is_counted_by_kind(log):
+    async def scenario(client):
+        for body in ({"rows": []}, {"rows": [{}]}, rows_of(1), rows_of(1, wind=7.0)):
+            await client.post("/predict", json=body)
+        return (await client.get("/metrics")).text
+
+    metrics = World(log).run(scenario)
+    assert 'errors_total{kind="422"} 2.0' in metrics
+    assert 'errors_total{kind="409"} 1.0' in metrics
+    assert 'request_seconds_count{path="/predict"} 1.0' in metrics
+
+
 # When something fails
 
 
@@ -383,6 +524,154 @@ def test_a_crowd_hears_503_and_those_in_front_are_answered(log, monkeypatch):
     refused, first, waiting = world.run(scenario)
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert (first.status_code, waiting.status_code) == (200, 200)
+
+
+def picky(error):
+    """A model that fails on some rows, with any kind of error."""
+
+    def predict(rows):
+        if any(row["seats"] == 13 for row in rows):
+            raise error
+        return [0.1] * len(rows)
+
+    return predict
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("13 seats"), StopIteration(), FullError()], ids=repr)
+def test_a_failure_of_the_model_is_no_fault_of_the_caller_nor_of_its_neighbours(log, error):
+    held = Held(picky(error))
+    world = World(log, servable(predict=held))
+    bodies = [rows_of(2), {"rows": [ROW | {"seats": 13, "wind": None}]}, {"rows": [ROW | {"wind": None}]}]
+
+    async def scenario(client):
+        replies = await together(client, held, lambda: world.app.state.service.champions, bodies)
+        return replies, (await client.get("/metrics")).text
+
+    replies, metrics = world.run(scenario)
+    assert [reply.status_code for reply in replies] == [200, 500, 200]
+    assert (held.sizes[:2], len(log.predictions())) == ([1, 4], 4)
+    assert 'missing_values_total{feature="wind"} 1.0' in metrics, "what was not answered was counted"
+
+
+def test_inputs_are_counted_once_though_another_model_fails_in_the_same_batch(log):
+    held = Held()
+    world = World(log, servable(1, predict=held), servable(2, predict=picky(KeyError())))
+
+    async def scenario(client):
+        held.armed = True
+        first = post_all(client, [{"rows": [ROW]}])
+        await eventually(held.begun.is_set)
+        old = post_all(client, [{"rows": [ROW | {"wind": None}]}])
+        await eventually(lambda: world.app.state.service.champions.waiting == 1)
+        world.rollout = Rollout(2)
+        await client.post("/refresh")
+        new = post_all(client, [{"rows": [ROW | {"seats": 13}]}])
+        await eventually(lambda: world.app.state.service.champions.waiting == 2)
+        held.go.set()
+        replies = await asyncio.gather(*first, *old, *new)
+        return [reply.status_code for reply in replies], (await client.get("/metrics")).text
+
+    statuses, metrics = world.run(scenario)
+    assert statuses == [200, 200, 500]
+    assert 'missing_values_total{feature="wind"} 1.0' in metrics
+
+
+def test_a_log_that_is_well_again_is_found_so_without_a_request(log, monkeypatch):
+    monkeypatch.setattr(serving, "LOG_PATIENCE_SECONDS", 0.0)
+    failing = Failing(log)
+    world = World(failing, refresh_seconds=0.01)
+
+    async def is_ready(client):
+        return (await client.get("/ready")).status_code == 200
+
+    async def scenario(client):
+        await client.post("/predict", json=rows_of(1))
+        world.writes = 0
+        await eventually(lambda: world.writes > 2)
+        still = await is_ready(client)
+        failing.fails = False
+        await eventually(lambda: not world.app.state.service.log_trouble)
+        return still, await is_ready(client)
+
+    assert world.run(scenario) == (False, True)
+    assert log.predictions().empty
+
+
+def test_labels_are_not_kept_where_the_log_cannot_be_read(log):
+    world = World(log)
+    world.unpredicted = lambda ids: 1 / 0
+    reply = world.ask({"labels": [{"id": "r0", "label": 1}]}, path="/feedback")
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    log.append(labels=[{"id": "r0", "label": 0, "time": NOON}])  # contradicts nothing
+
+
+def test_as_many_rows_may_wait_as_is_said_and_no_more(log):
+    held = Held()
+    world = World(log, servable(predict=held))
+    bodies = [{"rows": [ROW] * 1_000}] * (serving.MAX_WAITING // 1_000)
+
+    async def scenario(client):
+        champions = world.app.state.service.champions
+        held.armed = True
+        asked = post_all(client, [rows_of(1)])
+        await eventually(held.begun.is_set)
+        asked += post_all(client, bodies)
+        await eventually(lambda: champions.waiting == serving.MAX_WAITING)
+        refused, metrics = await client.post("/predict", json={"rows": [ROW]}), await client.get("/metrics")
+        held.go.set()
+        return refused.status_code, metrics.text, {reply.status_code for reply in await asyncio.gather(*asked)}
+
+    refused, metrics, statuses = world.run(scenario)
+    assert (refused, statuses) == (503, {200})
+    assert "waiting_rows 20000.0" in metrics
+
+
+def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
+    held = HeldLog(log)
+    world = World(held)
+
+    async def scenario(client):
+        keeper = world.app.state.service.keeper
+        keeper._room = 10
+        held.append.armed = True
+        asked = post_all(client, [rows_of(1)])
+        await eventually(held.append.begun.is_set)
+        asked += post_all(client, [{"rows": [ROW] * 10}])
+        await eventually(lambda: keeper.waiting == 10)
+        refused = await client.post("/predict", json={"rows": [ROW]})
+        held.append.go.set()
+        return refused, {reply.status_code for reply in await asyncio.gather(*asked)}
+
+    refused, statuses = world.run(scenario)
+    assert (refused.status_code, refused.headers["retry-after"], statuses) == (503, "1", {200})
+    assert len(log.predictions()) == 11
+
+
+@pytest.mark.parametrize("mode", ["", "canary"])
+def test_those_who_have_asked_are_answered_when_the_service_ends(log, mode):
+    held = Held()
+    world = World(log, servable(1, predict=held), servable(2, predict=held), challenger_seconds=30)
+    world.rollout = Rollout(1, 2, mode, takes=lambda ids: [True] * len(ids))
+    asked = []
+
+    async def scenario(client):
+        service = world.app.state.service
+        held.armed = True
+        asked.extend(post_all(client, [rows_of(1)]))
+        await eventually(held.begun.is_set)
+        asked.extend(post_all(client, [{"rows": [ROW | {"id": f"q{n}"}]} for n in range(5)]))
+        await eventually(lambda: service.champions.waiting + service.canaries.waiting == 5)
+        asyncio.get_running_loop().call_later(0.05, held.go.set)  # when the service has begun to end
+
+    async def play():
+        transport = httpx.ASGITransport(app=world.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=30) as client:
+            async with world.app.router.lifespan_context(world.app):
+                await scenario(client)
+            return [reply.status_code for reply in await asyncio.gather(*asked)]
+
+    assert asyncio.run(play()) == [200] * 6
+    assert len(log.predictions()) == 6
 
 
 # Who is in charge
@@ -499,6 +788,124 @@ def test_a_page_loads_nothing_from_elsewhere(log, path):
     assert re.findall(r"""(?:src|href|url)\s*[=:(]\s*["']?(?:https?:)?//[^\s>]*""", page) == []
 
 
+def test_many_callers_at_once_notice_nothing_of_a_new_champion_but_its_answers(log):
+    world = World(log, *(servable(n, predict=lambda rows, n=n: [n / 10] * len(rows)) for n in (1, 2)))
+
+    async def caller(client, stop, seen):
+        while not stop.is_set():
+            reply = await client.post("/predict", json={"rows": [ROW] * 3})
+            seen += [(reply.status_code, a["model_version"], a["probability"]) for a in reply.json()["predictions"]]
+
+    async def scenario(client):
+        stop, seen = asyncio.Event(), []
+        callers = [asyncio.create_task(caller(client, stop, seen)) for _ in range(16)]
+        for turn in range(20):
+            world.rollout = Rollout(1 + turn % 2)
+            version = (await client.post("/refresh")).json()["version"]
+            reply = await client.post("/predict", json={"rows": [ROW]})
+            assert reply.json()["predictions"][0]["model_version"] == version == 1 + turn % 2
+        stop.set()
+        await asyncio.gather(*callers)
+        return seen
+
+    assert set(world.run(scenario)) == {(200, 1, 0.1), (200, 2, 0.2)}
+
+
+def test_a_request_checked_against_the_old_champion_is_answered_by_it(log):
+    held = Held(lambda rows: [row["wind"] / 100 for row in rows])
+    other = servable(2, inputs={"speed": "double"}, optional=[], categories={}, example=[{"speed": 1.0}])
+    world = World(log, servable(1, predict=held), other)
+
+    async def scenario(client):
+        held.armed = True
+        old = post_all(client, [rows_of(1)])
+        await eventually(held.begun.is_set)
+        old += post_all(client, [{"rows": [ROW]}])
+        await eventually(lambda: world.app.state.service.champions.waiting == 1)
+        world.rollout = Rollout(2)
+        await client.post("/refresh")
+        new = post_all(client, [{"rows": [{"speed": 1.0}]}, {"rows": [ROW]}])
+        held.go.set()
+        return await asyncio.gather(*old, *new)
+
+    replies = world.run(scenario)
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 422]
+    assert [reply.json()["predictions"][0]["model_version"] for reply in replies[:3]] == [1, 1, 2]
+
+
+def test_callers_are_answered_while_a_new_champion_is_loaded(log):
+    loading, go = threading.Event(), threading.Event()
+    world = World(log, servable(1), servable(2))
+
+    async def scenario(client):
+        def load(version):
+            loading.set()
+            assert go.wait(20)
+            return servable(version)
+
+        world.app.state.service._load = load
+        world.rollout = Rollout(2)
+        refreshing = post_all(client, [None], path="/refresh")
+        await eventually(loading.is_set)
+        meanwhile = await client.post("/predict", json={"rows": [ROW]})
+        go.set()
+        return meanwhile.json()["predictions"][0]["model_version"], (await refreshing[0]).json()["version"]
+
+    assert world.run(scenario) == (1, 2)
+
+
+def test_a_refused_version_gets_another_try_when_patience_ends(log, monkeypatch):
+    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.02)
+    world = World(log, servable(1), refresh_seconds=0.01)
+    world.models[2] = OSError("the disk is away")
+
+    async def scenario(client):
+        world.rollout = Rollout(2)
+        await eventually(lambda: world.loaded[2] > 1)
+        world.models[2] = servable(2)
+        await eventually(lambda: world.app.state.service.now.champion.version == 2)
+        return (await client.get("/ready")).json()
+
+    assert world.run(scenario) == {"ready": True, "version": 2, "refused": {}, "log": "ok"}
+
+
+def test_a_version_that_is_wanted_no_more_is_no_longer_told_as_refused(log):
+    world = World(log, servable(1))
+    world.models[2] = OSError("the disk is away")
+
+    async def scenario(client):
+        told = []
+        for version in (2, 1):
+            world.rollout = Rollout(version)
+            told.append(list((await client.post("/refresh")).json()["refused"]))
+        return told
+
+    assert world.run(scenario) == [["2"], []]
+
+
+def test_the_page_shows_what_is_refused_and_takes_no_markup_from_it(log):
+    world = World(log, servable(1, facts={"data_version": "<b>d1</b>"}))
+    world.models[2] = OSError("<script>alert(1)</script>")
+
+    async def scenario(client):
+        world.rollout = Rollout(2)
+        await client.post("/refresh")
+        return (await client.get("/")).text
+
+    page = world.run(scenario)
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page
+    assert "&lt;b&gt;d1" in page
+
+
+@pytest.mark.parametrize("token", ["", "s3cret"])
+def test_the_description_is_valid_and_says_where_a_token_is_wanted(log, token):
+    described = World(log, token=token).run(lambda client: client.get("/openapi.json")).json()
+    schemathesis.openapi.from_dict(described).validate()
+    secured = {path for path, methods in described["paths"].items() for how in methods.values() if "security" in how}
+    assert secured == ({"/predict", "/feedback", "/refresh"} if token else set())
+
+
 # Canary
 
 
@@ -566,6 +973,76 @@ def test_a_shadow_is_not_loaded_here_and_changes_no_reply(log):
     assert world.loaded == {1: 1}
 
 
+def test_a_slow_canary_keeps_nobody_waiting_whose_turn_it_is_not(log):
+    held = Held()
+    world = with_canary(log, servable(2, predict=held), challenger_seconds=30)
+
+    async def scenario(client):
+        held.armed = True
+        slow = post_all(client, [{"rows": [ROW | {"id": "r0"}]}])
+        await eventually(held.begun.is_set)
+        quick = await client.post("/predict", json={"rows": [ROW | {"id": "r1"}]})
+        waiting = not slow[0].done()
+        held.go.set()
+        return waiting, quick.json()["predictions"][0], (await slow[0]).json()["predictions"][0]
+
+    waiting, quick, slow = world.run(scenario)
+    assert (waiting, quick["model_version"], slow["model_version"], slow["probability"]) == (True, 1, 2, 0.1)
+
+
+def test_when_too_many_wait_for_the_canary_the_champion_answers(log):
+    held = Held()
+    world = with_canary(log, servable(2, predict=held), challenger_seconds=30)
+
+    async def scenario(client):
+        canaries = world.app.state.service.canaries
+        canaries._room, held.armed = 1, True
+        asked = post_all(client, [{"rows": [ROW | {"id": "r0"}]}])
+        await eventually(held.begun.is_set)
+        asked += post_all(client, [{"rows": [ROW | {"id": "r4"}]}])
+        await eventually(lambda: canaries.waiting == 1)
+        over = await client.post("/predict", json={"rows": [ROW | {"id": "r8"}]})
+        held.go.set()
+        return [reply.json()["predictions"][0]["model_version"] for reply in (over, *await asyncio.gather(*asked))]
+
+    assert world.run(scenario) == [1, 2, 2]
+
+
+def test_asking_again_gets_the_answer_of_the_canary_even_when_it_has_gone(log):
+    world = with_canary(log, servable(2, predict=lambda rows: [0.9] * len(rows)))
+
+    async def scenario(client):
+        first = await client.post("/predict", json=rows_of(8))
+        world.rollout = Rollout(1)
+        await client.post("/refresh")
+        return first.json(), (await client.post("/predict", json=rows_of(8))).json()
+
+    first, again = world.run(scenario)
+    assert first == again
+    assert [answer["model_version"] for answer in first["predictions"]] == [2, 1, 1, 1] * 2
+
+
+def test_a_version_refused_as_canary_may_become_champion_at_once(log):
+    other = servable(2, inputs={"speed": "double"}, optional=[], categories={}, example=[{"speed": 1.0}])
+    world = with_canary(log, other, refresh_seconds=0.01)
+
+    async def scenario(client):
+        refused = (await client.get("/ready")).json()["refused"]
+        world.rollout = Rollout(2)
+        await eventually(lambda: world.app.state.service.now.champion.version == 2)
+        return list(refused), (await client.get("/ready")).json()["refused"]
+
+    assert world.run(scenario) == (["2"], {})
+
+
+def test_without_a_canary_the_share_on_record_is_none(log):
+    world = with_canary(log, servable(2))
+    world.models[2] = OSError("the disk is away")
+    assert world.ask(rows_of(8)).status_code == 200
+    kept = log.predictions()
+    assert (set(kept["share"]), set(kept["assigned_version"])) == ({0.0}, {1})
+
+
 # Labels
 
 
@@ -592,6 +1069,40 @@ def test_labels_come_late_out_of_order_and_again(log):
 def test_a_label_is_zero_or_one(log, label):
     reply = World(log).ask({"labels": [{"id": "a", "label": label}]}, path="/feedback")
     assert (reply.status_code, reply.json()["detail"][0]["loc"][-1]) == (422, "label")
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "kept"), [(1, 200, {"r0": 1}), (0, 409, {})], ids=["the same again", "another one"]
+)
+def test_two_labels_of_one_id_in_one_request_agree_or_nothing_is_kept(log, second, status, kept):
+    world = World(log)
+    labels = [{"id": "r0", "label": 1}, {"id": "r0", "label": second}]
+
+    async def scenario(client):
+        await client.post("/predict", json=rows_of(1))
+        return await client.post("/feedback", json={"labels": labels})
+
+    assert world.run(scenario).status_code == status
+    assert log.labelled().set_index("id")["label"].to_dict() == kept
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_does_not_exist_in_utc_is_refused(log, time):
+    reply = World(log).ask({"labels": [{"id": "a", "label": 1, "time": time}]}, path="/feedback")
+    (defect,) = reply.json()["detail"]
+    assert (reply.status_code, defect["loc"]) == (422, ["body", "labels", 0, "time"])
+    assert "years 1 and 9999" in defect["msg"]
+
+
+def test_a_label_without_its_time_gets_that_of_the_clock(log):
+    world = World(log)
+
+    async def scenario(client):
+        await client.post("/predict", json=rows_of(1))
+        await client.post("/feedback", json={"labels": [{"id": "r0", "label": 1}]})
+
+    world.run(scenario)
+    assert log.labelled()["label_time"].tolist() == [NOON]
 
 
 # The coalescer by itself
@@ -639,3 +1150,63 @@ def test_a_closed_coalescer_takes_nothing_more():
 
     with pytest.raises(FullError):
         asyncio.run(play())
+
+
+def test_each_is_told_its_own_outcome_though_some_outcomes_are_errors():
+    outcomes = coalesced(lambda items: [KeyError(item) if item % 2 else item for item in items], range(6))
+    assert outcomes[::2] == [0, 2, 4]
+    assert [error.args for error in outcomes[1::2]] == [(1,), (3,), (5,)]
+
+
+def test_what_waits_beyond_the_room_is_refused_and_one_alone_never():
+    held = Held(lambda items: items)
+    held.armed = True
+
+    async def play():
+        coalescer = Coalescer(held, name="test", waiting=10)
+        large = coalescer.submit("large", rows=11)
+        await eventually(held.begun.is_set)
+        waiting = coalescer.submit("ten", rows=10)
+        with pytest.raises(FullError, match="10 rows are waiting"):
+            coalescer.submit("one", rows=1)
+        held.go.set()
+        outcomes = await asyncio.gather(large, waiting)
+        coalescer.close()
+        return outcomes
+
+    assert asyncio.run(play()) == ["large", "ten"]
+
+
+def test_a_caller_who_has_gone_does_not_keep_the_others_from_their_outcomes():
+    held = Held(lambda items: items)
+    held.armed = True
+
+    async def play():
+        coalescer = Coalescer(held, name="test")
+        futures = [coalescer.submit(item, rows=1) for item in range(3)]
+        await eventually(held.begun.is_set)
+        futures[0].cancel()
+        held.go.set()
+        outcomes = await asyncio.wait_for(asyncio.gather(*futures[1:]), 10)
+        coalescer.close()
+        return outcomes
+
+    assert asyncio.run(play()) == [1, 2]
+
+
+def test_a_loop_that_is_closed_does_not_stop_the_worker():
+    held = Held(lambda items: items)
+    held.armed = True
+    coalescer = Coalescer(held, name="test")
+
+    async def leave():
+        coalescer.submit("lost", rows=1)
+        await eventually(held.begun.is_set)
+
+    async def ask():
+        return await asyncio.wait_for(coalescer.submit("heard", rows=1), 10)
+
+    asyncio.run(leave())
+    held.go.set()
+    assert asyncio.run(ask()) == "heard"
+    coalescer.close()
