@@ -48,6 +48,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi_offline import FastAPIOffline
 from jinja2 import Environment
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     ConfigDict,
     Field,
@@ -57,7 +58,6 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
 )
-from pydantic.functional_validators import AfterValidator
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
