@@ -326,18 +326,24 @@ def rollback(context: click.Context, approver: str, reason: str, evidence: str) 
     click.echo(f"Version {version} is champion again.")
 
 
-by_whom_if_changed = click.option("--approver", help="Who answers for it; goes on record.")
-because_if_changed = click.option("--reason", help="Why; goes on record.")
+def _trial_command(command: Callable[..., None]) -> click.Command:
+    """What the ways to try a version share: begin with VERSION, end with --stop, and look with neither."""
+    parts = [
+        main.command(),
+        click.argument("version", type=int, required=False),
+        click.option("--stop", is_flag=True, help="End it."),
+        click.option("--approver", help="Who answers for it; goes on record."),
+        click.option("--reason", help="Why; goes on record."),
+        log_option,
+        as_json,
+        click.pass_context,
+    ]
+    for part in reversed(parts):
+        command = part(command)
+    return command
 
 
-@main.command()
-@click.argument("version", type=int, required=False)
-@click.option("--stop", is_flag=True, help="End it.")
-@by_whom_if_changed
-@because_if_changed
-@log_option
-@as_json
-@click.pass_context
+@_trial_command
 def shadow(
     context: click.Context,
     version: int | None,
@@ -355,26 +361,14 @@ def shadow(
     if version is not None and not stop:
         system.registry.shadow(version, **_signed(approver, reason))
         click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
-        return
-    trial = _trial(system, "shadow")
-    if stop:
-        system.registry.end_trial(**_signed(approver, reason))
-        click.echo(f"Version {trial.version} answers no longer.")
-        return
-    from mlops_course import service
+    elif trial := _trial(system, "shadow", end=_signed(approver, reason) if stop else None):
+        from mlops_course import service
 
-    table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
-    _show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
+        table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
+        _show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
 
 
-@main.command()
-@click.argument("version", type=int, required=False)
-@click.option("--stop", is_flag=True, help="End it.")
-@by_whom_if_changed
-@because_if_changed
-@log_option
-@as_json
-@click.pass_context
+@_trial_command
 def canary(
     context: click.Context,
     version: int | None,
@@ -396,17 +390,12 @@ def canary(
         share = service.canary_plan(system).steps[0]
         system.registry.canary(version, share=share, **_signed(approver, reason))
         click.echo(f"Version {version} answers {share:.0%} of the ids. How it does: mlops-course canary")
-        return
-    trial = _trial(system, "canary")
-    if stop:
-        system.registry.end_trial(**_signed(approver, reason))
-        click.echo(f"Version {trial.version} answers no longer.")
-        return
-    verdict = _verdict(system, trial, log_url)
-    title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
-    _show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
-    if not as_json:
-        click.echo(verdict.reason)
+    elif trial := _trial(system, "canary", end=_signed(approver, reason) if stop else None):
+        verdict = _verdict(system, trial, log_url)
+        title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
+        _show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
+        if not as_json:
+            click.echo(verdict.reason)
 
 
 def _signed(approver: str | None, reason: str | None) -> dict[str, str]:
@@ -415,17 +404,22 @@ def _signed(approver: str | None, reason: str | None) -> dict[str, str]:
     return {"approver": approver, "reason": reason}
 
 
+def _trial(system: Any, mode: str, *, end: dict[str, str] | None) -> Any:
+    """The trial that is on its way, or None once it has been ended in the words given."""
+    trial = system.registry.trial()
+    if trial is None or trial.mode != mode:
+        raise click.ClickException(f"expected a {mode} on its way, found none; begin one: mlops-course {mode} VERSION")
+    if end is None:
+        return trial
+    system.registry.end_trial(**end)
+    click.echo(f"Version {trial.version} answers no longer.")
+    return None
+
+
 def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:
     from mlops_course import service
 
     return service.canary_verdict(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
-
-
-def _trial(system: Any, mode: str) -> Any:
-    trial = system.registry.trial()
-    if trial is None or trial.mode != mode:
-        raise click.ClickException(f"expected a {mode} on its way, found none; begin one: mlops-course {mode} VERSION")
-    return trial
 
 
 @main.command()

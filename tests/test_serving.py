@@ -19,6 +19,7 @@ from mlops_course.serving import Coalescer, FullError, Rollout, Servable
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "seats": "long", "night": "boolean"}
 ROW = {"when": "2024-05-01T10:00:00", "maker": "Ajax", "wind": 4.5, "seats": 3, "night": False}
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+HANGS_AFTER = 60  # seconds: then a scenario fails that would never end
 
 
 def servable(version=1, *, predict=None, threshold=0.5, **changes):
@@ -74,7 +75,7 @@ class World:
                 self.app.router.lifespan_context(self.app),
                 httpx.AsyncClient(transport=transport, base_url="http://service", timeout=30) as client,
             ):
-                return await scenario(client)
+                return await asyncio.wait_for(scenario(client), HANGS_AFTER)
 
         return asyncio.run(play())
 
@@ -1187,7 +1188,7 @@ def test_a_caller_who_has_gone_does_not_keep_the_others_from_their_outcomes():
         await eventually(held.begun.is_set)
         futures[0].cancel()
         held.go.set()
-        outcomes = await asyncio.wait_for(asyncio.gather(*futures[1:]), 10)
+        outcomes = await asyncio.wait_for(asyncio.gather(*futures[1:]), HANGS_AFTER)
         coalescer.close()
         return outcomes
 
@@ -1204,7 +1205,7 @@ def test_a_loop_that_is_closed_does_not_stop_the_worker():
         await eventually(held.begun.is_set)
 
     async def ask():
-        return await asyncio.wait_for(coalescer.submit("heard", rows=1), 10)
+        return await asyncio.wait_for(coalescer.submit("heard", rows=1), HANGS_AFTER)
 
     asyncio.run(leave())
     held.go.set()
