@@ -648,19 +648,19 @@ def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
     assert len(log.predictions()) == 11
 
 
-@pytest.mark.parametrize("mode", ["", "canary"])
-def test_those_who_have_asked_are_answered_when_the_service_ends(log, mode):
-    held = Held()
-    world = World(log, servable(1, predict=held), servable(2, predict=held), challenger_seconds=30)
+@pytest.mark.parametrize(("mode", "seats"), [("", 3), ("canary", 3), ("canary", 13)], ids=["", "canary", "it fails"])
+def test_those_who_have_asked_are_answered_when_the_service_ends(log, mode, seats):
+    held, asked = Held(picky(KeyError())), []
+    models = [servable(1, predict=None if mode else held), servable(2, predict=held)]
+    world = World(log, *models, challenger_seconds=HANGS_AFTER)
     world.rollout = Rollout(1, 2, mode, takes=lambda ids: [True] * len(ids))
-    asked = []
 
     async def scenario(client):
         service = world.app.state.service
         held.armed = True
         asked.extend(post_all(client, [rows_of(1)]))
         await eventually(held.begun.is_set)
-        asked.extend(post_all(client, [{"rows": [ROW | {"id": f"q{n}"}]} for n in range(5)]))
+        asked.extend(post_all(client, [{"rows": [ROW | {"seats": seats, "id": f"q{n}"}]} for n in range(5)]))
         await eventually(lambda: service.champions.waiting + service.canaries.waiting == 5)
         asyncio.get_running_loop().call_later(0.05, held.go.set)  # when the service has begun to end
 
@@ -832,6 +832,8 @@ def test_a_request_checked_against_the_old_champion_is_answered_by_it(log):
     replies = world.run(scenario)
     assert [reply.status_code for reply in replies] == [200, 200, 200, 422]
     assert [reply.json()["predictions"][0]["model_version"] for reply in replies[:3]] == [1, 1, 2]
+    kept = log.predictions()
+    assert (kept["assigned_version"] == kept["model_version"]).all()
 
 
 def test_callers_are_answered_while_a_new_champion_is_loaded(log):
@@ -1134,7 +1136,7 @@ def test_what_is_queued_is_handled_before_a_coalescer_closes():
     async def play():
         held = Held()
         held.armed = True
-        coalescer = Coalescer(held, name="test")
+        coalescer = Coalescer(held, name="test", most=1)
         futures = [coalescer.submit(item, rows=1) for item in range(3)]
         threading.Timer(0.1, held.go.set).start()
         await asyncio.to_thread(coalescer.close)
