@@ -233,7 +233,7 @@ class _Canary:
         self._answers: list[pd.DataFrame] = []
         self._labels: list[pd.DataFrame] = []
         self._answer, self._label = 0, 0  # numbers read so far
-        self._note = "nothing answered yet"
+        self._note, self._undone = "nothing answered yet", False
 
     def judge(self) -> rollout.Verdict:
         """What to do by all that has been read."""
@@ -241,9 +241,13 @@ class _Canary:
         return rollout.judge(answers, labels, plan=self._plan, share=self.trial.share)
 
     def step(self) -> str:
-        """Read on; if there was something new, judge and put a change on record. Says how it stands."""
-        if not self.read():
+        """Read on; if there was something new, judge and put a change on record. Says how it stands.
+
+        What could not be put on record is judged again the next time, whether there is something new or not.
+        """
+        if not self.read() and not self._undone:
             return self._note
+        self._undone = True
         verdict = self.judge()
         self._note = verdict.reason
         words = {
@@ -259,6 +263,7 @@ class _Canary:
                 self._system.registry.canary(self.trial.version, share=verdict.share, waiver=waiver, **words)
         except OvertakenError as overtaken:
             _logger.warning("overtaken", extra={"facts": {"why": str(overtaken)}})
+        self._undone = False
         return self._note
 
     def read(self) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache, partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -29,6 +30,7 @@ from click.testing import CliRunner
 from mlops_course import cli, pipeline, rollout, service
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
+from mlops_course.registry import Registry
 from mlops_course.workspace import Workspace
 
 SIGNED = {"approver": "Ada", "reason": "a try"}
@@ -573,6 +575,24 @@ def test_a_canary_that_decides_badly_is_ended_by_itself_and_the_champion_stays(s
     assert json.loads(last["evidence"])["cost"]["e_value"] >= 60
     caller.refresh()
     assert caller.predict(asked(questions(), name="after"))["model_version"].eq(FIRST).all()
+
+
+def test_a_stop_that_could_not_be_put_on_record_is_tried_again_though_nothing_new_has_come(system, log, monkeypatch):
+    trial = begin_canary(system, SECOND, share=0.5)
+    shared = {"time": datetime.now(UTC), "share": 0.5, "probability": 0.1, "decision": False, "latency_ms": 1.0}
+    shared |= {"inputs": "{}", "model_version": FIRST}  # the champion answered: each turn of the other one had failed
+    log.append([shared | {"id": str(n), "assigned_version": (FIRST, SECOND)[n % 2]} for n in range(80)])
+    canary = service._Canary(system, log, trial)
+
+    def locked(registry, **words):
+        raise OSError("database is locked")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="locked"):
+        patched.setattr(Registry, "end_trial", locked)
+        canary.step()
+    assert system.registry.trial() == trial
+    canary.step()
+    assert system.registry.trial() is None
 
 
 def test_a_service_that_is_started_again_goes_on_with_the_same_evidence(system, log):
