@@ -486,7 +486,7 @@ def test_a_shadow_that_is_killed_goes_on_without_loss_or_doubling_and_ends_with_
         system.registry.end_trial(**SIGNED)
         until(lambda: not is_running(child))
         assert running.children() == []
-        assert Caller(running.url).get("/model")["challenger"] is None
+        until(lambda: Caller(running.url).get("/model")["challenger"] is None)
     assert kept["id"].tolist() == log.predictions()["id"].tolist()
     assert kept["id"].is_unique
 
