@@ -148,11 +148,13 @@ class Timing(_Part):
 
 
 class Costs(_Part):
-    """What each of the two errors costs."""
+    """What each of the two errors costs, and what it costs to have the model."""
 
     false_alarm: Positive = Field(description="cost of acting on a positive that does not come")
     missed: Positive = Field(description="cost of not acting on a positive that does come")
     unit: Text = Field(description="currency and what it is paid for, such as 'EUR per order'")
+    training: Positive = Field(description="cost of one training with its review, in that currency")
+    serving: Positive = Field(description="cost of a thousand answers, in that currency")
 
 
 class Columns(_Part):

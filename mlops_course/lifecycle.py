@@ -3,19 +3,22 @@
 System      a case in its workspace: what every command acts on
 score       a registered model's predictions for one batch of the case; `score_to_file` for a file too
 stream      the same as a consumer of events, one after the other in simulated time
+error_costs what each decision cost, once its label is there
 evaluate    how good they were, now that the labels are there: with intervals, and by slice
 release     from raw batches to a champion and its first batch in use, with a report to read
 """
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic_core import to_json
 
@@ -29,6 +32,7 @@ __all__ = [
     "GateRefusedError",
     "Release",
     "System",
+    "error_costs",
     "evaluate",
     "mean_scores",
     "release",
@@ -41,12 +45,17 @@ CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas
 SEED = 0
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class System:
     """A case, by the name of its package, in a workspace; nothing is written before something is done with it."""
 
     case_name: str
     workspace: Workspace
+    clock: Callable[[], datetime] = field(default=_now, kw_only=True)  # says when a release was made
 
     @cached_property
     def case(self) -> ModuleType:
@@ -67,7 +76,7 @@ class System:
     @cached_property
     def registry(self) -> Registry:
         """The registry of the case's models; the workspace is made if it is not there."""
-        return self.workspace.create().registry(self.case)
+        return replace(self.workspace.create().registry(self.case), clock=self.clock)
 
     def batch_before(self, batch: str) -> list[str]:
         """The batch before `batch`, in a list, or an empty one. Raises ValueError if there is no such batch."""
@@ -189,6 +198,12 @@ def _answer(model: Registered, rows: pd.DataFrame) -> pd.DataFrame:
     inputs = batch.conform(rows, model.contract.inputs)
     predictions = batch.predict(model.model, inputs, threshold=model.contract.threshold)
     return predictions.assign(model_version=model.version)
+
+
+def error_costs(rows: pd.DataFrame, specification: Specification) -> np.ndarray:
+    """What each decision cost, by its label: one number a row; `rows` has the columns decision and label (0 or 1)."""
+    decision, label, costs = rows["decision"].astype(bool), rows["label"] == 1, specification.costs
+    return np.where(decision & ~label, costs.false_alarm, np.where(~decision & label, costs.missed, 0.0))
 
 
 def evaluate(system: System, scored: pd.DataFrame, *, seed: int = SEED) -> dict[str, pd.DataFrame]:

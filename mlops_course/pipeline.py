@@ -39,6 +39,7 @@ __all__ = ["TrainingResult", "graph", "prediction_rows", "train"]
 STAGES = (data, validation, features, training, evaluation, gate, registry)
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # whose version may change what a fit gives
 WHERE = ["workspace", "record"]  # inputs that change where results are kept and how they are labelled, but no result
+PLACES = [*WHERE, "store"]  # inputs that say nothing in a picture of the steps
 RESULTS = [
     *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
     *("fold_scores", "chosen_model", "threshold"),
@@ -134,11 +135,13 @@ def graph(*, executed: Collection[str] = ()) -> str:
     """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart; `executed` steps stand out."""
     variables = sorted(_driver().list_available_variables(), key=lambda variable: variable.name)
     steps = [variable for variable in variables if not variable.is_external_input]
-    inputs = [variable.name for variable in variables if variable.is_external_input and variable.name not in WHERE]
+    inputs = [variable.name for variable in variables if variable.is_external_input and variable.name not in PLACES]
     lines = ["flowchart TD"]
     lines += [f"    {name}([{name}])" for name in inputs]
     lines += [f"    {step.name}[{step.name}]" for step in steps]
-    lines += [f"    {need} --> {step.name}" for step in steps for need in sorted(step.required_dependencies - {*WHERE})]
+    lines += [
+        f"    {need} --> {step.name}" for step in steps for need in sorted(step.required_dependencies - {*PLACES})
+    ]
     if executed:
         lines += ["    classDef executed fill:#E69F00,color:#000", f"    class {','.join(executed)} executed"]
     return "\n".join(lines) + "\n"
@@ -169,6 +172,7 @@ def _inputs(case: ModuleType, batches: Sequence[str], workspace: Workspace, seed
         "min_slice_rows": specification["gates"]["min_slice_rows"],
         "seed": seed,
         "champion": workspace.registry(case).champion(),
+        "store": workspace.tracking_uri,
         "workspace": workspace,
         "record": _record(),
     }

@@ -1,9 +1,11 @@
 """The service of a case: registry, prediction log and application put together, and run on this machine.
 
-application   the ASGI application for a system: what its registry says is what it serves
-run           the application behind uvicorn, until Ctrl-C or SIGTERM
-servable      a registered model made ready to answer rows
-shadow_table  how the version in shadow did beside the champion, request by request
+application    the ASGI application for a system: what its registry says is what it serves
+run            the application behind uvicorn, until Ctrl-C or SIGTERM
+servable       a registered model made ready to answer rows
+follow_shadow  answer in shadow what the log has come to hold; a running service has a process that does so
+step_canary    judge the canary by what the log has come to hold; a running service does so each second
+shadow_table   how the version in shadow did beside the champion, request by request
 
 What happens on the way of a request is in `serving`; here is what happens beside it. Once a second the history of the
 registry is looked at. A version in shadow is answered by a process of its own that reads the prediction log, so it can
@@ -14,6 +16,7 @@ takes, up or out, goes to the history as if a person had taken it.
 import gc
 import json
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -30,7 +33,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mlops_course import inference, rollout, serving
-from mlops_course.lifecycle import System
+from mlops_course.lifecycle import System, error_costs
 from mlops_course.prediction_log import PredictionLog
 from mlops_course.registry import OvertakenError, Registered, Trial
 from mlops_course.workspace import Workspace
@@ -38,7 +41,17 @@ from mlops_course.workspace import Workspace
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["application", "canary_plan", "canary_verdict", "run", "servable", "shadow_log", "shadow_table"]
+__all__ = [
+    "application",
+    "canary_plan",
+    "canary_verdict",
+    "follow_shadow",
+    "run",
+    "servable",
+    "shadow_log",
+    "shadow_table",
+    "step_canary",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -50,13 +63,20 @@ RULE = "canary rule, begun by "  # and by whom: the approver of what the canary 
 
 
 def application(
-    system: System, *, log: PredictionLog, token: str = "", loaded: Callable[[], None] = lambda: None
+    system: System,
+    *,
+    log: PredictionLog,
+    token: str = "",
+    loaded: Callable[[], None] = lambda: None,
+    by_itself: bool = True,
 ) -> "FastAPI":
     """The application that answers with the champion of `system`, and follows its registry.
 
-    `loaded` is called after a model was loaded. Close the log when the application has ended.
+    `loaded` is called after a model was loaded. Close the log when the application has ended. Unless it goes on
+    `by_itself`, it looks at the registry only when POST /refresh asks it to, and leaves `follow_shadow` and
+    `step_canary` to its caller: in simulated time a day may pass within a second.
     """
-    releases = _Releases(system, log)
+    releases = _Releases(system, log, by_itself=by_itself)
 
     def load(version: int) -> serving.Servable:
         model = servable(system.registry.load(version))
@@ -66,7 +86,14 @@ def application(
     name = system.specification.name
     title = name[:1].upper() + name[1:]
     return serving.create_app(
-        load=load, current=releases.current, log=log, token=token, title=title, stopped=releases.stop
+        load=load,
+        current=releases.current,
+        log=log,
+        clock=system.clock,
+        token=token,
+        refresh_seconds=serving.REFRESH_SECONDS if by_itself else math.inf,
+        title=title,
+        stopped=releases.stop,
     )
 
 
@@ -168,8 +195,8 @@ def _log_as_json() -> None:
 class _Releases:
     """Follows the history of the registry: who is champion, and what is being tried and how it does."""
 
-    def __init__(self, system: System, log: PredictionLog) -> None:
-        self._system, self._log = system, log
+    def __init__(self, system: System, log: PredictionLog, *, by_itself: bool) -> None:
+        self._system, self._log, self._by_itself = system, log, by_itself
         self._newest = -1
         self._champion: int | None = None
         self._trial: Trial | None = None
@@ -182,7 +209,8 @@ class _Releases:
         if (newest := registry.newest_release()) != self._newest:
             self._champion, self._trial = registry.champion(), registry.trial()
             self._newest = newest
-            self._change()
+            if self._by_itself:
+                self._change()
         if self._shadow:
             self._shadow.keep_running()
         note = self._canary.step() if self._canary else ""
@@ -227,9 +255,11 @@ def canary_plan(system: System) -> rollout.CanaryPlan:
 class _Canary:
     """The canary that is on its way: reads what is new of it in the log, and does what the verdict says."""
 
-    def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
+    def __init__(
+        self, system: System, log: PredictionLog, trial: Trial, *, plan: rollout.CanaryPlan | None = None
+    ) -> None:
         self._system, self._log, self.trial = system, log, trial
-        self._plan = canary_plan(system)
+        self._plan = plan or canary_plan(system)
         self._answers: list[pd.DataFrame] = []
         self._labels: list[pd.DataFrame] = []
         self._answer, self._label = 0, 0  # numbers read so far
@@ -275,9 +305,9 @@ class _Canary:
         answers, labelled = self._of_this(answers), self._of_this(labelled)
         if self._answers and answers.empty and labelled.empty:
             return False  # and nothing to keep: this is asked every second, for days
-        costs = self._system.specification.costs
         self._answers.append(answers[["challenger", "share", "failed", "latency_ms"]])
-        self._labels.append(labelled.assign(cost=_cost(labelled, costs))[["challenger", "share", "cost"]])
+        labelled = labelled.assign(cost=error_costs(labelled, self._system.specification))
+        self._labels.append(labelled[["challenger", "share", "cost"]])
         return len(answers) + len(labelled) > 0
 
     def _of_this(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -287,17 +317,22 @@ class _Canary:
         return rows.assign(challenger=challenger, failed=challenger & (rows["model_version"] != self.trial.version))
 
 
+def step_canary(system: System, log: PredictionLog, *, plan: rollout.CanaryPlan | None = None) -> str:
+    """Judge the canary that is on trial by what is in the log, put what follows on record, and say how it stands.
+
+    `plan` is that of `canary_plan` if not given. Raises ValueError if no canary is on trial.
+    """
+    trial = system.registry.trial()
+    if not trial or trial.mode != "canary":
+        raise ValueError(f"expected a canary on trial, found {trial}; begin one with Registry.canary")
+    return _Canary(system, log, trial, plan=plan).step()
+
+
 def canary_verdict(system: System, *, log_url: str, trial: Trial) -> rollout.Verdict:
     """How a canary stands by what is in the log; changes nothing."""
     canary = _Canary(system, PredictionLog(log_url), trial)
     canary.read()
     return canary.judge()
-
-
-def _cost(rows: pd.DataFrame, costs: Any) -> np.ndarray:
-    """What each decision cost, now that its label is there."""
-    decision, label = rows["decision"].astype(bool), rows["label"] == 1
-    return np.where(decision & ~label, costs.false_alarm, np.where(~decision & label, costs.missed, 0.0))
 
 
 # Shadow ---------------------------------------------------------------------------------------------------------------
@@ -316,7 +351,7 @@ class _Shadow:
 
     def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
         self.trial = trial
-        task = (system.case_name, system.workspace, log.url.render_as_string(hide_password=False), trial)
+        task = (system.case_name, system.workspace, _url(log), trial)
         self._make = partial(multiprocessing.get_context("spawn").Process, target=_follow, args=task, daemon=True)
         self._process: Any = None
         self._next_start = 0.0
@@ -347,36 +382,67 @@ def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> Non
     """Answer in shadow what the log holds since the trial began, each prediction once, as long as the parent lives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all at once: the service ends this one
     _step_back()
-    registry = System(case_name, workspace).registry
-    parent, log, shadow = multiprocessing.parent_process(), PredictionLog(url), shadow_log(url)
-    model, consumer = servable(registry.load(trial.version)), _consumer(trial)
-    request = serving.request_type(replace(model, optional=list(model.inputs)))  # the champion's contract has been kept
+    parent = multiprocessing.parent_process()
+    follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
     with threadpool_limits(1):
         while parent is None or parent.is_alive():
-            rows = log.predictions(after=shadow.position(consumer), since=trial.since, limit=FOLLOW_ROWS)
-            if rows.empty:
+            if not follower.step():
                 time.sleep(FOLLOW_SECONDS)
-                continue
-            begun = time.perf_counter()
-            inputs = request.validate_json(f'{{"rows": [{",".join(rows["inputs"])}]}}')["rows"]
-            probability = _whatever_it_answers(model, inputs)
-            latency_ms = (time.perf_counter() - begun) * 1e3 / len(rows)
-            answers = [
-                {
-                    "id": row.id,
-                    "time": row.time.to_pydatetime(),
-                    "assigned_version": trial.version,
-                    "model_version": trial.version,
-                    "share": 0.0,
-                    "probability": float(p),
-                    "decision": bool(p >= model.threshold),
-                    "latency_ms": latency_ms,
-                    "inputs": "",
-                }
-                for row, p in zip(rows.itertuples(), probability, strict=True)
-                if p is not None
-            ]
-            shadow.append(answers, position=(consumer, int(rows["number"].iloc[-1])))
+
+
+def follow_shadow(system: System, log: PredictionLog) -> None:
+    """Let the version in shadow answer all that the log holds since its trial began, each prediction once.
+
+    Raises ValueError if no version is in shadow.
+    """
+    trial = system.registry.trial()
+    if not trial or trial.mode != "shadow":
+        raise ValueError(f"expected a version in shadow, found {trial}; begin with Registry.shadow")
+    follower = _Follower(system, log, trial)
+    while follower.step():
+        pass
+
+
+class _Follower:
+    """A version in shadow, and how far in the log it has come."""
+
+    def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
+        self._log, self._shadow, self._trial, self._consumer = log, shadow_log(_url(log)), trial, _consumer(trial)
+        self._model = servable(system.registry.load(trial.version))
+        # the champion's contract has been kept, so here everything is optional
+        self._request = serving.request_type(replace(self._model, optional=list(self._model.inputs)))
+
+    def step(self) -> bool:
+        """Answer some rows and keep the answers; whether there were any."""
+        trial, model = self._trial, self._model
+        rows = self._log.predictions(after=self._shadow.position(self._consumer), since=trial.since, limit=FOLLOW_ROWS)
+        if rows.empty:
+            return False
+        begun = time.perf_counter()
+        inputs = self._request.validate_json(f'{{"rows": [{",".join(rows["inputs"])}]}}')["rows"]
+        probability = _whatever_it_answers(model, inputs)
+        latency_ms = (time.perf_counter() - begun) * 1e3 / len(rows)
+        answers = [
+            {
+                "id": row.id,
+                "time": row.time.to_pydatetime(),
+                "assigned_version": trial.version,
+                "model_version": trial.version,
+                "share": 0.0,
+                "probability": float(p),
+                "decision": bool(p >= model.threshold),
+                "latency_ms": latency_ms,
+                "inputs": "",
+            }
+            for row, p in zip(rows.itertuples(), probability, strict=True)
+            if p is not None
+        ]
+        self._shadow.append(answers, position=(self._consumer, int(rows["number"].iloc[-1])))
+        return True
+
+
+def _url(log: PredictionLog) -> str:
+    return log.url.render_as_string(hide_password=False)
 
 
 def _step_back() -> None:
@@ -420,7 +486,7 @@ def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
             "yes": table.loc[both, "decision"].astype(bool).mean(),
             "agreement": agreement,
             "labels": len(known),
-            "cost": _cost(table.loc[known].assign(label=labels[known]), system.specification.costs).mean()
+            "cost": error_costs(table.loc[known].assign(label=labels[known]), system.specification).mean()
             if len(known)
             else np.nan,
         }

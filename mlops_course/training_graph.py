@@ -5,13 +5,14 @@
     → evidence, latency_ms, champion_comparison → gate_report                         what speaks for and against it
     → lineage_run → registered_version                                                what is kept
 
-`pipeline.train` gives the inputs and runs the steps; called by hand, a step is a plain function. Three rules make the
+`pipeline.train` gives the inputs and runs the steps; called by hand, a step is a plain function. Four rules make the
 results safe to keep and to reuse:
 
 - Tables go from step to step as versions of snapshots in the workspace: cheap to compare, small to keep, and verified
   when they are loaded.
 - A step names the code of each stage that it calls (`training_code` for `training`), because a cache that looks at the
   step alone would not see that the stage has changed. The test of this module holds it to that.
+- A step that reads or writes the registry names the `store` that it lies in: the cache may be shared, versions are not.
 - Only the last two steps change the world outside snapshots and reports, and both may be repeated: they look for what
   an earlier attempt left before they add to it.
 """
@@ -223,6 +224,7 @@ def latency_ms(
 
 def champion_comparison(
     champion: int | None,
+    store: str,
     calibrated_model: bytes,
     threshold: float,
     split_rows: str,
@@ -278,6 +280,7 @@ def gate_report(
 
 
 def lineage_run(
+    store: str,
     case: str,
     case_code: str,
     raw_tables: str,
@@ -333,6 +336,7 @@ def lineage_run(
 
 
 def registered_version(
+    store: str,
     lineage_run: str,
     calibrated_model: bytes,
     threshold: float,

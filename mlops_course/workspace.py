@@ -35,9 +35,13 @@ PROJECT = "mlops-course"
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths and addresses below one folder, `root`, which must be absolute: MLflow writes it into its database."""
+    """Paths and addresses below one folder, `root`, which must be absolute: MLflow writes it into its database.
+
+    `shared` is the folder of another workspace, whose cache and snapshots are used: nothing is trained in both.
+    """
 
     root: Path
+    shared: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.root.is_absolute():
@@ -77,12 +81,12 @@ class Workspace:
     @property
     def cache(self) -> Path:
         """Folder of cached results of pipeline steps."""
-        return self.root / "cache"
+        return (self.shared or self.root) / "cache"
 
     @property
     def snapshots(self) -> Path:
         """Folder of table versions."""
-        return self.root / "snapshots"
+        return (self.shared or self.root) / "snapshots"
 
     @property
     def predictions(self) -> Path:

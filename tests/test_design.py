@@ -27,7 +27,7 @@ data_sources: [scanner log]
 data_collection: Each delivery is logged.
 target: {column: returned, definition: Scanned back in., positive: comes back, label_delay: two weeks}
 timing: {prediction_time: asked, label_time: closed, lead: PT12H}
-costs: {false_alarm: 2, missed: 9.5, unit: EUR per parcel}
+costs: {false_alarm: 2, missed: 9.5, unit: EUR per parcel, training: 50, serving: 0.5}
 inputs: {datetime: [], numeric: [weight, floor], categorical: [depot]}
 features: {numeric: [weight, storey], categorical: [depot]}
 slices: [depot]
@@ -109,7 +109,11 @@ def test_the_field_and_not_yaml_decides_what_a_scalar_means():
         ("users: [dispatcher]", "users: dispatcher", "users: is not a list"),
         ("version: 1.10", "version:", "version: is empty"),
         ("version: 1.10", "version: [1, 10]", "version: is not text"),
-        ("costs: {false_alarm: 2, missed: 9.5, unit: EUR per parcel}", "costs: 2", "costs: is not a mapping"),
+        (
+            "costs: {false_alarm: 2, missed: 9.5, unit: EUR per parcel, training: 50, serving: 0.5}",
+            "costs: 2",
+            "costs: is not a mapping",
+        ),
         ("min_slice_rows: 50", "min_slice_rows: [50]", "gates.min_slice_rows: is not a whole number"),
         ("missed: 9.5", "missed: 0", "costs.missed: is too small; expected more than 0; got '0'"),
         ("missed: 9.5", "missed: yes", "costs.missed: is not a number"),

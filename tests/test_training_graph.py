@@ -75,8 +75,13 @@ def test_the_check_sees_stages_behind_shared_functions():
 
 @pytest.mark.parametrize("step", training_graph.__all__)
 def test_a_step_asks_for_nothing_that_it_does_not_use(step):
-    silent = {name for name in parameters(step) if name.endswith("_code")} | {"libraries", "data_files"}
+    silent = {name for name in parameters(step) if name.endswith("_code")} | {"libraries", "data_files", "store"}
     assert parameters(step) - silent <= calls(step)
+
+
+@pytest.mark.parametrize("step", training_graph.__all__)
+def test_a_step_names_the_store_if_it_looks_into_the_registry(step):
+    assert bool({"workspace.registry", "MlflowClient"} & calls(step)) == ("store" in parameters(step))
 
 
 @pytest.mark.parametrize(("earlier", "later"), [("train", "calibrate"), ("calibrate", "test")])
