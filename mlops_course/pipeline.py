@@ -18,7 +18,7 @@ import inspect
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -28,7 +28,19 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mlops_course import data, design, evaluation, features, gate, registry, training, training_graph, validation
+from mlops_course import (
+    data,
+    design,
+    evaluation,
+    faults,
+    features,
+    gate,
+    registry,
+    retraining,
+    training,
+    training_graph,
+    validation,
+)
 from mlops_course.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingResult", "graph", "prediction_rows", "train"]
 
-STAGES = (data, validation, features, training, evaluation, gate, registry)
+STAGES = (data, validation, features, faults, retraining, training, evaluation, gate, registry)
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # whose version may change what a fit gives
 WHERE = ["workspace", "record"]  # inputs that change where results are kept and how they are labelled, but no result
 PLACES = [*WHERE, "store"]  # inputs that say nothing in a picture of the steps
@@ -75,18 +87,23 @@ def train(
     *,
     workspace: Workspace,
     seed: int,
+    exclusions: Sequence[Mapping[str, Any]] = (),
+    drill: Sequence[Mapping[str, Any]] = (),
     progress: Callable[[str, str], None] | None = None,
 ) -> TrainingResult:
     """Train a candidate on `batches`, put it through the gate, and register it with its contract.
 
-    `case` is a package with the seven names that `lifecycle.CASE` lists. `progress` is called with the name of a step
-    and "started" or "finished"; the names are those of `training_graph.__all__`. A version that the gate refuses is
-    registered too, with the reasons and without any role.
+    `case` is a package with the seven names that `lifecycle.CASE` lists. `exclusions` say what of the batches must not
+    be trained on, as plain values of `retraining.Exclusion`; they go on record with the run. `drill` are plain values
+    of `faults.Fault` that corrupt the rows before that: to find out what comes of them, never in earnest. `progress` is
+    called with the name of a step and "started" or "finished"; the names are those of `training_graph.__all__`. A
+    version that the gate refuses is registered too, with the reasons and without any role.
 
-    Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used; then nothing
-    is registered.
+    Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used,
+    CorruptedError if the exclusions leave too little of it; then nothing is registered.
     """
-    values, ran = _execute(RESULTS, case, batches, workspace=workspace, seed=seed, progress=progress)
+    changes = {"exclusions": exclusions, "drill": drill}
+    values, ran = _execute(RESULTS, case, batches, workspace=workspace, seed=seed, progress=progress, **changes)
     return TrainingResult(
         version=values["registered_version"],
         run_id=values["lineage_run"],
@@ -102,13 +119,15 @@ def train(
     )
 
 
-def prediction_rows(case: ModuleType, batches: Sequence[str], *, workspace: Workspace) -> pd.DataFrame:
+def prediction_rows(
+    case: ModuleType, batches: Sequence[str], *, workspace: Workspace, drill: Sequence[Mapping[str, Any]] = ()
+) -> pd.DataFrame:
     """The prediction frame of `batches`, through the same steps as for training: validated, cleaned, built, kept.
 
-    Raises InvalidBatch if the data must not be used.
+    With the faults of a `drill`, as for `train`. Raises InvalidBatch if the data must not be used.
     """
-    values, _ = _execute(["prediction_rows"], case, batches, workspace=workspace, seed=0, progress=None)
-    return data.load_snapshot(workspace.snapshots, values["prediction_rows"])["rows"]
+    values, _ = _execute(["usable_rows"], case, batches, workspace=workspace, seed=0, drill=drill)
+    return data.load_snapshot(workspace.snapshots, values["usable_rows"])["rows"]
 
 
 def _execute(
@@ -118,14 +137,18 @@ def _execute(
     *,
     workspace: Workspace,
     seed: int,
-    progress: Callable[[str, str], None] | None,
+    exclusions: Sequence[Mapping[str, Any]] = (),
+    drill: Sequence[Mapping[str, Any]] = (),
+    progress: Callable[[str, str], None] | None = None,
 ) -> tuple[dict[str, Any], set[str]]:
     """The values of some steps, and the names of the steps that had to run for them."""
     workspace.create()
     with _stores(workspace.cache) as (metadata_store, result_store):
         driver = _driver(progress, metadata_store=metadata_store, result_store=result_store, path=workspace.cache)
         with _without_banner():
-            values = driver.execute(results, inputs=_inputs(case, batches, workspace, seed))
+            inputs = _inputs(case, batches, workspace, seed)
+            inputs |= {"exclusions": [*map(dict, exclusions)], "drill": [*map(dict, drill)]}
+            values = driver.execute(results, inputs=inputs)
         events = driver.cache.logs(driver.cache.last_run_id)
     ran = {step for step, found in events.items() if any(event.event_type.value == "execute_node" for event in found)}
     return values, ran
@@ -173,6 +196,7 @@ def _inputs(case: ModuleType, batches: Sequence[str], workspace: Workspace, seed
         "seed": seed,
         "champion": workspace.registry(case).champion(),
         "store": workspace.tracking_uri,
+        "withheld": workspace.withheld_ids(),
         "workspace": workspace,
         "record": _record(),
     }

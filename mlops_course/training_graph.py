@@ -1,6 +1,6 @@
 """The steps of the training pipeline. A step is a function; each parameter names the step or the input that it needs.
 
-    raw_tables → valid_tables → prediction_rows → split_rows      what the model may see
+    raw_tables → valid_tables → prediction_rows → usable_rows → split_rows            what the model may see
     split_rows → fold_scores → chosen_model → calibrated_model, threshold             the candidate
     → evidence, latency_ms, champion_comparison → gate_report                         what speaks for and against it
     → lineage_run → registered_version                                                what is kept
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from mlops_course import data, evaluation, features, gate, registry, training, validation
+from mlops_course import data, evaluation, faults, features, gate, registry, retraining, training, validation
 from mlops_course.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ __all__ = [  # noqa: RUF022 - in the order in which they run
     "raw_tables",
     "valid_tables",
     "prediction_rows",
+    "usable_rows",
     "split_rows",
     "fold_scores",
     "chosen_model",
@@ -58,6 +59,7 @@ TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
 CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
 FOLDS = 4  # of cross-validation, within the rows to train on
 LATENCY_CALLS = 60  # three of them lie above the 95th percentile
+DRILL_SEED = 0  # of the faults of a drill
 PIPELINE = "training"  # tag and name of the runs that the pipeline writes
 
 _logger = logging.getLogger(__name__)
@@ -102,9 +104,33 @@ def prediction_rows(
     return data.save_snapshot({"rows": rows}, workspace.snapshots)
 
 
-def split_rows(prediction_rows: str, columns: dict[str, Any], features_code: str, workspace: Workspace) -> str:
-    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time."""
+def usable_rows(
+    prediction_rows: str,
+    drill: list[dict[str, Any]],
+    withheld: list[str],
+    exclusions: list[dict[str, Any]],
+    columns: dict[str, Any],
+    faults_code: str,
+    retraining_code: str,
+    workspace: Workspace,
+) -> str:
+    """The rows without those that were withheld on request (digests of ids) and what must not be trained on.
+
+    In earnest there is no `drill`: its faults corrupt the rows as a broken feed would.
+    """
+    if not (drill or withheld or exclusions):
+        return prediction_rows
     rows = data.load_snapshot(workspace.snapshots, prediction_rows)["rows"]
+    times = {"time": columns["prediction_time"], "label_time": columns["label_time"]}
+    rows = faults.inject(rows, drill, label=columns["target"], seed=DRILL_SEED, **times)
+    rows = rows[~rows["id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest()).isin(withheld)]
+    rows = retraining.apply(rows, exclusions, time=columns["prediction_time"])
+    return data.save_snapshot({"rows": rows}, workspace.snapshots)
+
+
+def split_rows(usable_rows: str, columns: dict[str, Any], features_code: str, workspace: Workspace) -> str:
+    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time."""
+    rows = data.load_snapshot(workspace.snapshots, usable_rows)["rows"]
     times = {name: columns[name] for name in ("prediction_time", "label_time")}
     labelled = rows.dropna(subset=[columns["target"], columns["label_time"]])
     labelled = labelled.sort_values([columns["prediction_time"], "id"])
@@ -286,6 +312,7 @@ def lineage_run(
     raw_tables: str,
     valid_tables: Validated,
     split_rows: str,
+    exclusions: list[dict[str, Any]],
     columns: dict[str, Any],
     fold_scores: pd.DataFrame,
     chosen_model: str,
@@ -306,7 +333,7 @@ def lineage_run(
     client, experiment = MlflowClient(tracking_uri=workspace.tracking_uri), workspace.registry(_module(case)).name
     made_from = {"raw_tables": raw_tables, "clean_tables": valid_tables.clean, "split_rows": split_rows}
     made_from |= {"case_code": case_code, "chosen_model": chosen_model, "threshold": str(threshold)}
-    lineage = _digest(made_from, seed, training_code, fold_scores.to_csv(), evidence["metrics"].to_csv())
+    lineage = _digest(made_from, exclusions, seed, training_code, fold_scores.to_csv(), evidence["metrics"].to_csv())
     for unfinished in _runs(client, experiment, f"attributes.status = 'RUNNING' and tags.pipeline = '{PIPELINE}'"):
         client.set_terminated(unfinished, "KILLED")
     if finished := _runs(client, experiment, f"attributes.status = 'FINISHED' and tags.lineage = '{lineage}'"):
@@ -317,6 +344,7 @@ def lineage_run(
         client.log_text(run.run_id, record["picture"], "pipeline.mmd")
         client.log_dict(run.run_id, record["steps"], "steps.json")
         client.log_text(run.run_id, valid_tables.findings.to_csv(index=False), "validation.csv")
+        client.log_dict(run.run_id, {"not_trained_on": exclusions}, "exclusions.json")
         test = data.load_snapshot(workspace.snapshots, split_rows)["test"]
         probability = pickle.loads(calibrated_model).predict_proba(test[columns["inputs"]])[:, 1]
         run.log_plots(test[columns["target"]], probability)

@@ -6,6 +6,7 @@
     snapshots/     versions of tables, by their content
     predictions/   log of what was predicted
     reports/       pages and tables for people
+    withheld.txt   digests of the ids whose rows must never be used again
 
 `Workspace.locate` says where the folder is; nothing is written before `Workspace.create`.
 
@@ -14,10 +15,11 @@
 ('my runs/snapshots', False)
 """
 
+import hashlib
 import logging
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +104,22 @@ class Workspace:
     def reports(self) -> Path:
         """Folder of pages and tables for people."""
         return self.root / "reports"
+
+    @property
+    def withheld(self) -> Path:
+        """File with a digest for each id that somebody asked to be forgotten, one a line."""
+        return self.root / "withheld.txt"
+
+    def withheld_ids(self) -> list[str]:
+        """SHA-256 digests of the ids whose rows must not be used, sorted."""
+        return self.withheld.read_text(encoding="utf-8").split() if self.withheld.exists() else []
+
+    def withhold(self, ids: Iterable[str]) -> None:
+        """Never use the rows of these ids again; the file holds the old digests or the new ones, never half of them."""
+        digests = {hashlib.sha256(name.encode()).hexdigest() for name in ids}.union(self.withheld_ids())
+        partial = self.withheld.with_suffix(f".{os.getpid()}.part")
+        partial.write_text("".join(f"{digest}\n" for digest in sorted(digests)), encoding="utf-8")
+        partial.replace(self.withheld)
 
     def create(self) -> "Workspace":
         """Make the folders and the database where they are missing, and return this workspace.

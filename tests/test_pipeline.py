@@ -11,7 +11,19 @@ import small_case
 import yaml
 from mlflow import MlflowClient
 
-from mlops_course import data, evaluation, features, gate, pipeline, registry, training, training_graph, validation
+from mlops_course import (
+    data,
+    evaluation,
+    faults,
+    features,
+    gate,
+    pipeline,
+    registry,
+    retraining,
+    training,
+    training_graph,
+    validation,
+)
 from mlops_course.validation import InvalidBatch
 from mlops_course.workspace import Workspace
 
@@ -29,16 +41,18 @@ AFTER_CODE = {
     data: {"raw_tables"},
     validation: {"valid_tables"},
     features: {"prediction_rows", "split_rows"},
+    faults: {"usable_rows"},
+    retraining: {"usable_rows"},
     training: {"fold_scores", "chosen_model", "calibrated_model", "threshold", "lineage_run", "registered_version"},
     evaluation: {"evidence", "champion_comparison"},
     gate: AFTER_LATENCY,
     registry: {"champion_comparison", "registered_version"},
-    small_case: STEPS - {"split_rows", "chosen_model", "threshold"},
+    small_case: STEPS - {"usable_rows", "split_rows", "chosen_model", "threshold"},
 }
 
 
-def train(workspace, batches=BATCHES, *, seed=0, progress=None):
-    return pipeline.train(small_case, batches, workspace=workspace, seed=seed, progress=progress)
+def train(workspace, batches=BATCHES, *, seed=0, progress=None, **changes):
+    return pipeline.train(small_case, batches, workspace=workspace, seed=seed, progress=progress, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +170,61 @@ def test_a_file_that_is_written_otherwise_but_says_the_same_is_read_again_and_no
     again = train(workspace)
     assert again.executed == ("raw_tables",)
     assert (again.version, again.data_version) == (trained.version, trained.data_version)
+
+
+WEEKS = {"start": "2024-03-05", "end": "2024-03-20"}
+HOT = {"kind": "unit error", "column": "temperature", "size": 1.8, "offset": 32.0, **WEEKS}
+
+
+def split_parts(workspace, trained):
+    """The rows that a version was trained, calibrated and tested on, by the record of its run."""
+    run = MlflowClient(tracking_uri=workspace.tracking_uri).get_run(trained.run_id)
+    return pd.concat(data.load_snapshot(workspace.snapshots, run.data.tags["split_rows"]).values())
+
+
+def test_a_corrupted_window_that_is_dropped_leaves_no_trace_of_the_corruption(workspace):
+    drop = {"action": "drop", **WEEKS}
+    clean, drilled = train(workspace, exclusions=[drop]), train(workspace, exclusions=[drop], drill=[HOT])
+    pd.testing.assert_frame_equal(split_parts(workspace, clean), split_parts(workspace, drilled))
+    assert drilled.version == clean.version
+    asked = split_parts(workspace, drilled)["prediction_time"]
+    assert not asked.between(pd.Timestamp("2024-03-05", tz="UTC"), pd.Timestamp("2024-03-19", tz="UTC")).any()
+
+
+def test_a_corrupted_column_that_is_masked_is_missing_in_its_window_and_nowhere_else(workspace):
+    mask = {"action": "mask", "columns": ["temperature"], **WEEKS}
+    rows = split_parts(workspace, train(workspace, exclusions=[mask], drill=[HOT]))
+    within = rows["prediction_time"].between(
+        *pd.to_datetime([WEEKS["start"], WEEKS["end"]], utc=True), inclusive="left"
+    )
+    assert within.any()
+    assert (rows["temperature"].isna() == within).all()
+
+
+def test_a_corrupted_window_that_nobody_excludes_is_trained_on(workspace, trained):
+    drilled = train(workspace, drill=[HOT])
+    assert drilled.version != trained.version
+    assert set(drilled.executed) == {"usable_rows", "split_rows", "chosen_model"} | AFTER_SEED
+    assert split_parts(workspace, drilled)["temperature"].max() > split_parts(workspace, trained)["temperature"].max()
+
+
+def test_a_run_says_what_was_not_trained_on(workspace):
+    drop = {"action": "drop", "columns": [], "reason": "unit error", **WEEKS}
+    trained = train(workspace, exclusions=[drop])
+    client = MlflowClient(tracking_uri=workspace.tracking_uri)
+    written = Path(client.download_artifacts(trained.run_id, "exclusions.json")).read_text(encoding="utf-8")
+    assert json.loads(written) == {"not_trained_on": [drop]}
+
+
+def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(workspaces):
+    workspace = workspaces("withheld")
+    before = train(workspace)
+    name = split_parts(workspace, before)["id"].iloc[0]
+    workspace.withhold([name])
+    after = train(workspace)
+    assert set(split_parts(workspace, before)["id"]) - set(split_parts(workspace, after)["id"]) >= {name}
+    assert name not in pipeline.prediction_rows(small_case, BATCHES, workspace=workspace)["id"].tolist()
+    assert after.version != before.version
 
 
 def test_a_changed_champion_reruns_comparison_gate_and_what_follows(elsewhere, trained_elsewhere):

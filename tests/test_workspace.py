@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import os
 import sqlite3
@@ -98,3 +99,19 @@ def test_importing_the_package_neither_writes_nor_loads_mlflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_withheld_ids_are_kept_as_digests_once_each_and_only_added_to(tmp_path):
+    workspace = Workspace(tmp_path)
+    assert workspace.withheld_ids() == []
+    workspace.withhold(["a", "b"])
+    workspace.withhold(["b", "c"])
+    assert workspace.withheld_ids() == sorted(hashlib.sha256(name.encode()).hexdigest() for name in "abc")
+    assert [path.name for path in tmp_path.iterdir()] == ["withheld.txt"]
+
+
+def test_cache_and_snapshots_may_be_those_of_another_workspace_and_nothing_else(tmp_path):
+    own, shared = Workspace(tmp_path / "own", shared=tmp_path / "other"), Workspace(tmp_path / "other")
+    assert (own.cache, own.snapshots) == (shared.cache, shared.snapshots)
+    assert own.tracking_uri != shared.tracking_uri
+    assert own.prediction_log_url != shared.prediction_log_url

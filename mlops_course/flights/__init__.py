@@ -9,10 +9,13 @@ A case is a package with these seven names; the pipeline asks for nothing else:
     schemas()       what each raw table must look like
     build(tables)   one row a prediction: what was known then, when the label came, the label
     derive(inputs)  the row-wise feature code that travels inside the model
+
+`FAULTS` is for drills: what could go wrong with its feeds.
 """
 
+from mlops_course.flights.faults import FAULTS
 from mlops_course.flights.features import build, derive
 from mlops_course.flights.schema import schemas
 from mlops_course.flights.tables import SPECIFICATION, batches, files, read
 
-__all__ = ["SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas"]
+__all__ = ["FAULTS", "SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas"]

@@ -1,0 +1,203 @@
+"""Faults put into a stream of predictions on purpose, so that what should notice them can be measured.
+
+    KINDS       the kinds of fault there are
+    Fault       one of them: what is wrong, from when until when, in which column, and how much
+    inject      a copy of a prediction frame with faults in it
+    schedule    faults drawn at random, one after the other, with quiet in between
+
+Where the truth is known, monitoring can be scored: which fault was found, after how long, and was its kind told right;
+and what was an alarm over nothing. The faults are those that happen to real feeds:
+
+    unit error        a column comes in another unit: size × value + offset
+    silent null       a share of a column is missing, without an error anywhere
+    stuck sensor      a column keeps the last value it had before
+    covariate shift   rows with small values of a column hardly come any more; what comes is as it always was
+    concept flip      for a share of rows the label is the opposite; the inputs are as they always were
+    label outage      no label comes for what is predicted meanwhile
+    duplicated batch  rows come a second time, under another id
+    clock skew        clock columns are off by some hours
+
+>>> rows = pd.DataFrame({"id": ["a", "b"], "time": pd.to_datetime(["2013-01-01T08:00Z", "2013-01-02T08:00Z"]),
+...                      "known": pd.to_datetime(["2013-01-01T12:00Z", "2013-01-02T12:00Z"]),
+...                      "temp": [50.0, 50.0], "late": [0.0, 1.0]})
+>>> celsius = Fault("unit error", "2013-01-02", "2013-01-09", column="temp", size=1 / 1.8, offset=-32 / 1.8)
+>>> inject(rows, [celsius], time="time", label="late", label_time="known", seed=0)["temp"].tolist()
+[50.0, 10.0]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["KINDS", "Fault", "inject", "schedule"]
+
+KINDS = (
+    "unit error",
+    "silent null",
+    "stuck sensor",
+    "covariate shift",
+    "concept flip",
+    "label outage",
+    "duplicated batch",
+    "clock skew",
+)
+OF_A_COLUMN = ("unit error", "silent null", "stuck sensor", "covariate shift", "clock skew")
+OF_A_SHARE = ("silent null", "covariate shift", "concept flip", "duplicated batch", "label outage")
+AGAIN = "-again"  # ends the id of a row that came a second time
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong from `start` to `end` (UTC, the end not included), in plain values that survive JSON.
+
+    What `size` and `offset` mean depends on the kind. Unit error: the value becomes size × value + offset. Silent null:
+    the share of values that is missing. Stuck sensor: the value that it shows. Covariate shift: the share left out of
+    the rows whose value is below `offset`. Concept flip, label outage, duplicated batch: the share of rows. Clock skew:
+    hours.
+
+    Raises ValueError naming the field that cannot be.
+    """
+
+    kind: str
+    start: str
+    end: str
+    column: str = ""
+    size: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: expected one of {KINDS}, got {self.kind!r}")
+        for name in ("start", "end"):
+            moment = pd.Timestamp(getattr(self, name))
+            moment = moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+            object.__setattr__(self, name, moment.isoformat())
+        if not pd.Timestamp(self.start) < pd.Timestamp(self.end):
+            raise ValueError(f"end: expected a moment after the start {self.start}, got {self.end}")
+        if (self.kind in OF_A_COLUMN) != bool(self.column):
+            wanted = "the name of a column" if self.kind in OF_A_COLUMN else "no column"
+            raise ValueError(f"column: expected {wanted} for {self.kind!r}, got {self.column!r}")
+        if self.kind in OF_A_SHARE and not 0 < self.size <= 1:
+            raise ValueError(f"size: expected a share over 0 and up to 1 for {self.kind!r}, got {self.size}")
+        if not np.isfinite([self.size, self.offset]).all():
+            raise ValueError(f"size and offset: expected finite numbers, got {self.size} and {self.offset}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fault as plain values; `Fault(**values)` reads them back."""
+        return asdict(self)
+
+    def covers(self, times: pd.Series) -> np.ndarray:
+        """Which of some moments lie within the fault: one bool each."""
+        return ((times >= pd.Timestamp(self.start)) & (times < pd.Timestamp(self.end))).to_numpy()
+
+
+def inject(
+    rows: pd.DataFrame,
+    faults: Sequence[Fault | Mapping[str, Any]],
+    *,
+    time: str,
+    label: str,
+    label_time: str,
+    seed: int,
+    identifier: str = "id",
+) -> pd.DataFrame:
+    """A copy of a prediction frame with faults in it, in the order given; rows outside of them are as they were.
+
+    `time`, `label`, `label_time` and `identifier` name the columns of the frame that say when a row was asked, its
+    label (0, 1 or missing), when that came, and its id. Which rows a fault of a share takes depends on their ids and
+    `seed` alone, so a frame that is cut into batches comes out the same. Numbers of a column that a fault has touched
+    are floats from then on, wherever the fault lies.
+
+    Raises ValueError if a fault names a column that is not there or of the wrong kind.
+    """
+    result = rows.reset_index(drop=True)
+    for number, fault in enumerate(faults):
+        fault = fault if isinstance(fault, Fault) else Fault(**fault)
+        if fault.column and fault.column not in result.columns:
+            raise ValueError(f"expected one of {[*result]} as the column of {fault.kind!r}, got {fault.column!r}")
+        within = fault.covers(result[time])
+        drawn = within & (_chance(result[identifier], f"{seed} {number}") < fault.size)
+        match fault.kind:
+            case "unit error":
+                result = _with(result, fault, within, _numbers(result, fault) * fault.size + fault.offset)
+            case "silent null":
+                result = _with(result, fault, drawn, np.nan)
+            case "stuck sensor":
+                result = _with(result, fault, within, fault.size)
+            case "clock skew":
+                result = _skewed(result, fault, within)
+            case "covariate shift":
+                small = (_numbers(result, fault) < fault.offset).to_numpy()
+                result = result[~(drawn & small)].reset_index(drop=True)
+            case "concept flip":
+                result = result.assign(**{label: result[label].mask(drawn, 1 - result[label])})
+            case "label outage":
+                result = result.assign(**{column: result[column].mask(drawn) for column in (label, label_time)})
+            case "duplicated batch":
+                again = result[drawn]
+                again = again.assign(**{identifier: again[identifier] + AGAIN})
+                result = pd.concat([result, again]).sort_index(kind="stable").reset_index(drop=True)
+    return result
+
+
+def _chance(ids: pd.Series, salt: str) -> np.ndarray:
+    """A number in [0, 1) for each id, made by hash: the same for an id wherever it stands."""
+    hashes = pd.util.hash_array((salt + ":" + ids.astype(str)).to_numpy(object), categorize=False)
+    return (hashes >> np.uint64(11)).astype(float) / 2**53
+
+
+def _numbers(rows: pd.DataFrame, fault: Fault) -> pd.Series:
+    if not pd.api.types.is_numeric_dtype(rows[fault.column]):
+        raise ValueError(f"expected numbers for {fault.kind!r}, got {rows[fault.column].dtype} in {fault.column!r}")
+    return rows[fault.column].astype(float)
+
+
+def _with(rows: pd.DataFrame, fault: Fault, where: np.ndarray, values: pd.Series | float) -> pd.DataFrame:
+    return rows.assign(**{fault.column: _numbers(rows, fault).mask(where, values)})
+
+
+def _skewed(rows: pd.DataFrame, fault: Fault, where: np.ndarray) -> pd.DataFrame:
+    column = rows[fault.column]
+    if not pd.api.types.is_datetime64_any_dtype(column):
+        raise ValueError(f"expected a column of times for {fault.kind!r}, got {column.dtype} in {fault.column!r}")
+    return rows.assign(
+        **{fault.column: column.mask(where, column + pd.Timedelta(hours=fault.size)).astype(column.dtype)}
+    )
+
+
+def schedule(
+    options: Sequence[Mapping[str, Any]],
+    *,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    seed: int,
+    days: tuple[int, int] = (5, 10),
+    quiet_days: tuple[int, int] = (21, 28),
+) -> list[Fault]:
+    """Faults drawn from `options` between two moments, one after the other, each kind in its turn.
+
+    An option is a fault without start and end. The first fault comes after a quiet time, as does each later one; days
+    and quiet days are drawn between the two bounds, both included. The same seed gives the same schedule.
+
+    Raises ValueError if there is no option.
+    """
+    if not options:
+        raise ValueError("expected at least one option to draw faults from, got none")
+    rng = np.random.default_rng(seed)
+    kinds = list(dict.fromkeys(option["kind"] for option in options))
+    drawn: list[Fault] = []
+    order: list[str] = []
+    begin = start + pd.Timedelta(days=int(rng.integers(*quiet_days, endpoint=True)))
+    while True:
+        order = order or [str(kind) for kind in rng.permutation(kinds)]
+        kind = order.pop()
+        choices = [option for option in options if option["kind"] == kind]
+        until = begin + pd.Timedelta(days=int(rng.integers(*days, endpoint=True)))
+        if until > end:
+            return drawn
+        choice = choices[int(rng.integers(len(choices)))]
+        drawn.append(Fault(**choice, start=begin.isoformat(), end=until.isoformat()))
+        begin = until + pd.Timedelta(days=int(rng.integers(*quiet_days, endpoint=True)))

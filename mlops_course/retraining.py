@@ -1,0 +1,254 @@
+"""When to train again, on what, and on what never: small pure functions, so that each can be replayed over a year.
+
+    State, Decision    what is known in the evening, and what follows from it, with the reason in words
+    POLICIES           never, monthly, on drift, on the estimated loss, on the realised loss, combined
+    WINDOWS            which batches to train on: all past, the last ones, those of the same season
+    Exclusion          rows or columns that must not be trained on, from when until when
+    exclusions         what alerts forbid to train on: repaired where that is possible, left out where not
+    apply              a prediction frame without what is excluded
+
+A model ages because the world moves, but not every move of the inputs ages it: a new season brings rows that the model
+has an answer to, and a broken feed brings rows that nobody should learn from. So *drift is no reason by itself*; the
+policy that thinks so is here to be compared with. And whatever the reason is, a window in which a feed was broken is
+never trained on as it is.
+
+>>> limits = {"min_new_rows": 1000, "max_log_loss_rise": 0.02, "max_age_days": 90, "cooldown_days": 28}
+>>> quiet = State(age_days=40, cooldown_days=40, new_rows=5000, new_batches=1, realised_rise=0.004)
+>>> POLICIES["on realised loss"](quiet, limits).retrain, POLICIES["monthly"](quiet, limits).retrain
+(False, True)
+>>> WINDOWS["seasonal"](["2013-01", "2013-02", "2013-03", "2013-09", "2013-10", "2013-11"])
+['2013-01', '2013-02', '2013-10', '2013-11']
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["POLICIES", "WINDOWS", "CorruptedError", "Decision", "Exclusion", "State", "apply", "exclusions"]
+
+MASK, DROP, DEDUPLICATE = "mask", "drop", "deduplicate"
+ACTIONS = {  # by the kind of an alert: what its rows are still good for
+    "unit error": MASK,
+    "silent null": MASK,
+    "stuck sensor": MASK,
+    "clock skew": DROP,  # a model cannot do without the clock, and every feature that rests on it is wrong
+    "concept flip": DROP,  # wrong labels, or a new world: a person has to say which
+    "duplicated batch": DEDUPLICATE,
+}
+MAX_LOST = 0.5  # of the rows of a training window: with less left, somebody should look before anything is trained
+SEASON = 4  # batches nearest in the calendar
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What is known when it is decided, in plain values; a number is None while nobody can know it.
+
+    `age_days` counts from the training of the champion, `cooldown_days` from the last attempt. `new_rows` are labelled
+    rows and `new_batches` complete batches since the champion's training. `drift` is the largest population stability
+    index of an input against the champion's training sample. `estimated_rise` and `realised_rise` are log loss over
+    that at release, estimated without labels and measured with them. `faults` are kinds of fault with an open alert,
+    `on_trial` says that a candidate is being tried.
+    """
+
+    age_days: int
+    cooldown_days: int
+    new_rows: int
+    new_batches: int
+    drift: float | None = None
+    estimated_rise: float | None = None
+    realised_rise: float | None = None
+    faults: tuple[str, ...] = ()
+    on_trial: bool = False
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to train again, and why or why not."""
+
+    retrain: bool
+    reason: str
+
+
+Limits = Mapping[str, float]
+Policy = Callable[[State, Limits], Decision]
+
+
+def _never(state: State, limits: Limits) -> Decision:
+    return Decision(False, "never")
+
+
+def _monthly(state: State, limits: Limits) -> Decision:
+    if state.new_batches:
+        return Decision(True, f"{state.new_batches} complete batches since the last training")
+    return Decision(False, "no complete batch since the last training")
+
+
+def _on_drift(state: State, limits: Limits) -> Decision:
+    if state.drift is not None and state.drift > limits["psi_alert"]:
+        return Decision(True, f"inputs have drifted: index {state.drift:.2f} over {limits['psi_alert']:g}")
+    return Decision(False, "inputs have not drifted")
+
+
+def _on_rise(what: str, rise: float | None, limits: Limits) -> Decision:
+    if rise is None:
+        return Decision(False, f"{what} log loss is not known yet")
+    over = rise > limits["max_log_loss_rise"]
+    return Decision(over, f"{what} log loss {rise:+.3f} against that at release, bar {limits['max_log_loss_rise']:g}")
+
+
+def _on_estimate(state: State, limits: Limits) -> Decision:
+    return _on_rise("estimated", state.estimated_rise, limits)
+
+
+def _on_realised(state: State, limits: Limits) -> Decision:
+    return _on_rise("realised", state.realised_rise, limits)
+
+
+def _combined(state: State, limits: Limits) -> Decision:
+    if state.faults:
+        return Decision(False, f"a feed is broken ({', '.join(state.faults)}): repair it, a new model would learn it")
+    if state.age_days >= limits["max_age_days"]:
+        return Decision(True, f"{state.age_days} days old, {limits['max_age_days']:g} allowed")
+    realised = _on_realised(state, limits)
+    return realised if realised.retrain else _on_estimate(state, limits)
+
+
+def _ready(policy: Policy) -> Policy:
+    """The policy, held back while a candidate is on trial, a training is recent, or there is little to learn."""
+
+    def decide(state: State, limits: Limits) -> Decision:
+        wish = policy(state, limits)
+        if not wish.retrain:
+            return wish
+        if state.on_trial:
+            return Decision(False, f"a candidate is on trial ({wish.reason})")
+        if state.cooldown_days < limits["cooldown_days"]:
+            return Decision(False, f"{state.cooldown_days} days since the last training ({wish.reason})")
+        if not state.new_batches or state.new_rows < limits["min_new_rows"]:
+            return Decision(False, f"only {state.new_rows} new labelled rows ({wish.reason})")
+        return wish
+
+    return decide
+
+
+POLICIES: Mapping[str, Policy] = {
+    "never": _never,
+    "monthly": _ready(_monthly),
+    "on drift": _ready(_on_drift),
+    "on estimated loss": _ready(_on_estimate),
+    "on realised loss": _ready(_on_realised),
+    "combined": _ready(_combined),
+}
+
+
+# What to train on -----------------------------------------------------------------------------------------------------
+
+
+def _last(count: int) -> Callable[[Sequence[str]], list[str]]:
+    return lambda batches: list(batches)[-count:]
+
+
+def _seasonal(batches: Sequence[str]) -> list[str]:
+    """The batches nearest in the calendar to the one that comes next, December being next to January."""
+    coming = pd.Period(batches[-1], "M") + 1
+
+    def distance(name: str) -> tuple[int, int]:
+        months = abs(pd.Period(name, "M").month - coming.month)
+        return min(months, 12 - months), -pd.Period(name, "M").ordinal
+
+    return sorted(sorted(batches, key=distance)[:SEASON])
+
+
+WINDOWS: Mapping[str, Callable[[Sequence[str]], list[str]]] = {  # names of complete batches, in order of time
+    "all past": list,
+    "last 1": _last(1),
+    "last 3": _last(3),
+    "seasonal": _seasonal,
+}
+
+
+# What never to train on -----------------------------------------------------------------------------------------------
+
+
+class CorruptedError(ValueError):
+    """So much of a training window is corrupted that nothing should be trained on the rest."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """What must not be trained on, of rows asked from `start` to `end` (UTC, the end not included).
+
+    "mask" makes the columns missing, "drop" leaves the rows out, "deduplicate" those that repeat an earlier one.
+    """
+
+    action: str
+    start: str
+    end: str
+    columns: tuple[str, ...] = field(default=())
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if self.action not in (MASK, DROP, DEDUPLICATE):
+            raise ValueError(f"action: expected one of {(MASK, DROP, DEDUPLICATE)}, got {self.action!r}")
+        if (self.action == MASK) != bool(self.columns):
+            raise ValueError(f"columns: expected {'some' if self.action == MASK else 'none'}, got {self.columns}")
+        if not pd.Timestamp(self.start) < pd.Timestamp(self.end):
+            raise ValueError(f"end: expected a moment after {self.start}, got {self.end}")
+        object.__setattr__(self, "columns", tuple(self.columns))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The exclusion as plain values; `Exclusion(**values)` reads them back."""
+        return asdict(self) | {"columns": list(self.columns)}
+
+
+def exclusions(alerts: Sequence[Mapping[str, Any]], *, until: str) -> list[Exclusion]:
+    """What alerts forbid to train on; one that is still open forbids all up to `until`.
+
+    An alert is a mapping with kind, subject (a column, or empty), since and until (the first days with and without the
+    fault; until may be None). Columns that came wrong are masked: a model that copes with missing values loses little.
+    Rows are dropped where the label or the clock cannot be trusted. Other kinds forbid nothing: a new season and a
+    shift of the inputs are what a model has to learn, and a label that never came is in no training set.
+    """
+    found = []
+    for alert in alerts:
+        if action := ACTIONS.get(alert["kind"]):
+            columns = (alert["subject"],) if action == MASK else ()
+            end = alert["until"] or until
+            found.append(Exclusion(action, alert["since"], end, columns, reason=alert["kind"]))
+    return found
+
+
+def apply(
+    rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]], *, time: str, identifier: str = "id"
+) -> pd.DataFrame:
+    """A prediction frame without what is excluded; the order of rows stays.
+
+    Two rows are the same to "deduplicate" if they differ in nothing but `identifier`. Raises ValueError if a column to
+    mask holds no numbers, as other inputs have no missing value that a model knows; CorruptedError if more than half of
+    all rows would go.
+    """
+    result = rows
+    for one in excluded:
+        one = one if isinstance(one, Exclusion) else Exclusion(**one)
+        within = (result[time] >= _utc(one.start)) & (result[time] < _utc(one.end))
+        if one.action == MASK:
+            if unfit := [name for name in one.columns if not pd.api.types.is_numeric_dtype(result[name])]:
+                raise ValueError(f"expected numbers to mask, got {unfit}; drop the rows instead")
+            result = result.assign(**{name: result[name].mask(within) for name in one.columns})
+        elif one.action == DROP:
+            result = result[~within]
+        else:
+            result = result[~(within & result.drop(columns=identifier).duplicated())]
+    if len(result) < (1 - MAX_LOST) * len(rows):
+        raise CorruptedError(
+            f"expected at least half of {len(rows):,} rows to train on, {len(result):,} are left without what alerts "
+            "forbid; train on other batches, or settle the alerts first"
+        )
+    return result.reset_index(drop=True)
+
+
+def _utc(moment: str) -> pd.Timestamp:
+    found = pd.Timestamp(moment)
+    return found.tz_localize("UTC") if found.tz is None else found.tz_convert("UTC")
