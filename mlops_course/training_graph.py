@@ -311,6 +311,7 @@ def lineage_run(
     case_code: str,
     raw_tables: str,
     valid_tables: Validated,
+    usable_rows: str,
     split_rows: str,
     exclusions: list[dict[str, Any]],
     columns: dict[str, Any],
@@ -331,7 +332,8 @@ def lineage_run(
     from mlflow import MlflowClient
 
     client, experiment = MlflowClient(tracking_uri=workspace.tracking_uri), workspace.registry(_module(case)).name
-    made_from = {"raw_tables": raw_tables, "clean_tables": valid_tables.clean, "split_rows": split_rows}
+    made_from = {"raw_tables": raw_tables, "clean_tables": valid_tables.clean, "usable_rows": usable_rows}
+    made_from |= {"split_rows": split_rows}
     made_from |= {"case_code": case_code, "chosen_model": chosen_model, "threshold": str(threshold)}
     lineage = _digest(made_from, exclusions, seed, training_code, fold_scores.to_csv(), evidence["metrics"].to_csv())
     for unfinished in _runs(client, experiment, f"attributes.status = 'RUNNING' and tags.pipeline = '{PIPELINE}'"):

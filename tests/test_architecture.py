@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlops_course"
-COMPOSITION = {"pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"}
+COMPOSITION = {
+    *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
+    *("governance", "readiness", "replay", "watch"),
+}
 FOLDERS = {"flights", "checks"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts[:-1])
 STAGES = sorted(path for path in PACKAGE.glob("*.py") if path.stem not in COMPOSITION | {"__init__"})

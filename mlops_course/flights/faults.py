@@ -26,7 +26,7 @@ FAULTS: Sequence[Mapping[str, Any]] = (
     {"kind": "covariate shift", "column": "distance", "size": 0.8, "offset": 900.0},  # short flights go by train
     {"kind": "covariate shift", "column": "seats", "size": 0.8, "offset": 100.0},  # regional aircraft are grounded
     {"kind": "covariate shift", "column": "scheduled_minutes", "size": 0.8, "offset": 150.0},
-    {"kind": "concept flip", "size": 0.5},  # half of all labels are turned round
+    {"kind": "concept flip", "size": 0.6},  # more labels are turned round than not
     {"kind": "label outage", "size": 1.0},
     {"kind": "duplicated batch", "size": 1.0},
     {"kind": "clock skew", "column": "scheduled_departure", "size": 5.0},  # UTC for New York's clock

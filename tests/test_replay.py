@@ -1,0 +1,251 @@
+"""The closed loop in simulated time: all is asked and labelled once, released with care, and resumed after a kill."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_case
+
+from mlops_course import replay, retraining, rollout, service
+from mlops_course.lifecycle import System
+from mlops_course.prediction_log import PredictionLog
+from mlops_course.replay import Ledger, Plan
+from mlops_course.workspace import Workspace
+
+PLAN = Plan(first="2024-07", last="2024-08", policy="monthly")
+KILLS = 20
+LONGEST = 3.0  # seconds until a kill; a replay of the plan takes about eight
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_scale():
+    """Canaries and policies that are content with the few rows of the small case."""
+    plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "canary_plan", lambda system: plan)
+        yield
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    return System("small_case", Workspace(tmp_path_factory.mktemp("replay")).create())
+
+
+def run(system, plan=PLAN, *, name="monthly", **options):
+    """A replay in a folder of its own; MLflow's empty database, which takes seconds to make, is copied."""
+    folder = system.workspace.root / "replays" / name
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        shutil.copy(system.workspace.database, folder / "mlflow.db")
+    return replay.replay(system, plan, name=name, **options)
+
+
+@pytest.fixture(scope="module")
+def monthly(system):
+    return run(system)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    rows = small_case.build(small_case.read(["2024-06", "2024-07", "2024-08"]))
+    return rows[rows["batch"] != "2024-06"].set_index("id")
+
+
+def log_of(replayed):
+    return PredictionLog(replayed.log_url)
+
+
+def steps(replayed):
+    history = replayed.system.registry.history()
+    return list(zip(history["event"], history["version"], strict=True))
+
+
+def test_every_row_is_asked_once_and_every_label_recorded_once(monthly, asked):
+    predictions, labels = log_of(monthly).predictions(), log_of(monthly).labelled()
+    assert sorted(predictions["id"]) == sorted(asked.index)
+    known = asked["failed"].dropna().astype(int)
+    assert labels.set_index("id")["label"].sort_index().to_dict() == known.sort_index().to_dict()
+    ledger = monthly.ledger.frame()
+    assert ledger["answered"].sum() == len(predictions)
+    assert ledger["labelled"].sum() == len(labels)
+    assert not ledger["refused"].any()
+
+
+def test_rows_are_asked_in_time_and_labels_come_when_they_were_known(monthly, asked):
+    labels = log_of(monthly).labelled().set_index("id")
+    late = labels["time"] - asked.loc[labels.index, "prediction_time"]
+    assert (late >= pd.Timedelta(0)).all()
+    assert (late < replay.EVERY).all()
+    assert (labels["label_time"] == asked.loc[labels.index, "label_time"]).all()
+
+
+def test_the_answers_are_those_of_the_version_that_gave_them(monthly, asked):
+    predictions = log_of(monthly).predictions()
+    for version, rows in predictions.groupby("model_version"):
+        model = monthly.system.registry.load(int(version))
+        inputs = asked.loc[rows["id"], list(model.contract.inputs)]
+        np.testing.assert_allclose(model.model.predict_proba(inputs)[:, 1], rows["probability"], rtol=0, atol=1e-12)
+
+
+def test_a_new_version_goes_through_shadow_and_canary_before_it_is_promoted(monthly):
+    assert steps(monthly)[:5] == [("promoted", 1), ("shadow", 2), ("canary", 2), ("canary", 2), ("promoted", 2)]
+    history = monthly.system.registry.history()
+    assert history["when"].is_monotonic_increasing
+    assert (history["when"] == history["when"].dt.floor("D")).all()
+    assert set(history["approver"]) <= {"policy monthly, all past", "canary rule, begun by policy monthly, all past"}
+
+
+def test_nothing_is_trained_on_what_was_not_known_in_the_evening(monthly, asked):
+    complete = asked.groupby("batch")["label_time"].max()
+    trained = [day for day in monthly.ledger.days if "trained_on" in day]
+    assert trained
+    for day in trained:
+        evening = pd.Timestamp(day["day"], tz="UTC") + pd.Timedelta("1D")
+        assert all(complete[name] <= evening for name in day["trained_on"] if name in complete)
+
+
+def test_costs_in_the_ledger_are_those_of_decisions_trainings_and_answers(monthly):
+    labels, ledger, costs = log_of(monthly).labelled(), monthly.ledger.frame(), monthly.system.specification.costs
+    false = ((labels["decision"]) & (labels["label"] == 0)).sum() * costs.false_alarm
+    missed = ((~labels["decision"]) & (labels["label"] == 1)).sum() * costs.missed
+    assert ledger["error_cost"].sum() == false + missed
+    assert ledger["training_cost"].sum() == costs.training * ledger["retrain"].sum()
+    assert ledger["serving_cost"].sum() == pytest.approx(costs.serving * ledger["answered"].sum() / 1_000)
+
+
+def test_a_second_call_does_nothing_more(system, monthly):
+    before = monthly.ledger.path.read_bytes(), steps(monthly)
+    again = run(system, told=lambda day, line: pytest.fail("a day was lived twice"))
+    assert (again.ledger.path.read_bytes(), steps(again)) == before
+
+
+def test_over_http_the_ledger_is_the_same(system, monthly):
+    over_http = run(system, name="http", over_http=True)
+    assert over_http.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+
+
+def test_a_team_without_care_promotes_at_once(system):
+    careless = run(system, replace(PLAN, careful=False), name="careless")
+    assert {event for event, _ in steps(careless)} == {"promoted"}
+    assert len(steps(careless)) > 1
+
+
+def test_whoever_never_trains_keeps_the_first_champion(system):
+    never = run(system, replace(PLAN, policy="never"), name="never")
+    assert steps(never) == [("promoted", 1)]
+    assert set(log_of(never).predictions()["model_version"]) == {1}
+
+
+def test_a_replay_does_not_touch_the_workspace_that_it_was_started_from(system, monthly):
+    assert system.registry.champion() is None
+    assert not (system.workspace.root / "ledger.jsonl").exists()
+
+
+def test_faults_of_the_plan_reach_the_service(system):
+    outage = {"kind": "label outage", "start": "2024-07-08", "end": "2024-07-15"}
+    told = run(system, replace(PLAN, last="2024-07", policy="never", faults=[outage]), name="outage")
+    within = log_of(told).labelled()["time"].between("2024-07-08", "2024-07-15")
+    assert not within.any()
+
+
+def test_rows_that_the_service_refuses_are_counted_and_the_others_answered(system, monkeypatch):
+    inject = replay.pipeline.prediction_rows
+
+    def spoilt(*arguments, **options):
+        rows = inject(*arguments, **options)
+        return rows.assign(maker=rows["maker"].astype(object).mask(np.arange(len(rows)) % 10 == 0, None))
+
+    monkeypatch.setattr(replay.pipeline, "prediction_rows", spoilt)
+    spoilt_run = run(system, replace(PLAN, last="2024-07", policy="never"), name="spoilt")
+    ledger = spoilt_run.ledger.frame()
+    assert ledger["refused"].sum() == 25
+    assert ledger["answered"].sum() == 225 == len(log_of(spoilt_run).predictions())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"first": "2024-01"}, {"first": "2024-08", "last": "2024-07"}, {"last": "2031-01"}], ids=str
+)
+def test_batches_that_cannot_be_replayed_are_refused(system, changes):
+    with pytest.raises(ValueError, match="expected first and last out of"):
+        run(system, replace(PLAN, **changes), name="refused")
+
+
+@pytest.mark.parametrize("changes", [{"policy": "on a whim"}, {"window": "yesterday"}], ids=str)
+def test_an_unknown_policy_or_window_is_refused_before_anything_is_done(system, changes):
+    with pytest.raises(ValueError, match=r"expected a (policy|window) out of"):
+        run(system, replace(PLAN, **changes), name="unknown")
+
+
+# The ledger
+
+
+def test_a_ledger_of_another_plan_is_refused(tmp_path):
+    Ledger(tmp_path / "ledger.jsonl", PLAN)
+    with pytest.raises(ValueError, match="take another folder"):
+        Ledger(tmp_path / "ledger.jsonl", replace(PLAN, policy="never"))
+
+
+def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.jsonl", PLAN)
+    ledger.add({"day": "2024-07-01"})
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + b'{"day": "2024-0')
+    assert Ledger(ledger.path, PLAN).days == [{"day": "2024-07-01"}]
+    assert ledger.path.read_bytes() == whole
+
+
+# Killed
+
+
+def live_in_a_child(system, seconds):
+    """Go on with a replay in a forked process and kill it after so many seconds; whether that was before its end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            run(system, name="killed")
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly):
+    delays, killed, days = random.Random(), 0, []
+    folder = system.workspace.root / "replays" / "killed"
+    while killed < KILLS:
+        if not live_in_a_child(system, delays.uniform(0.2, LONGEST)):
+            assert (folder / "ledger.jsonl").read_bytes() == monthly.ledger.path.read_bytes()
+            shutil.rmtree(folder)
+            continue
+        killed += 1
+        days.append(
+            len((folder / "ledger.jsonl").read_bytes().splitlines()) if (folder / "ledger.jsonl").exists() else 0
+        )
+    finished = run(system, name="killed")
+    assert len(set(days)) > 3
+    assert finished.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+    pd.testing.assert_frame_equal(released(finished), released(monthly))
+    columns = ["id", "time", "probability", "decision", "model_version", "assigned_version", "share", "inputs"]
+    pd.testing.assert_frame_equal(log_of(finished).predictions()[columns], log_of(monthly).predictions()[columns])
+
+
+def released(replayed):
+    """The history but for what depends on how long an answer took."""
+    return replayed.system.registry.history()[["when", "event", "version", "previous", "share", "reason", "in_effect"]]
+
+
+def test_every_policy_and_window_has_a_plan_that_survives_json():
+    for policy in retraining.POLICIES:
+        for window in retraining.WINDOWS:
+            plan = Plan(first="2024-07", last="2024-08", policy=policy, window=window)
+            assert Plan(**json.loads(json.dumps(plan.__dict__))) == replace(plan, faults=[])
