@@ -203,6 +203,39 @@ class PredictionLog:
         with self._available(), self._engine.connect() as connection:
             return set(ids) - _on_record(connection, self._tables.predictions, [{"id": name} for name in ids]).keys()
 
+    def find(self, name: str) -> dict[str, Any] | None:
+        """The prediction of an id, as a mapping with label and label_time too, None where there is none yet."""
+        with self._available(), self._engine.connect() as connection:
+            found, labels = (
+                _on_record(connection, table, [{"id": name}]).get(name)
+                for table in (self._tables.predictions, self._tables.labels)
+            )
+        if found is None:
+            return None
+        label = {"label": labels and labels["label"], "label_time": labels and labels["time"].replace(tzinfo=UTC)}
+        return {**found, "time": found["time"].replace(tzinfo=UTC), **label}
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Take predictions and labels of some ids out for good, and return how many predictions there were.
+
+        With SQLite their bytes are gone from the file too: it is written anew, which needs as much disk again and keeps
+        writers waiting meanwhile. In another database they go when it next cleans up. Numbers are not given again. May
+        be repeated; a call that was killed is then completed.
+
+        Raises LogUnavailableError if somebody keeps the file open for reading; then repeat it.
+        """
+        deleted = 0
+        with self._available():
+            with self._writing() as connection:
+                for start in range(0, len(ids), IDS_A_QUERY):
+                    some = list(ids[start : start + IDS_A_QUERY])
+                    for table in (self._tables.labels, self._tables.predictions):
+                        deleted_now = connection.execute(sa.delete(table).where(table.c.id.in_(some))).rowcount
+                    deleted += deleted_now
+            if self._is_sqlite:
+                self._write_anew()
+        return deleted
+
     def close(self) -> None:
         """Give the connections back; the log may be used again."""
         self._engine.dispose()
@@ -251,6 +284,19 @@ class PredictionLog:
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
 
         return engine
+
+    def _write_anew(self) -> None:
+        """Write the file of SQLite without what was deleted, and empty the write-ahead log, which has it still."""
+        raw = self._engine.raw_connection()  # SQLAlchemy would begin a transaction, within which neither is allowed
+        try:
+            raw.cursor().execute("VACUUM")
+            busy, *_ = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise OSError(f"what was deleted is still in the file: {error}") from error
+        finally:
+            raw.close()
+        if busy:
+            raise OSError("somebody is reading, so what was deleted is still in the write-ahead log")
 
     @contextmanager
     def _available(self) -> Iterator[None]:

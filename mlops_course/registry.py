@@ -3,6 +3,7 @@
     Contract    what travels with a model: inputs, example, specification, data and code version, threshold, metrics
     Registry    register, promote and roll back; try a version as shadow or canary; load it, verified; read the history
     Trial       a version that is being tried beside the champion
+    Chain       whether the history is still what was written
     TRUSTED     types that a model file may hold, each with the reason why it is harmless
 
 *Champion* is the version in charge; *challenger* is the newest one that passed its gate, until it becomes champion. A
@@ -23,8 +24,15 @@ charge. Of two releases at once the first insert counts; the second raises `Over
 effect. MLflow's aliases follow the history: one that an interrupted call left behind, or that was moved by hand, is put
 right by the next call. Until then that one is what MLflow itself, asked for `models:/pumps@champion`, returns.
 
+**An edit of the history shows.** Each release carries a hash of its own facts and one of the whole history before it,
+and names the digest of the files that it released. `verify_history` says where this chain breaks: at a release that was
+edited, deleted, inserted or moved, or whose version now has other files. It only looks: a service whose history was
+edited goes on, and a person decides. Releases from before there was a chain are sealed, as they were then, by the first
+one that has it; `Chain.begins` is its number.
+
 What this does not promise: an approver is a name and not a proof of identity, and whoever can write to the database can
-rewrite history and digests. That is for the access rules of the MLflow server.
+take the newest releases away, or rewrite everything and compute every hash anew. So keep `Chain.head` where they cannot
+write, and hand it to `verify_history` later. The rest is for the access rules of the MLflow server.
 
 >>> example = pd.DataFrame({"maker": ["Ajax", None], "wind": [4.5, 12.0]})
 >>> contract = Contract(**describe(example), fingerprint="f1", specification={"name": "pumps"}, data_version="d1",
@@ -55,6 +63,7 @@ import pandas as pd
 
 __all__ = [
     "TRUSTED",
+    "Chain",
     "Contract",
     "ContractError",
     "HistoryError",
@@ -85,6 +94,8 @@ TRUSTED: Mapping[str, str] = {
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 PROMOTED, ROLLED_BACK, SHADOW, CANARY, ENDED = "promoted", "rolled back", "shadow", "canary", "trial ended"  # events
+LINK = ("follows", "history_hash", "own_hash")  # tags of a release that make the chain
+NO_HISTORY = "0" * 64  # the hash of a history without releases
 MODEL, CONTRACT, ANSWERS, SUMS = "model.skops", "contract.json", "answers.json", "SHA256SUMS"
 MLFLOW_NOTE = "registered_model_meta"  # dropped beside a local model by MLflow's own loader; never read here
 UNEXPECTED = "%s: MLflow had champion %s, the history has %s: a release was interrupted or the alias moved; put right"
@@ -243,6 +254,25 @@ class Trial:
     approver: str
     release: int
     since: datetime
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Whether a history is what was written: `releases` steps, of which those from `begins` on are chained.
+
+    `head` is the number of the newest step and the hash of the whole history; keep it elsewhere. `defect` says where
+    the chain breaks first and how; it is empty if it does not. `begins` is None if no step is chained.
+    """
+
+    releases: int
+    begins: int | None
+    head: str
+    defect: str
+
+    @property
+    def intact(self) -> bool:
+        """Whether no break was found; a history without a chained step has none to find."""
+        return not self.defect
 
 
 def _now() -> datetime:
@@ -464,6 +494,25 @@ class Registry:
         index = pd.Index(list(rows), name="release", dtype="int64")
         return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
 
+    def verify_history(self, *, kept: str = "") -> Chain:
+        """See whether the history is what was written; `kept` is a `Chain.head` from before, kept elsewhere.
+
+        A broken chain is no error here, so that the rest can still be read. Raises ValueError if `kept` is no head.
+        """
+        if kept and not re.fullmatch(r"\d+:[0-9a-f]{64}", kept):
+            raise ValueError(f"expected the head of a chain, such as '7:' and 64 hexadecimal digits, got {kept!r}")
+        records, hashes, begins, defect = self._records(self._releases), [NO_HISTORY], None, ""
+        digests = {int(record.version): record.tags.get("digest") for record in self._records(self.name)}
+        for number, record in enumerate(records, start=1):
+            defect = defect or _break(record, number, hashes=hashes, chained=begins is not None, digests=digests)
+            if begins is None and LINK[0] in record.tags:
+                begins = number
+            hashes.append(_hash_with(hashes[-1], record))
+        number, _, digest = kept.partition(":")
+        if kept and not defect and (int(number) >= len(hashes) or hashes[int(number)] != digest):
+            defect = f"the first {number} releases are not those of the head that was kept"
+        return Chain(len(records), begins, f"{len(records)}:{hashes[-1]}", defect)
+
     @cached_property
     def _client(self) -> Any:
         from mlflow import MlflowClient
@@ -502,8 +551,7 @@ class Registry:
         except MlflowException as refusal:
             if refusal.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        texts = {key: str(value) for key, value in tags.items() if value not in ("", None)}
-        return self._client.create_model_version(name, source, run_id=run_id, tags=texts)
+        return self._client.create_model_version(name, source, run_id=run_id, tags=_texts(tags))
 
     def _try(self, event: str, version: int, *, share: float, words: Mapping[str, str]) -> None:
         history = self.history()
@@ -533,7 +581,8 @@ class Registry:
             raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
         previous = next(reversed(_champions(history)), None)
         # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
-        inputs = {int(record.version): record.tags.get("inputs", "{}") for record in self._records(self.name)}
+        versions = {int(record.version): record.tags for record in self._records(self.name)}
+        inputs = {number: tags.get("inputs", "{}") for number, tags in versions.items()}
         if previous not in inputs:
             lost = f"champion {previous} was deleted from MLflow, so what callers send is unknown"
             objections = [*objections, lost] if previous and event != ENDED else objections
@@ -551,7 +600,10 @@ class Registry:
         facts = {"event": event, "version": version, "previous": previous, "when": self.clock().isoformat()}
         facts |= {"share": share} if share else {}
         facts |= {"after": max(history.index[history["in_effect"]], default=0), "objections": "; ".join(objections)}
-        record = self._append(self._releases, f"models:/{self.name}/{version}", tags=facts | dict(words))
+        facts |= {"released": versions.get(version, {}).get("digest")} | dict(words)
+        source = f"models:/{self.name}/{version}"
+        tags = _linked(facts, source=source, before=self._records(self._releases))
+        record = self._append(self._releases, source, tags=tags)
         if not self.history().loc[int(record.version), "in_effect"]:
             raise OvertakenError(
                 f"release {record.version} ({event}: version {version} of {self.name}) was overtaken by another one "
@@ -616,6 +668,58 @@ def _trial(history: pd.DataFrame) -> Trial | None:
         first = step
     share = 0.0 if last.event == SHADOW else float(last.share)
     return Trial(int(last.version), last.event, share, last.approver, int(first.Index), first.when.to_pydatetime())
+
+
+# The chain: tags FOLLOWS (a number), HISTORY (hash of all releases up to that one) and OWN (hash of the other tags)
+
+
+def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow keeps them."""
+    return {key: str(value) for key, value in tags.items() if value not in ("", None)}
+
+
+def _linked(facts: Mapping[str, Any], *, source: str, before: Sequence[Any]) -> dict[str, str]:
+    """The tags of a release with its link to the releases before."""
+    hashes = NO_HISTORY
+    for record in before:
+        hashes = _hash_with(hashes, record)
+    follows, history, own = LINK
+    tags = _texts({**facts, follows: before[-1].version if before else 0, history: hashes})
+    return {**tags, own: _hash_of(source, tags)}
+
+
+def _hash_with(history: str, record: Any) -> str:
+    """The hash of a history with one more record."""
+    return _hash_of(history, int(record.version), record.source, dict(record.tags))
+
+
+def _hash_of(*facts: Any) -> str:
+    return _sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _break(record: Any, number: int, *, hashes: Sequence[str], chained: bool, digests: Mapping[int, str | None]) -> str:
+    """How a release breaks the chain that `hashes` lead up to; an empty text if it does not.
+
+    It may follow an older release than the one before it: of two at once, the second did not see the first.
+    """
+    if int(record.version) != number:
+        return f"release {number} was deleted"
+    tags, (follows, history, own) = dict(record.tags), LINK
+    if not chained and not set(LINK) & tags.keys():
+        return ""
+    if missing := [name for name in LINK if name not in tags]:
+        return f"release {number} was inserted, or lost its link: it has no {', '.join(missing)}"
+    if tags.pop(own) != _hash_of(record.source, tags):
+        return f"release {number} was edited: its facts are not those that were hashed"
+    seen = tags[follows]
+    if not seen.isdecimal() or int(seen) >= number or hashes[int(seen)] != tags[history]:
+        return (
+            f"release {number} was written after another history than the one that is there up to release {seen}: one "
+            "of these was edited, deleted, inserted or moved"
+        )
+    if digests.get(version := int(tags["version"])) not in (None, tags.get("released")):
+        return f"release {number} released other files than version {version} names now"
+    return ""
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -54,6 +56,12 @@ def test_promotion_and_history_tell_the_same_story(run):
     assert "fewer bursts" in run("history")
 
 
+def test_history_says_whether_it_is_intact(run):
+    chain = json.loads(run("history", "--json"))["chain"][0]
+    assert chain["defect"] == ""
+    assert f"The history is intact: {chain['head']}" in " ".join(run("history").split())
+
+
 @pytest.fixture
 def champion(run):
     """A version in charge, whichever test came first."""
@@ -101,6 +109,51 @@ def test_score_names_the_file_of_the_rows_that_were_set_aside_each_time(run, tmp
     aside = "2 rows do not fit and were set aside, with the reasons: " + f"{target}.quarantine.csv\n"
     assert [f"{len(inputs) - 2:,} predictions in" in output and aside in output for output in told] == [True, True]
     assert pd.read_csv(f"{target}.quarantine.csv")["row"].tolist() == [3, 5]
+
+
+@pytest.fixture
+def answered(run, home, champion):
+    """An id in the prediction log."""
+    from mlops_course import lifecycle
+    from mlops_course.prediction_log import PredictionLog
+    from mlops_course.workspace import Workspace
+
+    system = lifecycle.System("small_case", Workspace(home))
+    with closing(PredictionLog(system.workspace.prediction_log_url)) as log:
+        lifecycle.stream(system, ["2024-07"], log=log, consumer="cli")
+        return log.predictions(limit=1)["id"].iloc[0]
+
+
+def test_lineage_names_the_approver_and_a_broken_link_fails(run, answered, home):
+    links = {row["link"]: row["value"] for row in json.loads(run("lineage", answered, "--json"))}
+    assert links["approver"] == "Ada"
+    assert "verified" in run("lineage", answered)
+    with closing(sqlite3.connect(home / "predictions" / "log.db")) as log, log:
+        log.execute("UPDATE predictions SET probability = probability / 2 WHERE id = ?", [answered])
+    assert "these links do not hold: probability" in run("lineage", answered, expected=1)
+    with closing(sqlite3.connect(home / "predictions" / "log.db")) as log, log:
+        log.execute("UPDATE predictions SET probability = probability * 2 WHERE id = ?", [answered])
+
+
+def test_what_is_forgotten_is_unknown_afterwards_and_repeating_it_is_harmless(run, answered):
+    words = ["--approver", "Ada", "--reason", "asked for"]
+    first, again = (run("forget", answered, *words) for _ in range(2))
+    assert first == again
+    assert first.startswith("Forgotten: 1 from predictions;")
+    assert "expected the id of a prediction" in run("lineage", answered, expected=1)
+    assert "deletion done by Ada: asked for" in run("incident", "--start", "2020-01-01", "--end", "2100-01-01")
+
+
+@pytest.mark.usefixtures("champion")
+def test_readiness_shows_the_probes_and_the_score_of_the_weakest_section(run, monkeypatch):
+    from mlops_course import readiness
+
+    probe = readiness.quick
+    monkeypatch.setattr(readiness, "PROBES", {"data": {"schema": readiness.schema}, "monitoring": {"speed": probe}})
+    rows = json.loads(run("readiness", "--json"))
+    assert [(row["section"], row["name"]) for row in rows] == [("data", "schema"), ("monitoring", "speed")]
+    points = [sum(row["passed"] for row in rows if row["section"] == name) for name in ("data", "monitoring")]
+    assert f"The score is that of the weakest section: {min(points)}." in run("readiness")
 
 
 @pytest.mark.parametrize(

@@ -621,3 +621,51 @@ def test_a_server_that_is_not_there_is_reported_without_the_password():
     with pytest.raises(LogUnavailableError, match="expected the prediction log postgresql") as caught:
         PredictionLog("postgresql+psycopg://me:hush@127.0.0.1:1/log")
     assert "hush" not in str(caught.value)
+
+
+# Found and taken out
+
+
+def test_a_prediction_is_found_by_its_id_with_its_label(log):
+    log.append([prediction("a"), prediction("b")], labels=[label("a", time=NOON + timedelta(days=1))])
+    found = log.find("a")
+    assert {name: found[name] for name in prediction("a")} == prediction("a")
+    assert (found["label"], found["label_time"], found["number"]) == (1, NOON + timedelta(days=1), 1)
+    assert (log.find("b")["label"], log.find("b")["label_time"], log.find("c")) == (None, None, None)
+
+
+def test_what_is_taken_out_is_gone_and_the_rest_stays(log):
+    log.append([prediction(name) for name in "abc"], labels=[label("a"), label("b"), label("z")])
+    assert log.delete(["a", "z", "nobody"]) == 1
+    assert (ids(log), log.labelled()["id"].tolist()) == (["b", "c"], ["b"])
+    assert log.delete(["a", "z"]) == 0
+    assert log.append([prediction("z")]) == {}
+    assert log.find("z")["label"] is None
+
+
+def test_an_id_that_was_taken_out_can_come_again_under_a_new_number(log):
+    log.append([prediction("a")])
+    log.delete(["a"])
+    log.append([prediction("a", inputs="[]")])
+    assert log.predictions()["number"].tolist() == [2]
+
+
+@pytest.mark.parametrize("name", ["it's gone", "x" * 900, "日本"], ids=["short", "long", "wide"])
+def test_no_byte_of_what_is_taken_out_stays_in_the_file(file_log, file, name):
+    file_log.append([prediction(f"{number:04d}" * 20) for number in range(300)])
+    file_log.append([prediction(name)], labels=[label(name)])
+    held = [path for path in file.parent.iterdir() if name.encode() in path.read_bytes()]
+    file_log.delete([name])
+    assert held
+    assert [path for path in file.parent.iterdir() if name.encode() in path.read_bytes()] == []
+
+
+def test_a_reader_who_keeps_the_file_open_is_told_and_repeating_completes_it(file_log, file):
+    file_log.append([prediction("to go")])
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM predictions").fetchone()
+        with pytest.raises(LogUnavailableError, match="still in the"):
+            file_log.delete(["to go"])
+    assert file_log.delete(["to go"]) == 0
+    assert [path for path in file.parent.iterdir() if b"to go" in path.read_bytes()] == []

@@ -1,8 +1,10 @@
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -669,6 +671,143 @@ def test_the_newest_release_grows_with_every_step(registry):
     registry.promote(1, **SIGNED)
     registry.shadow(3, **SIGNED)
     assert registry.newest_release() == len(registry.history()) == 2
+
+
+# The chain
+
+
+def change(store, *statements):
+    """Edit the database as somebody would who has no business there."""
+    with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
+        for statement in statements:
+            assert database.execute(statement).rowcount, f"{statement}: nothing was changed"
+
+
+def renumber(old, new):
+    return [
+        f"UPDATE {table} SET version = {new} WHERE name = 'flights-releases' AND version = {old}"
+        for table in ("model_versions", "model_version_tags")
+    ]
+
+
+def tag(number, key, value):
+    return (
+        f"UPDATE model_version_tags SET value = '{value}' "
+        f"WHERE name = 'flights-releases' AND version = {number} AND key = '{key}'"
+    )
+
+
+DELETED = [
+    f"DELETE FROM {table} WHERE name = 'flights-releases' AND version = 2"
+    for table in ("model_version_tags", "model_versions")
+]
+EDITS = {
+    "the approver of an old release": ([tag(1, "approver", "Grace")], "release 1 was edited"),
+    "the reason of the newest": ([tag(4, "reason", "why not")], "release 4 was edited"),
+    "which version was released": ([tag(2, "version", "4")], "release 2 was edited"),
+    "a tag more": (
+        ["INSERT INTO model_version_tags (key, value, name, version, workspace) "
+         "SELECT 'waiver', 'fine', name, version, workspace FROM model_version_tags "
+         "WHERE name = 'flights-releases' AND version = 3 AND key = 'event'"],
+        "release 3 was edited",
+    ),
+    "a release deleted": (DELETED, "release 2 was deleted"),
+    "a release deleted and the rest moved up": ([*DELETED, *renumber(3, 2), *renumber(4, 3)], "release 2 was written"),
+    "two releases swapped": ([*renumber(2, 9), *renumber(3, 2), *renumber(9, 3)], "release 2 was written"),
+    "the link of a release cut": (
+        ["DELETE FROM model_version_tags WHERE name = 'flights-releases' AND version = 3 AND key = 'own_hash'"],
+        "release 3 was inserted, or lost its link",
+    ),
+    "a version that was given other files": (
+        ["UPDATE model_version_tags SET value = 'f00d' WHERE name = 'flights' AND version = 3 AND key = 'digest'"],
+        "release 2 released other files than version 3 names now",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("statements", "found"), EDITS.values(), ids=list(EDITS))
+def test_an_edit_of_the_database_is_found_and_placed(registry, store, statements, found):
+    play(registry, "1 3 back")
+    registry.promote(4, **SIGNED)
+    assert registry.verify_history().intact
+    change(store, *statements)
+    chain = registry.verify_history()
+    assert not chain.intact
+    assert chain.defect.startswith(found)
+
+
+def test_an_edit_whose_own_hash_was_made_anew_shows_in_the_release_after_it(registry, store):
+    play(registry, "1 3 back")
+    with closing(sqlite3.connect(store / "mlflow.db")) as database:
+        rows = "FROM model_version_tags WHERE name = 'flights-releases' AND version = 2"
+        tags = dict(database.execute(f"SELECT key, value {rows}")) | {"approver": "Grace"}
+    del tags["own_hash"]
+    own = hashlib.sha256(json.dumps(["models:/flights/3", tags], sort_keys=True, ensure_ascii=False).encode())
+    change(store, tag(2, "approver", "Grace"), tag(2, "own_hash", own.hexdigest()))
+    assert registry.verify_history().defect.startswith("release 3 was written after another history")
+
+
+def test_releases_at_once_still_chain(registry):
+    def meanwhile():
+        registry.promote(3, **SIGNED)
+        return datetime.now(UTC)
+
+    slow = Registry(registry.tracking_uri, registry.name, trusted=TRUSTED, clock=meanwhile)
+    with pytest.raises(OvertakenError):
+        slow.promote(4, **SIGNED)
+    registry.promote(4, **SIGNED)
+    assert (registry.verify_history().releases, registry.verify_history().defect) == (3, "")
+
+
+def test_releases_from_several_threads_chain_whatever_each_of_them_saw(registry, store):
+    def attempt(version):
+        with suppress(OvertakenError):
+            Registry(registry.tracking_uri, registry.name, trusted=TRUSTED).promote(version, **SIGNED)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(attempt, [1, 3, 4]))
+    assert (registry.verify_history().releases, registry.verify_history().defect) == (3, "")
+    change(store, tag(2, "approver", "Grace"))
+    assert "release 2 was edited" in registry.verify_history().defect
+
+
+def without_links(store):
+    change(store, "DELETE FROM model_version_tags WHERE key IN ('follows', 'history_hash', 'own_hash', 'released')")
+
+
+def test_a_history_of_before_the_chain_is_whole_and_is_sealed_by_the_first_chained_release(registry, store):
+    play(registry, "1 3")
+    without_links(store)
+    assert (registry.verify_history().intact, registry.verify_history().begins) == (True, None)
+    registry.roll_back(**SIGNED)
+    assert (registry.verify_history().intact, registry.verify_history().begins) == (True, 3)
+    change(store, tag(1, "approver", "Grace"))
+    assert registry.verify_history().defect.startswith("release 3 was written after another history")
+
+
+def test_a_release_after_a_break_does_not_heal_it(registry, store):
+    play(registry, "1 3")
+    change(store, tag(1, "reason", "none"))
+    registry.roll_back(**SIGNED)
+    assert registry.verify_history().defect.startswith("release 1 was edited")
+
+
+def test_a_head_kept_elsewhere_shows_what_the_chain_alone_cannot(registry, store):
+    play(registry, "1 3")
+    kept = registry.verify_history().head
+    registry.roll_back(**SIGNED)
+    assert registry.verify_history(kept=kept).intact
+    change(store, *[statement.replace("= 2", "= 3") for statement in DELETED])
+    assert registry.verify_history(kept=kept).intact
+    change(store, *DELETED)
+    assert registry.verify_history().intact
+    assert registry.verify_history(kept=kept).defect == "the first 2 releases are not those of the head that was kept"
+
+
+def test_an_empty_history_is_intact_and_a_head_that_is_none_is_refused(empty):
+    assert (empty.verify_history().intact, empty.verify_history().head) == (True, "0:" + 64 * "0")
+    with pytest.raises(ValueError, match="expected the head of a chain"):
+        empty.verify_history(kept="latest")
 
 
 def test_versions_show_aliases_gate_and_metrics(registry):
