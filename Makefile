@@ -16,7 +16,7 @@ NBVAL := $(if $(filter 1,$(MLOPS_COMPARE)),--nbval,--nbval-lax)
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(INSTALLED)  ## run the whole loop once: train, register, score, promote, roll back
+demo: $(INSTALLED)  ## run the whole loop once: train, release, serve, watch, retrain, roll back
 	$(BIN)/mlops-course demo
 
 test: lint  ## check style, then run every test, lesson and solution

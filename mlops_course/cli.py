@@ -552,36 +552,142 @@ def incident(context: click.Context, start: Any, end: Any, log_url: str | None) 
 @main.command()
 @click.pass_context
 def demo(context: click.Context) -> None:
-    """The course in a minute: three months of raw records to a champion, and the fourth month scored with it.
+    """The whole loop in a minute and a half, told as it happens: release, serve, break, notice, retrain, roll back.
 
-    The path of a report to open in a browser is printed last. May be repeated: what is there is not done again.
+    Paths of pages to open in a browser are printed last. May be repeated: what was trained is not trained again.
     """
-    from mlops_course import lifecycle
+    from mlops_course import demo
+
+    with _steps() as progress:
+        pages = demo.tell(_system(context), say=click.echo, progress=progress)
+    for name, page in pages.items():
+        click.echo(f"{name}: {page}")
+
+
+@main.command()
+@click.option("--policy", default="combined", show_default=True, help="When to train: see mlops_course.retraining.")
+@click.option("--window", default="all past", show_default=True, help="On what: all past, last 1, last 3, seasonal.")
+@click.option("--first", help="First batch that is lived through; the fourth there is if not given.")
+@click.option("--last", help="The last one; the last there is if not given.")
+@click.option("--faults", type=int, help="Seed of a schedule of faults that break the stream; none if not given.")
+@click.option("--careless", is_flag=True, help="Promote what was trained at once, whatever the gate says.")
+@click.option("--http", "over_http", is_flag=True, help="Ask over HTTP; in process, which is quicker, if not given.")
+@click.option("--seed", default=0, show_default=True, help="For everything that is random.")
+@click.pass_context
+def replay(
+    context: click.Context,
+    policy: str,
+    window: str,
+    first: str | None,
+    last: str | None,
+    faults: int | None,
+    careless: bool,
+    over_http: bool,
+    seed: int,
+) -> None:
+    """Live through months of history with a policy of retraining: serve, watch, decide, train, release.
+
+    Each day goes through the real service, in simulated time. One that was killed goes on where it stopped; what came
+    of it stays in its own folder below replays/ in the workspace, where `serve` and `history` can look at it.
+    """
+    import pandas as pd
+
+    from mlops_course import faults as injector
+    from mlops_course import replay as loop
 
     system = _system(context)
-    wish = system.specification
-    train_on, first_use = system.case.batches()[:3], system.case.batches()[3]
-    click.echo(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
-    with _steps() as progress:
-        done = lifecycle.release(
-            system,
-            train_on,
-            first_use=first_use,
-            approver="demo",
-            reason="first release of the course",
-            progress=progress,
-        )
-    trained = done.training
-    _show(trained.findings.drop(columns="samples").round(4), title=f"Defects in {train_on[0]} to {train_on[-1]}")
-    _show(
-        lifecycle.mean_scores(trained.fold_scores), title=f"Candidates on later periods; chosen: {trained.chosen_model}"
+    batches = system.case.batches()
+    first, last = first or batches[3], last or batches[-1]
+    span = {"start": pd.Timestamp(first, tz="UTC"), "end": pd.Timestamp(last, tz="UTC") + pd.offsets.MonthEnd(1)}
+    drawn = injector.schedule(system.case.FAULTS, seed=faults, **span) if faults is not None else []
+    plan = loop.Plan(
+        first=first,
+        last=last,
+        policy=policy,
+        window=window,
+        faults=[fault.as_dict() for fault in drawn],
+        careful=not careless,
+        seed=seed,
     )
-    _show(trained.gate.checks[["check", "value", "bar", "verdict"]].round(4), title="The gate")
-    state = "promoted to champion" if done.promoted else "champion already"
-    click.echo(f"Version {trained.version} registered and {state}.\n")
-    _show(done.evidence["metrics"].reset_index().round(4), title=f"{first_use}, never seen: {len(done.scored):,} rows")
-    _show(_slices(done.evidence["slices"]), title="By slice")
-    click.echo(f"Report: {done.page}")
+    parts = [
+        policy,
+        window,
+        first,
+        last,
+        "careless" if careless else "",
+        f"faults {faults}" if drawn else "",
+        str(seed),
+    ]
+    name = "-".join(part.replace(" ", "_") for part in parts if part)
+    days = (span["end"] - span["start"]).days + 1
+    with _progress(days, "living") as advance:
+        done = loop.replay(
+            system,
+            plan,
+            name=name,
+            over_http=over_http,
+            told=lambda day, line: advance(f"{day:%Y-%m-%d} champion {line['champion']}", 1),
+            progress=lambda step, event: advance(f"training: {step.replace('_', ' ')}", 0),
+        )
+    ledger = done.ledger.frame()
+    months = ledger.groupby(ledger["day"].str[:7]).agg(
+        answered=("answered", "sum"),
+        labelled=("labelled", "sum"),
+        errors=("error_cost", "sum"),
+        training=("training_cost", "sum"),
+        serving=("serving_cost", "sum"),
+        log_loss=("log_loss", "sum"),
+    )
+    months["log_loss"] = (months["log_loss"] / months["labelled"]).round(4)
+    _show(months.round(0 if months.empty else 4).reset_index(names="month"), title=f"{policy}, {window}")
+    for day in done.ledger.days:
+        for step in day["steps"]:
+            click.echo(f"{day['day']}  {step}")
+    raised = {(alert["since"], alert["text"]) for day in done.ledger.days for alert in day["alerts"]}
+    for since, text in sorted(raised):
+        click.echo(f"{since}  alert: {text}")
+    click.echo(f"Ledger: {done.ledger.path}\nTo look at it: MLOPS_HOME={done.system.workspace.root} mlops-course serve")
+
+
+@main.command()
+@click.option("--at", type=click.DateTime(), help="The moment to look at, in UTC; the end of the last day with rows.")
+@log_option
+@as_json
+@click.pass_context
+def monitor(context: click.Context, at: Any, log_url: str | None, as_json: bool) -> None:
+    """What the prediction log says: alerts, drift and performance, and a report to open in a browser.
+
+    A running service shows the same at /monitor.
+    """
+    import pandas as pd
+
+    from mlops_course import report, watch
+
+    system = _system(context)
+    if (champion := system.registry.champion()) is None:
+        raise click.ClickException(
+            "expected a champion whose answers to watch, found none; train and promote one first"
+        )
+    monitor = watch.Monitor(system, watch.reference_rows(system, champion))
+    with _log(system, log_url) as log:
+        monitor.read(log)
+    now = pd.Timestamp(at, tz="UTC") if at else monitor.end
+    if now is None:
+        raise click.ClickException("expected rows in the prediction log, found none; let the service answer some first")
+    if as_json:
+        click.echo(json.dumps(monitor.state(now), indent=1))
+        return
+    alerts = pd.DataFrame([vars(alert) for alert in monitor.alerts(now)], columns=["since", "until", "kind", "text"])
+    _show(
+        alerts.assign(since=alerts["since"].astype(str).str[:10], until=alerts["until"].astype(str).str[:10]),
+        title="Alerts",
+    )
+    weeks = monitor.performance(now).rename_axis("week").reset_index()
+    if len(weeks):
+        shown = ["week", "rows", "labelled", "log_loss", "estimated_log_loss", "cost", "estimated_cost"]
+        _show(weeks[shown].assign(week=weeks["week"].dt.strftime("%Y-%m-%d")).round(3), title="By week")
+    path = report.write(monitor.report(now), system.workspace.reports / "monitoring.html")
+    click.echo(f"Report: {path}")
 
 
 @main.command()

@@ -20,6 +20,7 @@ import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +38,6 @@ from mlops_course import faults, pipeline, registry, retraining, service, servin
 from mlops_course.lifecycle import System, error_costs
 from mlops_course.prediction_log import PredictionLog
 from mlops_course.watch import Monitor, reference_rows
-from mlops_course.workspace import Workspace
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -49,6 +49,7 @@ DAY = pd.Timedelta("1D")
 SHADOW_DAYS = 1  # that a candidate answers in shadow before anybody gets its answers
 RECENT = pd.Timedelta("28D")  # whose realised loss the policies look at
 LAST_STEP_DAYS = 2  # that a canary stays at its last share before it is promoted
+SHOW_SECONDS = 3.0  # between two states of the page: a day passes in less
 PATIENCE_MS = 60_000.0  # for an answer: a real latency says nothing in simulated time
 QUIET, IN_SHADOW, IN_CANARY = "quiet", "shadow", "canary"  # phases of the loop
 BEGUN = {"phase": QUIET, "candidate": None, "since": None, "label_number": 0, "trained": None, "attempted": None}
@@ -59,7 +60,8 @@ SEED = 0
 class Plan:
     """What is replayed, in plain values.
 
-    The batches from `first` to `last` are lived through; the first champion is trained on all before. `policy` and
+    The batches from `first` to `last` are lived through, or the days before `until`; the first champion is trained on
+    all before. `policy` and
     `window` say when and on what to train, by their names in `retraining`. `faults` are plain values of `faults.Fault`.
     Unless `careful`, what was trained is promoted at once, whatever the gate says, as a team without a release process
     would.
@@ -69,6 +71,7 @@ class Plan:
     last: str
     policy: str = "never"
     window: str = "all past"
+    until: str = ""
     faults: Sequence[Mapping[str, Any]] = ()
     careful: bool = True
     seed: int = SEED
@@ -129,7 +132,7 @@ class _Clock:
 
 
 @contextmanager
-def _in_process(app: "FastAPI") -> Iterator[Callable[[str, bytes], httpx.Response]]:
+def _in_process(app: "FastAPI", began: Callable[[str], None]) -> Iterator[Callable[[str, bytes], httpx.Response]]:
     """A way to post to the application without a network: every part of it runs but the socket."""
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
@@ -143,7 +146,7 @@ def _in_process(app: "FastAPI") -> Iterator[Callable[[str, bytes], httpx.Respons
 
 
 @contextmanager
-def _over_http(app: "FastAPI") -> Iterator[Callable[[str, bytes], httpx.Response]]:
+def _over_http(app: "FastAPI", began: Callable[[str], None]) -> Iterator[Callable[[str, bytes], httpx.Response]]:
     """A way to post to the application through a real server on a free port of this machine."""
     import uvicorn
 
@@ -152,7 +155,9 @@ def _over_http(app: "FastAPI") -> Iterator[Callable[[str, bytes], httpx.Response
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="replayed service")
         thread.start()
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}", timeout=None) as client:
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            began(url)
+            with httpx.Client(base_url=url, timeout=None) as client:
                 yield lambda path, body: client.post(path, content=body)
         finally:
             server.should_exit = True
@@ -178,6 +183,7 @@ def replay(
     *,
     name: str,
     over_http: bool = False,
+    began: Callable[[str], None] = lambda url: None,
     told: Callable[[pd.Timestamp, Mapping[str, Any]], None] = lambda day, line: None,
     progress: Callable[[str, str], None] | None = None,
 ) -> Replayed:
@@ -185,7 +191,7 @@ def replay(
 
     Everything of it is in a workspace of its own, the folder `replays/NAME` in that of `system`. `told` hears of each
     day once it is on record, `progress` of the steps of a training as with `pipeline.train`. `over_http` sends all
-    requests through a real server; the ledger is the same.
+    requests through a real server, of whose address `began` hears; the ledger is the same.
 
     Raises ValueError if there is no such batch, policy or window, or the folder holds the replay of another plan.
     """
@@ -198,15 +204,15 @@ def replay(
     batches = system.case.batches()
     if not (plan.first in batches[1:] and plan.last in batches and plan.first <= plan.last):
         raise ValueError(f"expected first and last out of {batches[1:]}, in order, got {plan.first} and {plan.last}")
-    home = Workspace(system.workspace.root / "replays" / name, shared=system.workspace.root).create()
+    home = system.workspace.replay(name).create()
     clock = _Clock(datetime.min)
     own = System(system.case_name, home, clock=clock)
     loop = _Loop(own, plan, clock, progress=progress)
-    post = _over_http if over_http else _in_process
+    post, loop.shown = (_over_http, True) if over_http else (_in_process, False)
     try:
         loop.begin()
-        app = service.application(own, log=loop.log, by_itself=False)
-        with threadpool_limits(1), post(app) as loop.post:
+        app = service.application(own, log=loop.log, by_itself=False, watched=lambda: loop.state)
+        with threadpool_limits(1), post(app, began) as loop.post:
             for day in loop.days_left():
                 told(day, loop.live(day))
     finally:
@@ -218,6 +224,9 @@ class _Loop:
     """One plan being lived through."""
 
     post: Callable[[str, bytes], httpx.Response]
+    state: dict[str, Any] | None = None  # of the monitor, for the page of the service
+    shown = False  # whether anybody can see that page
+    _shown_at = -math.inf
 
     def __init__(
         self, system: System, plan: Plan, clock: _Clock, *, progress: Callable[[str, str], None] | None
@@ -242,7 +251,9 @@ class _Loop:
     def days_left(self) -> list[pd.Timestamp]:
         """The days that are not in the ledger yet, in order; the last one is that of the last label."""
         first, last = self._events["time"].iloc[[0, -1]].dt.floor("D")
-        return list(pd.date_range(first, last)[len(self.ledger.days) :])
+        days = pd.date_range(first, last)
+        days = days[days < pd.Timestamp(self.plan.until, tz="UTC")] if self.plan.until else days
+        return list(days[len(self.ledger.days) :])
 
     def begin(self) -> None:
         """Train the first champion, unless there is one."""
@@ -271,6 +282,8 @@ class _Loop:
         line = {"day": f"{day:%Y-%m-%d}", **served, **facts, **costs, **decided}
         line |= {"alerts": open_alerts, "steps": self._steps(), "loop": loop}
         self.ledger.add(line)
+        if self.shown and time.monotonic() > self._shown_at + SHOW_SECONDS:
+            self.state, self._shown_at = self.monitor.state(self._today), time.monotonic()
         return line
 
     # Serving
@@ -370,7 +383,13 @@ class _Loop:
             return self._after_shadow(loop)
         if loop["phase"] == IN_CANARY:
             return self._after_canary(loop)
+        trial = self.system.registry.trial()
+        if trial and trial.mode == "canary" and trial.since < self.clock.now and not self._stepped(trial.version):
+            service.step_canary(self.system, self.log, plan=self._plan_of_canary)  # of somebody else: judged alike
         return loop
+
+    def _stepped(self, version: int) -> bool:
+        return self._taken(registry.CANARY, version) or self._taken(registry.ENDED, version)
 
     def _after_shadow(self, loop: dict[str, Any]) -> dict[str, Any]:
         version, registered, words = loop["candidate"], self.system.registry, self.plan.signature

@@ -194,7 +194,7 @@ class Exclusion:
             raise ValueError(f"action: expected one of {(MASK, DROP, DEDUPLICATE)}, got {self.action!r}")
         if (self.action == MASK) != bool(self.columns):
             raise ValueError(f"columns: expected {'some' if self.action == MASK else 'none'}, got {self.columns}")
-        if not pd.Timestamp(self.start) < pd.Timestamp(self.end):
+        if not _utc(self.start) < _utc(self.end):
             raise ValueError(f"end: expected a moment after {self.start}, got {self.end}")
         object.__setattr__(self, "columns", tuple(self.columns))
 

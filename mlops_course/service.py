@@ -26,13 +26,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from mlops_course import inference, rollout, serving
+from mlops_course import dashboard, inference, rollout, serving
 from mlops_course.lifecycle import System, error_costs
 from mlops_course.prediction_log import PredictionLog
 from mlops_course.registry import OvertakenError, Registered, Trial
@@ -58,6 +59,7 @@ _logger = logging.getLogger(__name__)
 HOST, PORT = "127.0.0.1", 8000
 FOLLOW_SECONDS = 0.2  # between two looks of the shadow at the log, when there was nothing new
 FOLLOW_ROWS = 500  # that the shadow answers at once
+WATCH_SECONDS = 5.0  # between two looks of the monitor at the log
 RESTART_SECONDS = 10.0  # at least between two starts of the shadow
 RULE = "canary rule, begun by "  # and by whom: the approver of what the canary does by itself
 
@@ -69,12 +71,14 @@ def application(
     token: str = "",
     loaded: Callable[[], None] = lambda: None,
     by_itself: bool = True,
+    watched: Callable[[], Mapping[str, Any] | None] | None = None,
 ) -> "FastAPI":
     """The application that answers with the champion of `system`, and follows its registry.
 
     `loaded` is called after a model was loaded. Close the log when the application has ended. Unless it goes on
     `by_itself`, it looks at the registry only when POST /refresh asks it to, and leaves `follow_shadow` and
-    `step_canary` to its caller: in simulated time a day may pass within a second.
+    `step_canary` to its caller: in simulated time a day may pass within a second. `watched` gives a
+    monitor's state.
     """
     releases = _Releases(system, log, by_itself=by_itself)
 
@@ -94,6 +98,7 @@ def application(
         refresh_seconds=serving.REFRESH_SECONDS if by_itself else math.inf,
         title=title,
         stopped=releases.stop,
+        watched=serving.Watched(watched, dashboard.live_page, dashboard.export) if watched else None,
     )
 
 
@@ -131,19 +136,22 @@ def run(
     host: str = HOST,
     port: int = PORT,
     token: str = "",
+    watch: bool = True,
     started: Callable[[str], None] = print,
     prepare: Callable[["FastAPI"], None] = lambda app: None,
 ) -> None:
     """Serve the champion of `system` until Ctrl-C or SIGTERM; port 0 takes a free one.
 
-    `started` is told the address once requests are answered; `prepare` may add routes of one's own before. Log lines go
-    to standard error, one JSON object each.
+    `started` is told the address once requests are answered; `prepare` may add routes of one's own before. With
+    `watch`, a process beside it follows the log, and /monitor shows what it makes of it. Log lines go to standard
+    error, one JSON object each.
     """
     import uvicorn
 
     _log_as_json()
     log = PredictionLog(log_url)
-    app = application(system, log=log, token=token, loaded=_settle_memory)
+    watcher = _Watcher(system, log) if watch else None
+    app = application(system, log=log, token=token, loaded=_settle_memory, watched=watcher.state if watcher else None)
     prepare(app)
     config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)
 
@@ -163,6 +171,8 @@ def run(
         with threadpool_limits(1):  # one core answers a request: waking others takes longer than the answer
             Server(config).run()
     finally:
+        if watcher:
+            watcher.stop()
         log.close()
 
 
@@ -333,6 +343,53 @@ def canary_verdict(system: System, *, log_url: str, trial: Trial) -> rollout.Ver
     canary = _Canary(system, PredictionLog(log_url), trial)
     canary.read()
     return canary.judge()
+
+
+# Monitor --------------------------------------------------------------------------------------------------------------
+
+
+class _Watcher:
+    """The process that watches the log; what it knows lies in a file, so asking for it costs a request nothing."""
+
+    def __init__(self, system: System, log: PredictionLog) -> None:
+        self._file = system.workspace.create().reports / "monitor.json"
+        self._file.unlink(missing_ok=True)
+        task = (system.case_name, system.workspace, _url(log), self._file)
+        self._process = multiprocessing.get_context("spawn").Process(target=_watch, args=task, daemon=True)
+        self._process.start()
+
+    def state(self) -> dict[str, Any] | None:
+        """What is known, None before it has looked. Raises RuntimeError if the process has ended."""
+        if not self._process.is_alive():
+            raise RuntimeError(f"the process that watches ended with {self._process.exitcode}; see its last lines")
+        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.join(10)
+
+
+def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
+    """Follow the log and write down what a monitor knows, every few seconds, as long as the parent lives."""
+    from mlops_course.watch import Monitor, reference_rows
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _step_back()
+    parent, system, log = multiprocessing.parent_process(), System(case_name, workspace), PredictionLog(url)
+    monitor, version = None, None
+    with threadpool_limits(1):
+        while parent is None or parent.is_alive():
+            if (champion := system.registry.champion()) is not None:
+                if monitor is None:
+                    monitor = Monitor(system, reference_rows(system, champion))
+                elif champion != version:
+                    monitor.rebase(reference_rows(system, champion))
+                version = champion
+                monitor.read(log)
+                partial = file.with_suffix(".part")
+                partial.write_text(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), encoding="utf-8")
+                partial.replace(file)
+            time.sleep(WATCH_SECONDS)
 
 
 # Shadow ---------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
     Servable      a model as it is served: what it takes, how it answers, where it comes from
     Rollout       which version answers, and which one is tried beside it
+    Watched       what a monitor knows, as a page and as numbers, to be shown beside the service
     Coalescer     one thread that handles together whatever is waiting
     create_app    the FastAPI application, handed its world: how to load a model, where to log, what time it is
     request_type  what a request must look like, made from the inputs in the model's contract
@@ -21,7 +22,7 @@ stays. A *canary* answers a share of the ids, the same ones each time; where it 
 {'rows': [{'id': 'a', 'wind': 7.0}]}
 >>> app = create_app(load=lambda version: model, current=lambda: Rollout(champion=1), log=None)
 >>> sorted(app.openapi()["paths"])
-['/feedback', '/live', '/metrics', '/model', '/predict', '/ready', '/refresh']
+['/feedback', '/live', '/metrics', '/model', '/monitor.json', '/predict', '/ready', '/refresh']
 """
 
 import asyncio
@@ -31,7 +32,7 @@ import logging
 import threading
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi_offline import FastAPIOffline
 from jinja2 import Environment
+from prometheus_client.core import GaugeMetricFamily
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -62,7 +64,7 @@ from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from typing_extensions import TypedDict
 
-__all__ = ["Coalescer", "FullError", "Rollout", "Servable", "create_app", "request_type"]
+__all__ = ["Coalescer", "FullError", "Rollout", "Servable", "Watched", "create_app", "request_type"]
 
 _logger = logging.getLogger(__name__)
 
@@ -132,6 +134,31 @@ class Rollout:
     share: float = 0.0
     takes: Callable[[Sequence[str]], Sequence[bool]] = field(default=_nobody, compare=False)
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a monitor knows: `state` gives it (None as long as nothing is known), and is cheap to ask.
+
+    `page` makes a page of a state, `gauges` name, help, labels and value of each number for GET /metrics.
+    """
+
+    state: Callable[[], Mapping[str, Any] | None]
+    page: Callable[[Mapping[str, Any]], str]
+    gauges: Callable[[Mapping[str, Any]], Iterable[tuple[str, str, Mapping[str, str], float]]]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges as Prometheus takes them; none if the state cannot be had."""
+        families: dict[str, GaugeMetricFamily] = {}
+        try:
+            state = self.state()
+            for name, said, labels, value in self.gauges(state) if state else ():
+                family = families.setdefault(name, GaugeMetricFamily(name, said, labels=list(labels)))
+                family.add_metric(list(labels.values()), value)
+        except Exception as error:  # what is watched must not take the measurements of the service with it
+            _logger.warning("monitor", extra={"facts": {"why": f"{type(error).__name__}: {error}"}})
+            return
+        yield from families.values()
 
 
 def request_type(model: Servable) -> TypeAdapter:
@@ -584,8 +611,11 @@ def create_app(
     challenger_seconds: float = CHALLENGER_SECONDS,
     title: str = "Model service",
     stopped: Callable[[], None] = lambda: None,
+    watched: Watched | None = None,
 ) -> FastAPI:
     """The application, for any ASGI server: POST /predict, /feedback and /refresh, GET /live, /ready, /model, /metrics.
+
+    If it is `watched`, GET /monitor shows the page of that, /monitor.json its state, and /metrics has its gauges too.
 
     `current` says which versions answer and is asked every `refresh_seconds`, in a thread; `load` loads one. `log` has
     `append(predictions, labels=...)`, which returns once they are on disk, and by id those that were there before; it
@@ -606,11 +636,14 @@ def create_app(
         await asyncio.to_thread(stopped)
 
     app = FastAPIOffline(title=title, lifespan=lifespan, redoc_url=None)
-    app.state.service = service
+    app.state.service, app.state.watched = service, watched
     app.openapi = lambda: _openapi(app, service, secured=bool(token))
     _add_predict(app, service, token)
     _add_feedback(app, service, token)
     _add_pages(app, service, token)
+    _add_monitor(app, watched)
+    if watched:
+        service.metrics.registry.register(watched)
     return app
 
 
@@ -700,14 +733,14 @@ def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         about = _about(service.now) if service.now.champion else None
-        return HTMLResponse(_PAGE.render(title=app.title, about=about, service=service))
+        return HTMLResponse(_PAGE.render(title=app.title, about=about, service=service, watched=app.state.watched))
 
     @app.get("/metrics", tags=[LOOK], summary="Counts and times")
     async def metrics() -> Response:
         """Counts and times in the format of Prometheus."""
         waiting = (service.champions, service.canaries, service.keeper)
         service.metrics.waiting.set(sum(coalescer.waiting for coalescer in waiting))
-        text = prometheus_client.generate_latest(service.metrics.registry)
+        text = await asyncio.to_thread(prometheus_client.generate_latest, service.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     @app.post("/refresh", tags=[LOOK], summary="Look for a new version now", responses={401: _REFUSALS[401]})
@@ -718,6 +751,37 @@ def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
         return JSONResponse(
             {"version": service.now.champion.version if service.now.champion else None, "refused": service.refused}
         )
+
+
+def _add_monitor(app: FastAPI, watched: Watched | None) -> None:
+    def shown(how: Callable[[Mapping[str, Any]], Any]) -> Any:
+        """The state as `how` shows it; to be called in a thread, as a page takes as long as many answers."""
+        if watched is None:
+            raise HTTPException(404, "nobody watches this service")
+        try:
+            known = watched.state()
+            told = None if known is None else how(known)
+        except Exception as error:
+            raise _unavailable(f"the monitor does not answer: {type(error).__name__}: {error}") from error
+        if told is None:
+            raise _unavailable("the monitor has not looked yet")
+        return told
+
+    @app.get("/monitor", include_in_schema=False)
+    async def monitor() -> HTMLResponse:
+        try:
+            return HTMLResponse(await asyncio.to_thread(shown, lambda known: watched.page(known)))
+        except HTTPException as refused:
+            page = _NO_MONITOR.render(title=app.title, why=refused.detail)
+            return HTMLResponse(page, refused.status_code, refused.headers)
+
+    missing = {404: {"description": "nobody watches"}, 503: {"description": "nothing is known yet"}}
+
+    @app.get("/monitor.json", tags=[LOOK], summary="Drift, performance, alerts", responses=missing)
+    async def state() -> Response:
+        """What the monitor knows: traffic, drift, performance, slices and alerts."""
+        text = await asyncio.to_thread(shown, lambda known: to_json(known, inf_nan_mode="null"))
+        return Response(text, media_type="application/json")
 
 
 def _about(now: _Now) -> dict[str, Any]:
@@ -833,6 +897,13 @@ _DESCRIPTION = (
     "A prediction is answered once it is on record. Give each row an id, and asking again is harmless: the first "
     "answer counts. Send the label under the same id when it is known."
 )
+_NO_MONITOR = Environment(autoescape=True).from_string(
+    """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ title }}</title><meta http-equiv="refresh" content="5">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>:root { color-scheme: light dark; font: 1.5rem/1.4 system-ui, sans-serif } body { margin: 3rem }</style>
+<h1>{{ title }}</h1><p>Nothing to show: {{ why }}.</p></html>"""
+)
 _PAGE = Environment(autoescape=True).from_string(
     """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
@@ -850,6 +921,7 @@ th { width: 14rem; font-weight: 600 } td { overflow-wrap: anywhere }
 {% else %}<p class="bad">No model is in charge.</p>{% endif %}
 <nav>
 <a href="docs">Try it</a><a href="model">Model as JSON</a><a href="ready">Ready?</a><a href="metrics">Metrics</a>
+{% if watched %}<a href="monitor">Monitor</a>{% endif %}
 </nav>
 {% for version, why in service.refused.items() %}<p class="bad">Refused {{ version }}: {{ why }}</p>{% endfor %}
 {% if service.log_trouble %}<p class="bad">The prediction log does not answer: {{ service.log_trouble }}</p>{% endif %}

@@ -40,19 +40,21 @@ CONCENTRATED = 3.0  # times the median of slices: then it is that slice, and not
 def reference_rows(system: System, version: int) -> dict[str, pd.DataFrame]:
     """The rows that a version was made from, with its probabilities: "all" of them, and "test", those it was judged on.
 
-    They come from the snapshots that its run names. Raises ValueError if its run does not name them.
+    They come from the snapshots that its run names; where it names the parts only, "all" are those with a label. Raises
+    ValueError if its run names neither.
     """
     from mlflow import MlflowClient
 
     client, registered = MlflowClient(tracking_uri=system.workspace.tracking_uri), system.registry.load(version)
     tags = client.get_run(client.get_model_version(system.registry.name, str(version)).run_id).data.tags
-    if not {"usable_rows", "split_rows"} <= tags.keys():
+    if "split_rows" not in tags:
         raise ValueError(f"expected the run of version {version} to name its rows, got the tags {sorted(tags)}")
     folder, inputs = system.workspace.snapshots, list(registered.contract.inputs)
-    found = {
-        "all": data.load_snapshot(folder, tags["usable_rows"])["rows"],
-        "test": data.load_snapshot(folder, tags["split_rows"])["test"],
-    }
+    parts = data.load_snapshot(folder, tags["split_rows"])
+    whole = (
+        data.load_snapshot(folder, tags["usable_rows"])["rows"] if "usable_rows" in tags else pd.concat(parts.values())
+    )
+    found = {"all": whole, "test": parts["test"]}
     return {
         name: rows.assign(probability=registered.model.predict_proba(rows[inputs])[:, 1])
         for name, rows in found.items()
@@ -146,6 +148,11 @@ class Monitor:
         )
         labels = pd.concat(self._labels, ignore_index=True) if self._labels else none
         return rows.merge(labels.astype({"label": float}), on="id", how="left")
+
+    @property
+    def end(self) -> pd.Timestamp | None:
+        """The end of the last day on which rows were answered; None without any."""
+        return self._table["time"].iloc[-1].floor("D") + DAY if len(self._table) else None
 
     def _until(self, now: pd.Timestamp) -> pd.DataFrame:
         """The rows asked before a moment, with the labels known at it."""
@@ -284,7 +291,7 @@ class Monitor:
                 "title": self._specification.name,
                 "now": now,
                 "unit": self._specification.costs.unit,
-                "champion": {"version": self._system.registry.champion()},
+                "champion": {"version": self._system.registry.champion(), "since": self._released()},
                 "trial": trial and {"version": trial.version, "mode": trial.mode, "share": trial.share},
                 "traffic": _traffic(rows).tail(SHOWN_DAYS).reset_index(),
                 "drift": {
@@ -299,6 +306,12 @@ class Monitor:
                 "alerts": [_row(alert) for alert in reversed(alerts)],
             }
         )
+
+    def _released(self) -> pd.Timestamp | None:
+        """When the champion was made that: the last step in effect that changed it."""
+        history = self._system.registry.history()
+        made = history[history["in_effect"] & history["event"].isin(["promoted", "rolled back"])]
+        return made["when"].iloc[-1] if len(made) else None
 
     def report(self, now: pd.Timestamp) -> str:
         """The HTML of a page that tells of the days up to `now`, with nothing loaded from elsewhere."""

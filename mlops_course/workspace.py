@@ -6,6 +6,7 @@
     snapshots/     versions of tables, by their content
     predictions/   log of what was predicted
     reports/       pages and tables for people
+    replays/       workspaces of replays, one folder each
     withheld.txt   digests of the ids whose rows must never be used again
 
 `Workspace.locate` says where the folder is; nothing is written before `Workspace.create`.
@@ -18,6 +19,7 @@
 import hashlib
 import logging
 import os
+import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +35,8 @@ __all__ = ["Workspace"]
 
 FOLDER = ".mlops"
 PROJECT = "mlops-course"
+EMPTY = "empty.db"  # MLflow's database before anything is in it: making one takes seconds, copying one does not
+REPLAYS = "replays"  # folder of the workspaces of replays
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Workspace:
         the current folder when the package is installed without one.
         """
         if home := environ.get("MLOPS_HOME"):
-            return cls(Path(home).expanduser().resolve())
+            root = Path(home).expanduser().resolve()
+            return cls(root, shared=root.parents[1] if root.parent.name == REPLAYS else None)
         return cls((_checkout() or Path.cwd()) / FOLDER)
 
     @property
@@ -105,6 +110,10 @@ class Workspace:
         """Folder of pages and tables for people."""
         return self.root / "reports"
 
+    def replay(self, name: str) -> "Workspace":
+        """The workspace of a replay, below this one, with which it shares cache and snapshots."""
+        return Workspace(self.root / REPLAYS / name, shared=self.root)
+
     @property
     def withheld(self) -> Path:
         """File with a digest for each id that somebody asked to be forgotten, one a line."""
@@ -131,15 +140,23 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the course sends nothing out of the house
         if not self.database.exists():
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-            unfinished = self.database.with_suffix(f".{os.getpid()}.part")
+            unfinished, empty = self.database.with_suffix(f".{os.getpid()}.part"), (self.shared or self.root) / EMPTY
             unfinished.unlink(missing_ok=True)
-            with _quiet("mlflow.store"):
-                store = SqlAlchemyStore(f"sqlite:///{unfinished.as_posix()}", self.artifacts_uri)
-            store.engine.dispose()
+            if empty.exists():
+                shutil.copyfile(empty, unfinished)
+            else:
+                self._make_database(unfinished)
+                shutil.copyfile(unfinished, empty.with_suffix(f".{os.getpid()}.part"))
+                empty.with_suffix(f".{os.getpid()}.part").replace(empty)
             unfinished.replace(self.database)
         return self
+
+    def _make_database(self, path: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with _quiet("mlflow.store"):
+            store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", self.artifacts_uri)
+        store.engine.dispose()
 
     def registry(self, case: ModuleType) -> "Registry":
         """The versions of a case's model that are kept in this workspace, under the name of the case's folder."""

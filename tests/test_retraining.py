@@ -144,9 +144,10 @@ def test_what_a_model_has_to_learn_is_not_excluded(kind):
     assert retraining.exclusions([alert(kind)], until="2024-02-01") == []
 
 
-def test_an_alert_that_is_open_excludes_up_to_now():
-    (found,) = retraining.exclusions([alert("unit error", until=None)], until="2024-02-01")
-    assert found.end == "2024-02-01"
+@pytest.mark.parametrize("now", ["2024-02-01", "2024-02-01T00:00:00+00:00"])
+def test_an_alert_that_is_open_excludes_up_to_now(now):
+    (found,) = retraining.exclusions([alert("unit error", until=None)], until=now)
+    assert found.end == now
 
 
 def rows():

@@ -909,6 +909,99 @@ def test_the_description_is_valid_and_says_where_a_token_is_wanted(log, token):
     assert secured == ({"/predict", "/feedback", "/refresh"} if token else set())
 
 
+# Watched
+
+
+def watched(state, *, page=lambda known: f"<h1>{known['rows']}</h1>"):
+    def gauges(known):
+        return [
+            ("monitor_rows", "Rows", {}, known["rows"]),
+            ("monitor_drift", "Drift", {"feature": "wind", "measure": "psi"}, 0.25),
+            ("monitor_drift", "Drift", {"feature": "seats", "measure": "psi"}, 0.5),
+        ]
+
+    return serving.Watched(state, page, gauges)
+
+
+def get_all(world, *paths):
+    async def scenario(client):
+        return [await client.get(path) for path in paths]
+
+    return world.run(scenario)
+
+
+def test_what_a_monitor_knows_is_shown_as_a_page_as_numbers_and_as_gauges(log):
+    world = World(log, watched=watched(lambda: {"rows": 912, "loss": float("nan")}))
+    page, known, metrics, home = get_all(world, "/monitor", "/monitor.json", "/metrics", "/")
+    assert (page.text, page.headers["content-type"]) == ("<h1>912</h1>", "text/html; charset=utf-8")
+    assert known.json() == {"rows": 912, "loss": None}
+    assert "\nmonitor_rows 912.0\n" in metrics.text
+    assert 'monitor_drift{feature="wind",measure="psi"} 0.25' in metrics.text
+    assert 'monitor_drift{feature="seats",measure="psi"} 0.5' in metrics.text
+    assert metrics.text.count("# TYPE monitor_drift gauge") == 1
+    assert 'href="monitor"' in home.text
+
+
+def broken():
+    raise OSError("<b>no disk</b>")
+
+
+def bad_page(known):
+    return known["there is none"]
+
+
+TROUBLES = {
+    "nobody watches": (None, 404, "nobody watches"),
+    "it has not looked": (watched(lambda: None), 503, "has not looked yet"),
+    "it fails": (watched(broken), 503, "OSError: &lt;b&gt;no disk"),
+    "its page fails": (watched(lambda: {"rows": 1}, page=bad_page), 503, "KeyError"),
+}
+
+
+@pytest.mark.parametrize(("monitor", "status", "why"), TROUBLES.values(), ids=TROUBLES)
+def test_the_page_says_why_there_is_nothing_to_show_and_tries_again(log, monitor, status, why):
+    (page,) = get_all(World(log, watched=monitor), "/monitor")
+    assert page.status_code == status
+    assert why in page.text
+    assert '<meta http-equiv="refresh"' in page.text
+
+
+@pytest.mark.parametrize("path", ["/monitor", "/monitor.json"])
+def test_a_monitor_that_fails_keeps_no_prediction_and_no_measurement_back(log, path):
+    world = World(log, watched=watched(broken))
+
+    async def scenario(client):
+        asked = await client.get(path)
+        return asked, await client.post("/predict", json=rows_of(3)), await client.get("/metrics")
+
+    asked, answered, metrics = world.run(scenario)
+    assert (asked.status_code, asked.headers["retry-after"], answered.status_code) == (503, "1", 200)
+    assert 'predictions_total{model_version="1"} 3.0' in metrics.text
+    assert "monitor_" not in metrics.text
+
+
+def test_predictions_are_answered_while_a_page_is_made(log):
+    held = Held(lambda known: "made")
+    held.armed = True
+    world = World(log, watched=watched(lambda: {"rows": 1}, page=held))
+
+    async def scenario(client):
+        page = asyncio.create_task(client.get("/monitor"))
+        await eventually(held.begun.is_set)
+        answered = await client.post("/predict", json=rows_of(1))
+        held.go.set()
+        return answered.status_code, (await page).text
+
+    assert world.run(scenario) == (200, "made")
+
+
+def test_where_nobody_watches_no_page_links_to_the_monitor(log):
+    home, metrics, known = get_all(World(log), "/", "/metrics", "/monitor.json")
+    assert "monitor" not in home.text
+    assert "monitor" not in metrics.text
+    assert (known.status_code, known.json()) == (404, {"detail": "nobody watches this service"})
+
+
 # Canary
 
 

@@ -110,6 +110,12 @@ def test_withheld_ids_are_kept_as_digests_once_each_and_only_added_to(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["withheld.txt"]
 
 
+def test_the_workspace_of_a_replay_is_found_again_by_its_folder(tmp_path):
+    one = Workspace(tmp_path).replay("monthly")
+    assert Workspace.locate({"MLOPS_HOME": str(one.root)}) == one
+    assert (one.cache, one.root.parent.parent) == (Workspace(tmp_path).cache, tmp_path)
+
+
 def test_cache_and_snapshots_may_be_those_of_another_workspace_and_nothing_else(tmp_path):
     own, shared = Workspace(tmp_path / "own", shared=tmp_path / "other"), Workspace(tmp_path / "other")
     assert (own.cache, own.snapshots) == (shared.cache, shared.snapshots)

@@ -17,6 +17,10 @@ import pandera.pandas as pa
 HERE = Path(__file__).parent
 SPECIFICATION = HERE / "specification.yaml"
 PUMPS = 120
+FAULTS = (  # options for drills
+    {"kind": "unit error", "column": "temperature", "size": 1.8, "offset": 32.0},
+    {"kind": "silent null", "column": "pressure", "size": 1.0},
+)
 NUMERIC = ["vibration", "temperature", "pressure", "installed"]
 
 
