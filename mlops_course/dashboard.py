@@ -181,8 +181,10 @@ def _alert(alert: State, now: datetime, currency: str) -> dict[str, Any]:
     until, cost, kind, subject = alert.get("until"), alert.get("cost"), str(alert["kind"]), alert.get("subject")
     lasted = ((_date(until) if until else now.date()) - _date(alert["since"])).days
     where = f" in {subject}" if subject and str(subject) not in kind else ""
+    text = str(alert.get("text") or "").removeprefix(f"{kind}: ").removesuffix(f", since {alert['since']}")
     return {
         **alert,
+        "text": text,  # kind and day stand beside it
         "open": until is None,
         "name": f"{kind[:1].upper()}{kind[1:]}{where}" + (f", {alert['slice']}" if alert.get("slice") else ""),
         "days": "1 day" if lasted == 1 else f"{lasted} days",
@@ -670,7 +672,8 @@ dd b { display: block; font-size: 1.6rem; line-height: 1.15; color: var(--ink); 
 .chart span { position: absolute; white-space: nowrap }
 .chart .height { right: 100%; transform: translateY(-50%); padding-right: .5rem }
 .chart .date { top: 100%; transform: translateX(-50%); padding-top: .3rem }
-.chart .date.edge { transform: none }
+.chart .date.first { transform: none }
+.chart .date.last { transform: translateX(-100%) }
 path { vector-effect: non-scaling-stroke }
 .grid { stroke: var(--line) }
 .bar { fill: var(--bar) }
@@ -734,7 +737,7 @@ PAGE = """
 <span class="height" style="top:{{ at }}%">{{ text }}</span>
 {% endfor %}
 {% for at, text in c.dates %}
-<span class="date{{ ' edge' if at < 4 }}" style="left:{{ at }}%">{{ text }}</span>
+<span class="date{{ ' first' if at < 4 else ' last' if at > 96 }}" style="left:{{ at }}%">{{ text }}</span>
 {% endfor %}
 </div>
 {% endmacro %}
@@ -781,12 +784,13 @@ PAGE = """
 {% endcall %}
 {% endmacro %}
 {% macro slices_(label, rows) %}
-{% call table(label, [("Slice", "text"), ("rows", ""), ("log loss", ""), ("ROC AUC", ""), ("cost", "text thin"),
+{% call table(label, [("Slice", "text"), ("rows", ""), ("log loss", ""), ("ROC AUC", "thin"), ("cost", "text thin"),
   (unit, "")]) %}
 {% for row in rows %}
 <tr{% if row.few %} class="over"{% endif %}>
 <th scope="row"><span class="soft">{{ row.slice }}</span> {{ row.value }}</th>
-<td>{{ row.rows | number }}</td><td>{{ row.log_loss | number(3) }}</td><td>{{ row.roc_auc | number(2) }}</td>
+<td>{{ row.rows | number }}</td><td>{{ row.log_loss | number(3) }}</td>
+<td class="thin">{{ row.roc_auc | number(2) }}</td>
 <td class="thin"><span class="gauge"><i class="watch" style="width:{{ row.bar }}%"></i></span></td>
 <td>{{ row.cost | number(2) }}</td></tr>
 {% endfor %}
@@ -794,14 +798,14 @@ PAGE = """
 {% endmacro %}
 {% macro alerts_(label, rows) %}
 {% call table(label, [("State", "text"), ("What", "text"), ("Seen", "text thin"), ("value", "thin"), ("usual", "thin"),
-  ("bar", "thin"), ("since", ""), ("until", ""), (currency ~ " a week", "")]) %}
+  ("bar", "thin"), ("since", ""), ("until", "thin"), (currency ~ " a week", "")]) %}
 {% for alert in rows %}
 <tr class="{{ 'bad' if alert.open else 'over' }}">
 <td class="text">{% if alert.open %}<span class="mark">▲ open</span>{% else %}over{% endif %}</td>
 <th scope="row">{{ alert.name }}</th><td class="text wide thin">{{ alert.text }}</td>
 <td class="thin">{{ alert.value | short }}</td><td class="thin">{{ alert.usual | short }}</td>
 <td class="thin">{{ alert.threshold | short }}</td>
-<td>{{ alert.since | day }}</td><td>{{ alert.until | day }}</td><td>{{ alert.cost | number }}</td></tr>
+<td>{{ alert.since | day }}</td><td class="thin">{{ alert.until | day }}</td><td>{{ alert.cost | number }}</td></tr>
 {% endfor %}
 {% endcall %}
 {% endmacro %}
@@ -1019,7 +1023,8 @@ none over PSI {{ drift.features[drift.shown].psi | number(2) }}</summary>
 {% endif %}
 <details id="steps"><summary>What to do first</summary>
 {% for alert in alerts %}
-<p><b>{{ alert.name }}</b> since {{ alert.since | day }}{{ ": " if alert.text }}{{ alert.text }}.
+<p><b>{{ alert.name }}</b> since {{ alert.since | day }}{{ ", over on %s" | format(alert.until | day) if not alert.open }}
+{{- ": " if alert.text }}{{ alert.text }}.
 {{ alert.first_step }}</p>
 {% endfor %}
 </details>

@@ -195,7 +195,7 @@ def _inputs(case: ModuleType, batches: Sequence[str], workspace: Workspace, seed
         "min_slice_rows": specification["gates"]["min_slice_rows"],
         "seed": seed,
         "champion": workspace.registry(case).champion(),
-        "store": workspace.tracking_uri,
+        "store": workspace.store,
         "withheld": workspace.withheld_ids(),
         "workspace": workspace,
         "record": _record(),

@@ -2,6 +2,7 @@
 
     mlflow.db      tracking store and model registry (SQLite)
     artifacts/     what MLflow keeps of runs and models
+    store.txt      a name that tells this store from another one in the same place
     cache/         results of pipeline steps, by what went into them
     snapshots/     versions of tables, by their content
     predictions/   log of what was predicted
@@ -25,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,7 @@ __all__ = ["Workspace"]
 FOLDER = ".mlops"
 PROJECT = "mlops-course"
 EMPTY = "empty.db"  # MLflow's database before anything is in it: making one takes seconds, copying one does not
+STORE = "store.txt"  # a random name
 REPLAYS = "replays"  # folder of the workspaces of replays
 
 
@@ -79,6 +82,11 @@ class Workspace:
     def tracking_uri(self) -> str:
         """Address of `database` for MLflow: tracking store and model registry are the same file."""
         return f"sqlite:///{self.database.as_posix()}"
+
+    @property
+    def store(self) -> str:
+        """A name for this very store: one that is made anew in the same place, after it was deleted, has another."""
+        return f"{self.tracking_uri} {(self.root / STORE).read_text(encoding='utf-8')}"
 
     @property
     def artifacts_uri(self) -> str:
@@ -148,7 +156,10 @@ class Workspace:
                 self._make_database(unfinished)
                 shutil.copyfile(unfinished, empty.with_suffix(f".{os.getpid()}.part"))
                 empty.with_suffix(f".{os.getpid()}.part").replace(empty)
+            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
             unfinished.replace(self.database)
+        elif not (self.root / STORE).exists():  # made before stores had names
+            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
         return self
 
     def _make_database(self, path: Path) -> None:

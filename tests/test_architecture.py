@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlops_course"
 COMPOSITION = {
     *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
-    *("governance", "readiness", "replay", "watch"),
+    *("governance", "readiness", "replay", "watch", "demo"),
 }
 FOLDERS = {"flights", "checks"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts[:-1])

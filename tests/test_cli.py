@@ -135,6 +135,29 @@ def test_lineage_names_the_approver_and_a_broken_link_fails(run, answered, home)
         log.execute("UPDATE predictions SET probability = probability * 2 WHERE id = ?", [answered])
 
 
+@pytest.mark.usefixtures("answered")
+def test_monitor_says_what_the_log_tells_and_writes_a_report(run, home):
+    assert json.loads(run("monitor", "--json"))["champion"]["version"] == 1
+    output = run("monitor", "--at", "2024-09-01")
+    assert "By week" in output
+    assert (home / "reports" / "monitoring.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_monitor_of_an_empty_workspace_says_what_is_missing(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    done = CliRunner().invoke(cli.main, ["--case", "small_case", "monitor"])
+    assert done.exit_code == 1
+    assert "expected a champion" in done.output
+
+
+def test_a_replay_shows_its_months_and_its_releases_and_where_it_lies(run, home):
+    output = run("replay", "--policy", "never", "--first", "2024-07", "--last", "2024-07", "--faults", 1)
+    assert "2024-07-01  promoted: version 1" in output or "promoted" in run("history")
+    (ledger,) = home.glob("replays/never-*-faults_1-0/ledger.jsonl")
+    assert str(ledger) in output.replace("\n", "")
+    assert "expected a policy out of" in run("replay", "--policy", "on a whim", expected=1)
+
+
 def test_what_is_forgotten_is_unknown_afterwards_and_repeating_it_is_harmless(run, answered):
     words = ["--approver", "Ada", "--reason", "asked for"]
     first, again = (run("forget", answered, *words) for _ in range(2))

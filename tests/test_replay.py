@@ -126,6 +126,11 @@ def test_a_second_call_does_nothing_more(system, monthly):
     assert (again.ledger.path.read_bytes(), steps(again)) == before
 
 
+def test_a_replay_may_end_before_its_last_batch_does(system):
+    short = run(system, replace(PLAN, policy="never", until="2024-07-04"), name="short")
+    assert [day["day"] for day in short.ledger.days] == ["2024-07-01", "2024-07-02", "2024-07-03"]
+
+
 def test_over_http_the_ledger_is_the_same(system, monthly):
     over_http = run(system, name="http", over_http=True)
     assert over_http.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
@@ -202,6 +207,24 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
 
 
 # Killed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: MLflow holds on to a database in its process")
+def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
+    short = replace(PLAN, policy="never", until="2024-07-04")
+    child = os.fork()
+    if child == 0:
+        try:
+            run(system, short, name="again")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    folder = system.workspace.root / "replays" / "again"
+    kept = (folder / "ledger.jsonl").read_bytes()
+    shutil.rmtree(folder)
+    again = run(system, short, name="again")
+    assert len(again.ledger.days) == 3
+    assert again.ledger.path.read_bytes() == kept
 
 
 def live_in_a_child(system, seconds):
