@@ -615,7 +615,7 @@ def replay(
         first,
         last,
         "careless" if careless else "",
-        f"faults {faults}" if drawn else "",
+        f"faults {faults}" if faults is not None else "",
         str(seed),
     ]
     name = "-".join(part.replace(" ", "_") for part in parts if part)

@@ -691,6 +691,7 @@ th, td { text-align: right; padding: .24rem 0 .24rem .8rem; border-top: 1px soli
 th:first-child, td:first-child { padding-left: 0 }
 thead th { color: var(--soft); font-weight: 600; font-size: .8rem; border: 0 }
 tbody th { font-weight: 500; white-space: normal }
+#weeks th, #days th { white-space: nowrap }
 .bad th { font-weight: 700 }
 tbody th, .text { text-align: left }
 td.wide { min-width: 14rem; white-space: normal }
@@ -1023,7 +1024,8 @@ none over PSI {{ drift.features[drift.shown].psi | number(2) }}</summary>
 {% endif %}
 <details id="steps"><summary>What to do first</summary>
 {% for alert in alerts %}
-<p><b>{{ alert.name }}</b> since {{ alert.since | day }}{{ ", over on %s" | format(alert.until | day) if not alert.open }}
+<p><b>{{ alert.name }}</b> since {{ alert.since | day }}
+{{- ", over on %s" | format(alert.until | day) if not alert.open }}
 {{- ": " if alert.text }}{{ alert.text }}.
 {{ alert.first_step }}</p>
 {% endfor %}

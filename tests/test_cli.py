@@ -152,7 +152,7 @@ def test_monitor_of_an_empty_workspace_says_what_is_missing(run, tmp_path, monke
 
 def test_a_replay_shows_its_months_and_its_releases_and_where_it_lies(run, home):
     output = run("replay", "--policy", "never", "--first", "2024-07", "--last", "2024-07", "--faults", 1)
-    assert "2024-07-01  promoted: version 1" in output or "promoted" in run("history")
+    assert "promoted: version 1" in output or "never, all past" in output
     (ledger,) = home.glob("replays/never-*-faults_1-0/ledger.jsonl")
     assert str(ledger) in output.replace("\n", "")
     assert "expected a policy out of" in run("replay", "--policy", "on a whim", expected=1)
