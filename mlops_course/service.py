@@ -87,6 +87,9 @@ def application(
         loaded()
         return model
 
+    def page(state: Mapping[str, Any]) -> str:
+        return dashboard.live_page(state, at=system.clock())
+
     name = system.specification.name
     title = name[:1].upper() + name[1:]
     return serving.create_app(
@@ -98,7 +101,7 @@ def application(
         refresh_seconds=serving.REFRESH_SECONDS if by_itself else math.inf,
         title=title,
         stopped=releases.stop,
-        watched=serving.Watched(watched, dashboard.live_page, dashboard.export) if watched else None,
+        watched=serving.Watched(watched, page, dashboard.export) if watched else None,
     )
 
 
