@@ -82,7 +82,7 @@ def line(name: str, replayed: Replayed, rows: pd.DataFrame, base: pd.DataFrame |
     }
     if base is None or name == "never":
         return facts
-    both = rows.set_index("id")[["loss", "cost", "day"]].join(base.set_index("id")[["loss", "cost"]], rsuffix="_never")
+    both = rows[["id", "loss", "cost", "day"]].merge(base[["id", "loss", "cost"]], on="id", suffixes=("", "_never"))
     for column, digits in (("loss", 4), ("cost", 3)):
         mean, low, high = difference(both[column] - both[f"{column}_never"], both["day"])
         facts[f"{column} - never"] = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"

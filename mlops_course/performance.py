@@ -216,6 +216,7 @@ def coverage(table: pd.DataFrame, measure: str) -> float:
 
 def plot(table: pd.DataFrame, measure: str, *, title: str, unit: str = "") -> "Figure":
     """Estimate with its interval and what came, on one axis of time; `table` of `walk`, `title` states the finding."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
@@ -228,7 +229,9 @@ def plot(table: pd.DataFrame, measure: str, *, title: str, unit: str = "") -> "F
     axes.set_ylabel(f"{measure.replace('_', ' ')}{f' ({unit})' if unit else ''}")
     axes.legend(frameon=False, fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.autofmt_xdate(rotation=0, ha="center")
+    dates = AutoDateLocator(maxticks=7)
+    axes.xaxis.set_major_locator(dates)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(dates))
     return figure
 
 

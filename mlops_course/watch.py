@@ -337,7 +337,7 @@ class Monitor:
                 report.Section(
                     "Alerts",
                     f"{len(alerts)} raised so far, {len(open_alerts)} of them open. The bars allow one false alarm a "
-                    f"year. Cost is what a week could cost at most, in the currency of {unit}.",
+                    f"year. Cost is what a week could cost at most, in {unit.split(' ')[0]}.",
                     tables={"Newest first": table} if len(table) else {},
                 ),
                 report.Section("How good the answers are", covered, figures=figures),
