@@ -173,14 +173,18 @@ class Monitor:
             self._summarised = len(self._rows)
         return dict(sorted(self._daily.items()))
 
-    def drift(self, now: pd.Timestamp, *, width: pd.Timedelta | None = None) -> pd.DataFrame:
+    def drift(self, now: pd.Timestamp, *, width: pd.Timedelta | None = None, season: bool = False) -> pd.DataFrame:
         """Every measure of drift for each input and the probability, over the whole days of a window up to `now`.
 
-        The reference is the training sample; the window that of the specification if not given. Empty without rows.
+        The reference is the training sample of the champion or, with `season`, the four weeks before the window; the
+        window is that of the specification if not given. Empty where there are no rows on either side.
         """
         width = width or pd.Timedelta(days=self._specification.monitoring.window_days)
         within = [one for day, one in self.daily().items() if now - width <= day and day + DAY <= now]
-        return monitoring.drift(sum(within[1:], within[0])) if within else pd.DataFrame()
+        before = [one for day, one in self.daily().items() if now - width - MONTH <= day < now - width]
+        if not within or (season and not before):
+            return pd.DataFrame()
+        return monitoring.drift(sum(within[1:], within[0]), sum(before[1:], before[0]) if season else None)
 
     def signals(self, now: pd.Timestamp) -> pd.DataFrame:
         """The signals of each whole day up to `now`, after those of the reference; labels as far as days are judged."""
@@ -316,6 +320,8 @@ class Monitor:
     def report(self, now: pd.Timestamp) -> str:
         """The HTML of a page that tells of the days up to `now`, with nothing loaded from elsewhere."""
         alerts, weeks, drift = self.alerts(now), self.performance(now), self.drift(now)
+        if len(season := self.drift(now, season=True)):
+            drift = drift.assign(psi_season=season["psi"])
         open_alerts = [alert for alert in alerts if alert.until is None]
         columns = ["raised", "until", "kind", "subject", "slice", "text", "first_step", "cost"]
         table = pd.DataFrame([_row(alert) for alert in reversed(alerts)], columns=columns)
@@ -330,7 +336,17 @@ class Monitor:
                 f"{title} by week": performance.plot(weeks, name, title=f"{title}, estimated and realised", unit=of)
                 for title, name, of in (("Log loss", "log_loss", ""), ("Cost", "cost", unit))
             }
-        measures = ["psi", "js", "ks", "wasserstein_scaled", "missing", "missing_rise", "out_of_range", "unknown"]
+        measures = [
+            "psi",
+            "psi_season",
+            "js",
+            "ks",
+            "wasserstein_scaled",
+            "missing",
+            "missing_rise",
+            "out_of_range",
+            "unknown",
+        ]
         return report.render(
             f"{self._specification.name}: the days up to {now:%Y-%m-%d}",
             [
@@ -348,9 +364,12 @@ class Monitor:
                 ),
                 report.Section(
                     "Drift",
-                    "The last week against the training sample. A season is drift, and no alarm.",
+                    "The last days against the training sample; psi_season against the four weeks before them. By the "
+                    "first, a season is drift; by the second it is quiet, and so it is no alarm.",
                     tables={
-                        "Inputs and prediction, the most drifted first": drift[measures]
+                        "Inputs and prediction, the most drifted first": drift[
+                            [name for name in measures if name in drift]
+                        ]
                         .sort_values("psi", ascending=False)
                         .round(3)
                         .reset_index()

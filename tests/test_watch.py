@@ -134,6 +134,20 @@ def test_drift_is_measured_against_the_sample_of_the_champion(system, reference,
     assert hot.drift(now).loc["temperature", "psi"] > 1 > clean.drift(now).loc["temperature", "psi"]
 
 
+def test_against_the_weeks_before_what_has_lasted_is_no_drift_any_more(system, reference, log):
+    monitor = spoiling(system, reference, log, temperature=90.0)
+    early, late = pd.Timestamp("2024-08-12", tz="UTC"), pd.Timestamp("2024-08-27", tz="UTC")
+    week = pd.Timedelta("7D")
+    psi = {
+        (now, season): monitor.drift(now, width=week, season=season).loc["temperature", "psi"]
+        for now in (early, late)
+        for season in (False, True)
+    }
+    assert min(psi[early, False], psi[late, False], psi[early, True]) > 1
+    assert psi[late, True] < psi[early, True] / 2
+    assert monitor.drift(pd.Timestamp("2024-07-03", tz="UTC"), season=True).empty
+
+
 def test_with_another_reference_drift_is_measured_against_that(system, reference, log):
     monitor = spoiling(system, reference, log, temperature=90.0)
     now = pd.Timestamp("2024-08-25", tz="UTC")
