@@ -22,7 +22,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -202,6 +203,20 @@ def _log_as_json() -> None:
         logger.setLevel(logging.INFO)
 
 
+@contextmanager
+def _beside(name: str) -> Iterator[None]:
+    """What a process beside the service runs in: on one core, out of the way, an error as one line of the log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all at once: the service ends this one
+    _log_as_json()
+    _step_back()
+    try:
+        with threadpool_limits(1):
+            yield
+    except Exception as error:
+        _logger.error(f"{name} failed", extra={"facts": {"why": f"{type(error).__name__}: {error}"}})
+        sys.exit(1)
+
+
 # What the registry says, second by second -----------------------------------------------------------------------------
 
 
@@ -376,11 +391,9 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
     """Follow the log and write down what a monitor knows, every few seconds, as long as the parent lives."""
     from mlops_course.watch import Monitor, reference_rows
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _step_back()
-    parent, system, log = multiprocessing.parent_process(), System(case_name, workspace), PredictionLog(url)
-    monitor, version = None, None
-    with threadpool_limits(1):
+    parent = multiprocessing.parent_process()
+    with _beside("watcher"):
+        system, log, monitor, version = System(case_name, workspace), PredictionLog(url), None, None
         while parent is None or parent.is_alive():
             if (champion := system.registry.champion()) is not None:
                 if monitor is None:
@@ -440,11 +453,9 @@ def _consumer(trial: Trial) -> str:
 
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
     """Answer in shadow what the log holds since the trial began, each prediction once, as long as the parent lives."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all at once: the service ends this one
-    _step_back()
     parent = multiprocessing.parent_process()
-    follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
-    with threadpool_limits(1):
+    with _beside("shadow"):
+        follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
         while parent is None or parent.is_alive():
             if not follower.step():
                 time.sleep(FOLLOW_SECONDS)

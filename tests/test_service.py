@@ -219,7 +219,7 @@ class Running:
     errors: Path
 
     def children(self) -> list[int]:
-        """Processes that it has started to answer in shadow."""
+        """Processes that it has started: one that answers in shadow, and one that watches if it was told to."""
         found = subprocess.run(["ps", "-axwwo", "pid=,ppid=,stat=,args="], capture_output=True, text=True).stdout
         lines = [line.split(maxsplit=3) for line in found.splitlines()]
         return [
@@ -239,10 +239,13 @@ def importable(system: System) -> str:
 
 
 @contextmanager
-def started(system: System, *flags: str, before: str = "", **environment: str) -> Iterator[Running]:
-    """`mlops-course serve --port 0`; the code `before` is run in its process first."""
+def started(
+    system: System, *flags: str, watch: bool = False, before: str = "", **environment: str
+) -> Iterator[Running]:
+    """`mlops-course serve --port 0`, with the process that watches or without; `before` is run in its process first."""
     errors = system.workspace.root / "errors.txt"
-    code = f"from mlops_course import cli, service; {before or 'pass'}; cli.main()"
+    begin = f"from functools import partial; service.run = partial(service.run, watch={watch}); {before or 'pass'}"
+    code = f"from mlops_course import cli, service; {begin}; cli.main()"
     command = [sys.executable, "-c", code, "--case", CASE, "serve", "--port", "0", *flags]
     own = {"MLOPS_HOME": str(system.workspace.root), "PYTHONPATH": importable(system)}
     with (
@@ -263,6 +266,11 @@ def started(system: System, *flags: str, before: str = "", **environment: str) -
         finally:
             process.kill()
             process.stdout.close()
+
+
+def both(running: Running) -> list[int]:
+    """The processes that answer in shadow and that watch, once both are there."""
+    return until(lambda: len(found := running.children()) == 2 and found)
 
 
 def is_running(pid: int) -> bool:
@@ -396,18 +404,20 @@ def takes_up(caller, version, change):
 def test_log_lines_are_json_and_hold_no_input_and_no_id_and_ctrl_c_adds_no_traceback(system):
     row = asked(questions()[:1], name="secret")[0] | {"maker": "Confidential", "vibration": 61.23456}
     system.registry.shadow(INVERTED, **SIGNED)
-    with started(system) as running:
+    with started(system, watch=True) as running:
         statuses = [
             Caller(running.url).ask("/predict", {"rows": [changed]})[0]
             for changed in (row, row | {"vibration": 77.65432}, row | {"installed": "Confidential"})
         ]
-        (child,) = until(running.children)
+        children = both(running)
         shadowed(PredictionLog(system.workspace.prediction_log_url), count=1)
-        os.killpg(running.process.pid, signal.SIGINT)  # as the terminal does: to the service and to its shadow
+        os.killpg(running.process.pid, signal.SIGINT)  # as the terminal does: to the service and to its children
         assert running.process.wait(20) == 0
-        until(lambda: not is_running(child))
+        until(lambda: not any(map(is_running, children)))
     assert statuses == [200, 409, 422]
     lines = [json.loads(line) for line in running.errors.read_text().splitlines()]
+    failed = next(line for line in lines if line["event"] == "watcher failed")
+    assert "expected a snapshot" in failed["why"], "these models were registered without their rows"
     assert {"champion", "Shutting down"} <= {line["event"] for line in lines}
     assert not re.search(r"secret-|Confidential|61\.23|77\.65", running.errors.read_text())
 
@@ -502,14 +512,14 @@ def kill_while_asked(running, *, name):
 
 
 @needs_posix
-def test_no_shadow_outlives_a_service_that_is_killed(system, log):
+def test_neither_shadow_nor_watcher_outlives_a_service_that_is_killed(system, log):
     system.registry.shadow(INVERTED, **SIGNED)
-    with started(system) as running:
-        (child,) = until(running.children)
+    with started(system, watch=True) as running:
+        children = both(running)
         replies(running.url, asked(questions()[:10], name="last"))
         shadowed(log, count=10)
         running.process.kill()
-        until(lambda: not is_running(child))
+        until(lambda: not any(map(is_running, children)), seconds=60)
 
 
 # Canary ---------------------------------------------------------------------------------------------------------------
