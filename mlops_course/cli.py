@@ -546,6 +546,74 @@ def incident(context: click.Context, start: Any, end: Any, log_url: str | None) 
         click.echo(governance.incident_report(system, log, **span))
 
 
+# Learn ----------------------------------------------------------------------------------------------------------------
+
+
+def _lesson(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The two digits of a lesson that has exercises."""
+    from mlops_course.checks.progress import lessons
+
+    if value is None or (number := value.rjust(2, "0")) in lessons():
+        return value and number
+    raise click.BadParameter(f"expected a lesson that has exercises, got {value!r}; there are {', '.join(lessons())}")
+
+
+def _folder(name: str) -> Path:
+    """A folder of the course: below here, or in the checkout that this file belongs to."""
+    places = [Path.cwd() / name, Path(__file__).resolve().parents[1] / name]
+    if found := next((place for place in places if place.is_dir()), None):
+        return found
+    raise click.ClickException(f"expected a folder {name} in {places[0].parent}; call this from a copy of the course")
+
+
+@main.command()
+@click.argument("lesson", callback=_lesson)
+@click.option(
+    "--notebook",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your notebook, if it is not the one in exercises.",
+)
+@click.pass_context
+def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
+    """Run your notebook of a lesson's exercises, such as 12, and check every gap; exit code 1 unless all are done."""
+    from mlops_course.checks import marking, progress
+
+    places = [notebook] if notebook else sorted(_folder("exercises").glob(f"{lesson}_*.ipynb"))
+    if not places:
+        raise click.ClickException(
+            f"expected a notebook {lesson}_*.ipynb in exercises, found none; name yours: --notebook"
+        )
+    with _progress(None, f"running {places[0].name}"):
+        marks = marking.mark(places[0].resolve())
+    for found in marks:
+        click.echo(f"{found.outcome:9}  {found.name}: {found.said}")
+    click.echo("\n" + progress.table(lesson))
+    if any(found.outcome != "done" for found in marks):
+        context.exit(1)
+
+
+@main.command()
+@click.argument("lesson", required=False, callback=_lesson)
+@click.option("--reset", "anew", is_flag=True, help="Begin the lesson's exercises anew; your notebook is copied aside.")
+def progress(lesson: str | None, anew: bool) -> None:
+    """Show how far you are with the exercises: all lessons, or the gaps of one."""
+    import os
+
+    from mlops_course.checks import progress
+
+    if anew:
+        if lesson is None:
+            raise click.UsageError("name the lesson to begin anew, such as: progress 12 --reset")
+        copy = progress.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
+        click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
+    click.echo(progress.table(lesson))
+    if server := os.environ.get(progress.CLASSROOM):
+        try:
+            click.echo(f"{progress.deliver(server)} results sent to the classroom.")
+        except Exception as error:  # whatever a server or a network does, progress is shown
+            click.echo(f"{progress.waiting()} results wait until the classroom can be reached ({error}).")
+
+
 # The whole of it, and the place where it happens ----------------------------------------------------------------------
 
 
@@ -724,18 +792,25 @@ def ui(port: int) -> None:
 @main.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(yes: bool) -> None:
-    """Delete the workspace with all models, runs and reports; the course starts anew."""
+    """Delete all models, runs and reports of the workspace; progress with exercises stays."""
     import shutil
 
+    from mlops_course.checks.progress import KEPT
+
     workspace = Workspace.locate()
-    if not workspace.root.exists():
-        click.echo(f"There is no workspace at {workspace.root}.")
+    going = sorted(path for path in workspace.root.glob("*") if path.name not in KEPT)
+    if not going:
+        click.echo(f"There is nothing to delete in a workspace at {workspace.root}.")
         return
-    if not workspace.database.exists() and any(workspace.root.iterdir()):
+    if not workspace.database.exists():
         raise click.ClickException(
             f"expected {workspace.database.name} in a workspace, found none in {workspace.root}; delete it by hand"
         )
     if not yes:
-        click.confirm(f"Delete {workspace.root} and everything in it?", abort=True)
-    shutil.rmtree(workspace.root)
-    click.echo(f"Deleted {workspace.root}.")
+        click.confirm(f"Delete {workspace.root} and everything in it but your progress?", abort=True)
+    for path in sorted(going, key=lambda path: path == workspace.database):  # last, so that a half-done one is resumed
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = any(workspace.root.iterdir())
+    if not kept:
+        workspace.root.rmdir()
+    click.echo(f"Deleted {workspace.root}{', but for your progress with the exercises' if kept else ''}.")

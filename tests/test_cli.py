@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from mlops_course import cli
+from mlops_course.workspace import Workspace
 
+ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"]
 
 
@@ -56,17 +60,18 @@ def test_promotion_and_history_tell_the_same_story(run):
     assert "fewer bursts" in run("history")
 
 
-def test_history_says_whether_it_is_intact(run):
-    chain = json.loads(run("history", "--json"))["chain"][0]
-    assert chain["defect"] == ""
-    assert f"The history is intact: {chain['head']}" in " ".join(run("history").split())
-
-
 @pytest.fixture
 def champion(run):
     """A version in charge, whichever test came first."""
     if not json.loads(run("history", "--json"))["events"]:
         run("promote", 1, "--approver", "Ada", "--reason", "first")
+
+
+@pytest.mark.usefixtures("champion")
+def test_history_says_whether_it_is_intact(run):
+    chain = json.loads(run("history", "--json"))["chain"][0]
+    assert chain["defect"] == ""
+    assert f"The history is intact: {chain['head']}" in " ".join(run("history").split())
 
 
 @pytest.mark.usefixtures("champion")
@@ -239,6 +244,42 @@ def test_reset_deletes_a_workspace(tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(home))
     assert CliRunner().invoke(cli.main, ["reset", "--yes"]).exit_code == 0
     assert not home.exists()
+
+
+def test_reset_keeps_what_a_learner_has_done(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("MLOPS_HOME", str(home))
+    Workspace.locate().create()
+    (home / "aside").mkdir()
+    (home / "progress.jsonl").write_text('{"gap": "03.known_by", "what": "passed"}\n', encoding="utf-8")
+    assert "but for your progress" in CliRunner().invoke(cli.main, ["reset", "--yes"]).output
+    assert sorted(path.name for path in home.iterdir()) == ["aside", "progress.jsonl"]
+    assert "nothing to delete" in CliRunner().invoke(cli.main, ["reset", "--yes"]).output
+
+
+def test_check_runs_the_exercise_of_a_lesson_and_progress_tells_of_it(run):
+    assert "your turn  known_by" in run("check", "3", expected=1)
+    solution = ROOT / "solutions" / "03_data_engineering.ipynb"
+    assert "done       known_by" in run("check", "03", "--notebook", solution)
+    assert "03.known_by                      done" in run("progress", "03")
+    assert re.search(r"03  █+  3 of 3", run("progress"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check", "99"], "expected a lesson that has exercises, got '99'"),
+        (["progress", "nonsense"], "there are "),
+        (["progress", "--reset"], "name the lesson"),
+    ],
+)
+def test_a_lesson_without_exercises_is_a_wrong_call(run, arguments, said):
+    assert said in run(*arguments, expected=2)
+
+
+def test_a_classroom_that_is_away_is_told_and_waited_for(run, monkeypatch):
+    monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
+    assert "wait until the classroom can be reached" in run("progress")
 
 
 def test_help_loads_nothing_heavy():

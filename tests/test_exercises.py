@@ -1,4 +1,4 @@
-"""Every gap of every exercise: its solution passes, its stub is not an answer, each mistake gets its own hint."""
+"""Every gap of every exercise: its solution passes and other right answers too, each mistake gets its own hint."""
 
 import doctest
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat.v4 as made
 import pytest
 
-from gaps import Gap, Mistake, gaps
 from mlops_course.checks import Rejected, YourTurn
+from mlops_course.checks.gaps import Gap, Mistake, gaps
 from notebooks import read
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +30,12 @@ GAPS = [
     pytest.param(gap, id=f"{stem}-{gap.name}")
     for stem, notebook in {"CONTRIBUTING": documented_solution(), **SOLUTIONS}.items()
     for gap in gaps(notebook)
+]
+OTHERS = [
+    pytest.param(gap, other, id=f"{case.id}-{number}")
+    for case in GAPS
+    for gap in case.values
+    for number, other in enumerate(gap.others, start=1)
 ]
 MISTAKES = [
     pytest.param(gap, mistake, id=f"{case.id}-{number}")
@@ -65,6 +71,12 @@ def fill(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize("gap", GAPS)
 def test_the_solution_is_accepted(fill, gap, capsys):
     exec(gap.check, fill(gap, gap.solution))
+    assert f"{gap.name}: correct." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gap", "other"), OTHERS)
+def test_another_right_answer_is_accepted(fill, gap, other, capsys):
+    exec(gap.check, fill(gap, f"{gap.solution}\n\n{other}"))
     assert f"{gap.name}: correct." in capsys.readouterr().out
 
 

@@ -9,13 +9,13 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 import notebooks
-from gaps import GapError, derived, gaps
+from mlops_course.checks.gaps import GapError, derived, gaps, stored
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
 
-TASK = "## 1. Twice\n\nLevel 1 of 3 · 5 minutes\n\n<details><summary>Hint</summary>Add it to itself.</details>"
+TASK = '## 1. Twice\n\nLevel 1 of 3 · 5 minutes\n\nAdd it to itself. Stuck? `checks.hint("03.twice")`'
 ANSWER = textwrap.dedent('''
     def twice(x):
         """Two times x.
@@ -56,7 +56,7 @@ def test_a_solution_keeps_the_rules(path):
 
 @pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_notebook_is_stored_as_the_tool_writes_it(path):
-    assert path.read_text(encoding="utf-8") == notebooks.text(notebooks.read(path)), "run make lessons"
+    assert path.read_text(encoding="utf-8") == stored(notebooks.read(path)), "run make lessons"
 
 
 def test_every_exercise_is_what_its_solution_derives_to():
@@ -110,14 +110,14 @@ def test_an_exercise_holds_no_answer_no_output_and_the_same_ids():
     exercise = derived(full)
     assert [cell.id for cell in exercise.cells] == [cell.id for cell in full.cells[:4]]
     assert exercise.cells[0].outputs == []
-    assert "x + x" not in notebooks.text(exercise)
+    assert "x + x" not in stored(exercise)
 
 
 def test_deriving_does_not_change_the_solution():
     full = solution()
-    before = notebooks.text(full)
+    before = stored(full)
     derived(full)
-    assert notebooks.text(full) == before
+    assert stored(full) == before
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,12 @@ def test_a_solution_that_cannot_be_derived_names_the_cell(change, said):
     ("change", "said"),
     [
         ({"task": TASK.replace("Level", "Grade")}, "cell 3: .* 'Level 2 of 3 · 10 minutes'"),
-        ({"task": TASK.replace("Hint", "More")}, "cell 3: .* a folded hint"),
+        ({"task": TASK.replace("hint", "more")}, r"cell 3: .* how to get a hint: checks.hint\("),
         ({"answer": ANSWER.replace(">>>", "")}, "cell 3: .* >>> example"),
         ({"answer": f"{ANSWER}\ndef thrice(x): ..."}, "cell 3: a gap defines one function or class; found 2"),
         ({"check": "twice(2)"}, r"cell 3: .* calls checks.twice\(twice\)"),
         ({"mistake": MISTAKE.replace(" hint=", " hints=")}, "cell 5: expected ```python wrong=NAME"),
+        ({"mistake": MISTAKE.replace('wrong=twice hint="two times"', "right=twice more")}, "cell 5: .* right=NAME"),
         ({"mistake": MISTAKE.replace("wrong=twice", "wrong=thrice")}, "gaps that do not exist: thrice"),
     ],
 )
@@ -152,8 +153,10 @@ def test_a_gap_that_lacks_a_part_says_which(change, said):
         gaps(solution(**change))
 
 
-def test_a_gap_carries_its_setup_and_its_mistakes():
-    [gap] = gaps(solution())
+def test_a_gap_carries_its_setup_its_mistakes_and_other_answers():
+    other = "```python right=twice\ndef twice(x):\n    return 2 * x\n```"
+    [gap] = gaps(solution(mistake=f"{other}\n{MISTAKE}"))
+    assert gap.others == ("def twice(x):\n    return 2 * x\n",)
     assert gap.setup == ("from mlops_course.checks import lesson03 as checks",)
     assert [(mistake.hint, mistake.code) for mistake in gap.mistakes] == [
         ("two times", "def twice(x):\n    return x**2\n")
@@ -162,8 +165,8 @@ def test_a_gap_carries_its_setup_and_its_mistakes():
 
 def test_rendering_twice_stores_the_same_text():
     source = lesson("import os\nsorted(os.listdir())", "print(os.environ['MLOPS_HOME'] != '')")
-    first = notebooks.text(notebooks.executed(source))
-    assert notebooks.text(notebooks.executed(source)) == first
+    first = stored(notebooks.executed(source))
+    assert stored(notebooks.executed(source)) == first
     assert "[]" in first, "a lesson runs in an empty folder"
 
 

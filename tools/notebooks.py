@@ -23,7 +23,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
-from gaps import GapError, derived, gaps
+from mlops_course.checks.gaps import GapError, derived, gaps, stored
 
 ROOT = Path(__file__).parents[1]
 CELL_SECONDS = 300  # a lesson has 30 s; this only ends a cell that hangs
@@ -32,10 +32,7 @@ CELLS = range(20, 41)
 HEADINGS = ("Takeaways", "State of the system", "Knowledge check", "References")
 QUESTIONS = 4
 MISTAKES = 3
-METADATA = {
-    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+OTHERS = 2  # right answers written differently
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 NOT_IN_CODE = {
     "a magic or a shell command": re.compile(r"^\s*[%!]", re.MULTILINE),
@@ -48,17 +45,9 @@ def read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-def text(notebook: NotebookNode) -> str:
-    """The notebook as it is stored: no metadata but kernel, language and tags, and one newline at the end."""
-    notebook = nbformat.from_dict({**notebook, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
-    for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
-    return nbformat.writes(notebook).rstrip("\n") + "\n"
-
-
 def store(notebook: NotebookNode, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text(notebook), encoding="utf-8", newline="\n")
+    path.write_text(stored(notebook), encoding="utf-8", newline="\n")
 
 
 def executed(notebook: NotebookNode) -> NotebookNode:
@@ -153,11 +142,15 @@ def solution_faults(notebook: NotebookNode) -> list[str]:
         return [*faults, str(error)]
     if not 3 <= len(found) <= 5:
         faults.append(f"{len(found)} gaps; expected 3 to 5")
-    return faults + [
-        f"{gap.name} has {len(gap.mistakes)} common mistakes; at least {MISTAKES}"
-        for gap in found
-        if len(gap.mistakes) < MISTAKES
-    ]
+    for gap in found:
+        if len(gap.mistakes) < MISTAKES:
+            faults.append(f"{gap.name} has {len(gap.mistakes)} common mistakes; at least {MISTAKES}")
+        if len(gap.others) < OTHERS:
+            faults.append(f"{gap.name} has {len(gap.others)} other right answers; at least {OTHERS}")
+    last = [cell.source for _, cell in code_cells(notebook)][-1:]
+    if not any(source.startswith("checks.summary(") for source in last):
+        faults.append("the last code cell shows what is done: checks.summary(...)")
+    return faults
 
 
 def derivation_faults(root: Path) -> list[str]:
@@ -167,7 +160,7 @@ def derivation_faults(root: Path) -> list[str]:
     faults = [f"exercises/{name}: has no solution" for name in sorted(exercises.keys() - solutions.keys())]
     for name, path in sorted(solutions.items()):
         try:
-            expected = text(derived(read(path)))
+            expected = stored(derived(read(path)))
         except GapError as error:
             faults.append(f"solutions/{name}: {error}")
             continue

@@ -2,7 +2,7 @@
 
 A gap is three cells in a row: a Markdown cell with the task, a code cell with one function whose answer stands between
 `# BEGIN SOLUTION` and `# END SOLUTION`, and a code cell that checks it. Markdown cells tagged `solution-only` follow,
-with the explanation and the common mistakes. CONTRIBUTING shows one in full.
+with the explanation, other right answers and the common mistakes. CONTRIBUTING shows one in full.
 """
 
 import ast
@@ -12,16 +12,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import nbformat
 from nbformat import NotebookNode
 
+__all__ = ["Gap", "GapError", "Mistake", "derived", "gaps", "stored"]
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
 SOLUTION_ONLY = "solution-only"
 STUB = "raise checks.YourTurn"
 
 LEVEL = re.compile(r"^Level ([123]) of 3 · (\d+) minutes$", re.MULTILINE)
-FOLDED = re.compile(r"<details>\s*<summary>Hint")
+LESSON = re.compile(r"^from mlops_course\.checks import lesson(\d\d) as checks$", re.MULTILINE)
 MISTAKE = re.compile(r'^```python wrong=(\w+) hint="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
-MISTAKE_FENCE = re.compile(r"^```.*\bwrong=", re.MULTILINE)
+RIGHT = re.compile(r"^```python right=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```.*\b(?:wrong|right)=", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,8 @@ class Mistake:
 class Gap:
     """One exercise: everything needed to put an answer in the gap and run its check.
 
-    `setup` holds the code cells before the gap that belong to no gap, so no gap can lean on an earlier answer.
+    `setup` holds the code cells before the gap that belong to no gap, so no gap can lean on an earlier answer. `others`
+    are right answers written differently.
     """
 
     name: str
@@ -46,10 +55,19 @@ class Gap:
     check: str
     setup: tuple[str, ...]
     mistakes: tuple[Mistake, ...]
+    others: tuple[str, ...]
 
 
 class GapError(ValueError):
     """A solution notebook that cannot be read as gaps; the message names the cell, counted from 1."""
+
+
+def stored(notebook: NotebookNode) -> str:
+    """A notebook as text in a file: no metadata but kernel, language and tags, and one newline at the end."""
+    notebook = nbformat.from_dict({**notebook, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
+    for cell in notebook.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+    return nbformat.writes(notebook).rstrip("\n") + "\n"
 
 
 def stubbed(source: str) -> str:
@@ -77,8 +95,8 @@ def derived(solution: NotebookNode) -> NotebookNode:
         if is_gap(cell):
             with naming(number):
                 cell.source = stubbed(cell.source)
-        elif MISTAKE_FENCE.search(cell.source) and not is_solution_only(cell):
-            raise GapError(f"cell {number}: a cell with common mistakes needs the tag {SOLUTION_ONLY!r}")
+        elif FENCE.search(cell.source) and not is_solution_only(cell):
+            raise GapError(f"cell {number}: a cell with answers needs the tag {SOLUTION_ONLY!r}")
     exercise.cells = [cell for cell in exercise.cells if not is_solution_only(cell)]
     return exercise
 
@@ -93,32 +111,37 @@ def gaps(solution: NotebookNode) -> list[Gap]:
         for position, cell in enumerate(cells)
         if cell.cell_type == "code" and position not in {*starts, *checks} and not is_solution_only(cell)
     }
-    mistakes = common_mistakes(cells)
+    documented = documented_answers(cells)
     found = []
     for start in starts:
         with naming(start + 1):
             before = tuple(source for position, source in setup.items() if position < start)
-            found.append(read_gap(cells, start, setup=before, mistakes=mistakes))
-    strays = {name for name, _ in mistakes} - {gap.name for gap in found}
+            found.append(read_gap(cells, start, setup=before, documented=documented))
+    strays = {name for name, _ in documented} - {gap.name for gap in found}
     if strays:
-        raise GapError(f"common mistakes name gaps that do not exist: {', '.join(sorted(strays))}")
+        raise GapError(f"documented answers name gaps that do not exist: {', '.join(sorted(strays))}")
     return found
 
 
 def read_gap(
-    cells: list[NotebookNode], start: int, *, setup: tuple[str, ...], mistakes: list[tuple[str, Mistake]]
+    cells: list[NotebookNode], start: int, *, setup: tuple[str, ...], documented: list[tuple[str, Mistake | str]]
 ) -> Gap:
+    lesson = LESSON.search("\n".join(setup))
     source = cells[start].source
     name = name_of_answer(source)
     task = cells[start - 1].source if start and cells[start - 1].cell_type == "markdown" else ""
-    for part, pattern in {"a line 'Level 2 of 3 · 10 minutes'": LEVEL, "a folded hint": FOLDED}.items():
-        if not pattern.search(task):
-            raise GapError(f"the Markdown cell above {name} lacks {part}")
+    if not LEVEL.search(task):
+        raise GapError(f"the Markdown cell above {name} lacks a line 'Level 2 of 3 · 10 minutes'")
+    asks = f'checks.hint("{lesson[1] if lesson else "NN"}.{name}")'
+    if lesson and asks not in task:
+        raise GapError(f"the Markdown cell above {name} does not say how to get a hint: {asks}")
     check = cells[start + 1].source if start + 1 < len(cells) and cells[start + 1].cell_type == "code" else ""
     if f"checks.{name}({name})" not in check:
         raise GapError(f"the cell below {name} must be code that calls checks.{name}({name})")
-    own = tuple(mistake for gap, mistake in mistakes if gap == name)
-    return Gap(name, task, source, stubbed(source), check, setup, own)
+    own = [answer for gap, answer in documented if gap == name]
+    mistakes = tuple(answer for answer in own if isinstance(answer, Mistake))
+    others = tuple(answer for answer in own if isinstance(answer, str))
+    return Gap(name, task, source, stubbed(source), check, setup, mistakes, others)
 
 
 def name_of_answer(source: str) -> str:
@@ -130,15 +153,18 @@ def name_of_answer(source: str) -> str:
     return definitions[0].name
 
 
-def common_mistakes(cells: list[NotebookNode]) -> list[tuple[str, Mistake]]:
-    found = []
+def documented_answers(cells: list[NotebookNode]) -> list[tuple[str, Mistake | str]]:
+    """Answers in Markdown by the gap that they fill: mistakes, and as plain text other right answers."""
+    found: list[tuple[str, Mistake | str]] = []
     for number, cell in enumerate(cells, start=1):
-        blocks = MISTAKE.findall(cell.source)
-        if len(blocks) != len(MISTAKE_FENCE.findall(cell.source)):
+        wrong, right = MISTAKE.findall(cell.source), RIGHT.findall(cell.source)
+        if len(wrong) + len(right) != len(FENCE.findall(cell.source)):
             raise GapError(
-                f'cell {number}: expected ```python wrong=NAME hint="WORDS", the code, and ``` on a line of its own'
+                f'cell {number}: expected ```python wrong=NAME hint="WORDS" or ```python right=NAME, the code, '
+                "and ``` on a line of its own"
             )
-        found += [(gap, Mistake(hint, code)) for gap, hint, code in blocks]
+        found += [(gap, Mistake(hint, code)) for gap, hint, code in wrong]
+        found += right
     return found
 
 

@@ -1,0 +1,412 @@
+"""What every check does for a learner: it explains, it stops what does not end, and it keeps what was tried."""
+
+import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import nbformat.v4 as made
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_course import checks
+from mlops_course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, marking, progress
+from mlops_course.checks.answers import limits, watched
+from mlops_course.checks.gaps import stored
+
+
+@check("Which rows count?", "All of them.")
+def total(answer):
+    """Every row counts once."""
+    expect_same(answer([1, 2, 3]), 6, "Some rows are missing from the total.", case="total([1, 2, 3])")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLOPS_CLASSROOM", raising=False)
+    return tmp_path / "home"
+
+
+def said_of(answer, **options):
+    with pytest.raises(Rejected) as rejected:
+        watched(answer, name="answer", **options)([3, 1, 2])
+    return str(rejected.value)
+
+
+def test_a_right_answer_is_told_what_holds(capsys):
+    total(sum)
+    assert capsys.readouterr().out == "total: correct. Every row counts once.\n"
+
+
+def test_a_wrong_answer_is_shown_the_case_that_fails():
+    with pytest.raises(
+        Rejected, match=r"^Some rows are missing from the total. total\(\[1, 2, 3\]\) gave 3, expected 6"
+    ):
+        total(max)
+
+
+def test_calling_the_answer_instead_of_passing_it_is_named():
+    with pytest.raises(Rejected, match=r"pass it without calling it \(int came\)"):
+        total(6)
+
+
+@pytest.mark.parametrize("hints", [(), ("one",)])
+def test_a_check_without_two_hints_is_refused(hints):
+    with pytest.raises(ValueError, match="two hints"):
+        check(*hints)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda rows: print(sum(rows)), "answer printed its result and returned nothing"),
+        (lambda rows: None, "answer returned nothing"),
+        (lambda rows: rows.sort() or sum(rows), "came back changed"),
+        (lambda rows: rows["a"], "stopped with TypeError.* called with .3, 1, 2"),
+        (lambda rows: 1 / 0, "which case is empty"),
+        (lambda rows: nowhere, "exists in no cell above"),  # noqa: F821
+        (lambda rows: rows[9], "a position lies beyond the end"),
+        (lambda: 6, "keep the line with `def`"),
+        (lambda rows: bool(pd.Series(rows) > 1), "a whole column was asked one question"),
+    ],
+)
+def test_what_may_go_wrong_in_any_answer_is_said_in_words(answer, said):
+    import re
+
+    assert re.search(said, said_of(answer))
+
+
+def forever(rows):
+    while True:
+        with contextlib.suppress(Exception):  # a careless answer cannot hold back being stopped
+            rows = list(rows)
+
+
+def test_a_loop_without_end_is_stopped_and_named():
+    with pytest.raises(Rejected, match="loop that never ends"), limits("answer", seconds=0.2):
+        forever([1])
+
+
+def hoard(rows):
+    while True:
+        rows = [*rows, bytearray(10_000_000)]
+
+
+def test_memory_that_never_stops_growing_is_stopped_and_named():
+    with pytest.raises(Rejected, match="grows with each turn"), limits("answer", seconds=60, growth=2e8):
+        hoard([])
+
+
+def test_what_ends_in_time_is_left_alone():
+    for _ in range(200):
+        with limits("answer", seconds=0.001):
+            pass
+
+
+def test_a_gap_that_was_not_filled_is_no_mistake():
+    def answer(rows):
+        raise YourTurn
+
+    with pytest.raises(YourTurn):
+        total(answer)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pd.DataFrame({"a": [1.0, None]}, index=[4, 2]),
+        pd.Series([1.0, None]),
+        np.array([[1.0, np.nan]]),
+        {"a": [1, {2: 3}], "b": {1, 2}},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_argument_that_is_only_read_counts_as_unchanged(value):
+    assert watched(lambda value: 1, name="answer")(value) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        (pd.DataFrame({"a": [1.0]}), lambda table: table.__setitem__("b", 1)),
+        (pd.DataFrame({"a": [1.0, 2.0]}), lambda table: setattr(table, "index", [1, 0])),
+        (np.array([1.0, 2.0]), lambda array: array.__setitem__(0, 5)),
+        ({"a": [1]}, lambda names: names["a"].append(2)),
+        ({1}, lambda items: items.add(2)),
+    ],
+    ids=["column", "index", "array", "nested list", "set"],
+)
+def test_an_argument_that_was_changed_is_noticed(value, change):
+    with pytest.raises(Rejected, match="came back changed"):
+        watched(lambda value: (change(value), 1), name="answer")(value)
+
+
+@pytest.mark.parametrize(
+    ("came", "expected"),
+    [
+        (0.1 + 0.2, 0.3),
+        (np.float64(2), 2),
+        (float("nan"), float("nan")),
+        ([1.0, None], [1.0, None]),
+        ((1, 2), [1, 2]),
+        (np.array([1, 2]), [1.0, 2.0]),
+        (pd.Series([1.0, None]), pd.Series([1.0, None])),
+        (pd.DataFrame({"b": [1], "a": [2]}), pd.DataFrame({"a": [2], "b": [1]})),
+        ({"a": {"b": 1}}, {"a": {"b": 1.0}}),
+        ({1, 2}, {2, 1}),
+        (pd.Timestamp("2013-01-01"), pd.Timestamp("2013-01-01")),
+        (True, True),
+    ],
+)
+def test_values_that_agree_are_the_same(came, expected):
+    expect_same(came, expected, "No.")
+
+
+@pytest.mark.parametrize(
+    ("came", "expected", "said"),
+    [
+        (np.array([[1], [2]]), np.array([1, 2]), "the right values in shape"),
+        ([1, 2, 3], [1, 2], "shape"),
+        ([2, 1], [1, 2], "right values in another order"),
+        (pd.Series([1, 2]), pd.Series([1, 2], index=[5, 6]), "another index"),
+        (pd.Series([2, 1], index=[6, 5]), pd.Series([1, 2], index=[5, 6]), "right rows in another order"),
+        ([1], pd.Series([1]), "a series was asked for"),
+        (np.array([0.3]), 0.3, "an array where one number"),
+        ("0.3", 0.3, "a text where one number"),
+        (True, 1, "a truth value where one number"),
+        (1, True, "a number where one truth value"),
+        ({"a": 1}, {"a": 1, "b": 2}, "without .'b'"),
+        ({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 2}, "with .'c'., which was not asked for"),
+        ({"a": [2, 1]}, {"a": [1, 2]}, "another order under 'a'"),
+        (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]}), "Look again"),
+        ([1, 2], [1, 3], "Look again"),
+        (0.31, 0.3, "Look again. f.. gave 0.31, expected 0.3"),
+        (None, 0.3, "nothing where one number"),
+        ([1], {1}, "where a set was asked for"),
+    ],
+)
+def test_wrong_forms_are_told_apart_from_wrong_values(came, expected, said):
+    with pytest.raises(Rejected, match=said):
+        expect_same(came, expected, "Look again.", case="f()")
+
+
+def test_attempt_puts_its_hint_before_what_went_wrong():
+    with pytest.raises(Rejected, match=r"^Add the rows up. ZeroDivisionError"):
+        attempt(lambda: 1 / 0, hint="Add the rows up.")
+
+
+def test_hints_come_one_after_another_and_begin_again(home, capsys):
+    for _ in range(4):
+        checks.hint("03.version_of")
+    first, second, third, again = capsys.readouterr().out.splitlines()
+    assert first.startswith("Hint 1 of 3")
+    assert third.startswith("Hint 3 of 3 (no more after this)")
+    assert again == first != second
+
+
+@pytest.mark.parametrize("gap", ["99.x", "03.x", "version_of"])
+def test_a_hint_for_no_gap_says_which_gaps_there_are(gap, home):
+    with pytest.raises(ValueError, match=r"there are .*03"):
+        checks.hint(gap)
+
+
+# Progress -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_tried_survives_and_says_how_it_ended(home):
+    progress.record("03.known_by", "failed", "Look again.")
+    progress.record("03.known_by", "hint")
+    progress.record("03.known_by", "passed")
+    standing = progress.standings(progress.events()[0])["03.known_by"]
+    assert (standing.done, standing.failed, standing.hints, standing.message) == (True, 1, 1, "Look again.")
+    assert "03.known_by                      done   1 rejected, 1 hints" in progress.table("03")
+
+
+def test_what_was_done_stays_done_until_its_lesson_is_reset(home):
+    found = [{"gap": "03.a", "what": what} for what in ("passed", "failed")]
+    assert progress.standings(found)["03.a"].done
+    assert progress.standings([*found, {"gap": "03", "what": "reset"}]) == {}
+    assert progress.standings([*found, {"gap": "04", "what": "reset"}])["03.a"].done
+
+
+@pytest.mark.parametrize("spoilt", [b"{half a li", b"\xff\xfe\n", b"[]\n", b'{"gap": 1}\n'])
+def test_a_line_that_cannot_be_read_loses_no_other(home, spoilt):
+    progress.record("03.known_by", "passed")
+    with (home / "progress.jsonl").open("ab") as stream:
+        stream.write(spoilt)
+    progress.record("03.version_of", "passed")
+    assert sorted(progress.standings(progress.events()[0])) == ["03.known_by", "03.version_of"]
+    assert "1 lines of progress.jsonl could not be read" in progress.table()
+
+
+def test_a_workspace_that_cannot_be_written_does_not_stand_in_the_way(home, capsys):
+    home.write_text("a file where the folder should be", encoding="utf-8")
+    progress.record("03.known_by", "passed")
+    assert "was not kept" in capsys.readouterr().out
+
+
+def test_a_check_that_belongs_to_no_lesson_is_not_kept(home):
+    total(sum)
+    assert progress.events() == ([], 0)
+
+
+def test_a_lesson_without_exercises_is_named(home):
+    with pytest.raises(ValueError, match="got '99'; there are"):
+        progress.table("99")
+
+
+GAP = 'def known_by(flights, instant):\n    # BEGIN SOLUTION\n    return "mine"\n    # END SOLUTION'
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A folder with one exercise that a learner has worked on."""
+    notebook = made.new_notebook(cells=[made.new_code_cell(GAP, id="gap")])
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "03_a.ipynb").write_text(stored(notebook), encoding="utf-8")
+    (tmp_path / "exercises").mkdir()
+    (tmp_path / "exercises" / "03_a.ipynb").write_text("precious", encoding="utf-8")
+    return {"exercises": tmp_path / "exercises", "solutions": tmp_path / "solutions"}
+
+
+def test_a_reset_keeps_the_learner_s_notebook_aside(home, course):
+    progress.record("03.known_by", "passed")
+    copy = progress.reset("03", **course)
+    assert copy.read_text(encoding="utf-8") == "precious"
+    assert "raise checks.YourTurn" in (course["exercises"] / "03_a.ipynb").read_text(encoding="utf-8")
+    assert progress.standings(progress.events()[0]) == {}
+    assert progress.reset("03", **course) != copy, "two resets keep two notebooks"
+
+
+def test_a_reset_that_cannot_copy_changes_nothing(home, course):
+    (home / "aside").parent.mkdir(parents=True)
+    (home / "aside").write_text("in the way", encoding="utf-8")
+    with pytest.raises(OSError, match="aside"):
+        progress.reset("03", **course)
+    assert (course["exercises"] / "03_a.ipynb").read_text(encoding="utf-8") == "precious"
+
+
+# A classroom ----------------------------------------------------------------------------------------------------------
+
+
+class Tracking(BaseHTTPRequestHandler):
+    """The part of MLflow's REST interface that progress is sent to, with its real paths and answers."""
+
+    def do_GET(self):
+        self.answer({"experiment": {"experiment_id": "1"}} if self.server.tags is not None else None)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        path = self.path.removeprefix("/api/2.0/mlflow/")
+        if path == "runs/log-batch":
+            self.server.batches.append({tag["key"]: json.loads(tag["value"]) for tag in body["tags"]})
+        run = {"info": {"run_id": "r"}}
+        replies = {"experiments/create": {"experiment_id": "1"}, "runs/search": {"runs": [run]}}
+        self.server.tags = {}
+        self.answer(replies.get(path, {"run": run}))
+
+    def answer(self, body):
+        self.send_response(200 if body is not None else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps(body or {}).encode())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def classroom():
+    with HTTPServer(("127.0.0.1", 0), Tracking) as server:
+        server.tags, server.batches = None, []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def address(server):
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypatch):
+    progress.record("03.known_by", "failed", "Look again.")
+    progress.record("03.known_by", "passed")
+    assert progress.waiting() == 2
+    assert progress.deliver(address(classroom)) == 2
+    assert progress.deliver(address(classroom)) == 0
+    [batch] = classroom.batches
+    assert batch["03.known_by"]["done"]
+    assert batch["03.known_by"]["message"] == "Look again."
+    assert progress.waiting() == 0
+
+
+def test_a_reset_reaches_the_classroom(home, classroom):
+    progress.record("03.known_by", "passed")
+    progress.deliver(address(classroom))
+    progress.record("03", "reset")
+    progress.deliver(address(classroom))
+    assert not classroom.batches[-1]["03.known_by"]["done"]
+
+
+@pytest.mark.parametrize("server", ["http://127.0.0.1:9", "http://[", "nonsense", "file:///x"])
+def test_a_classroom_that_is_away_blocks_nobody(home, server, monkeypatch, capsys):
+    progress.record("03.known_by", "failed")
+    progress._deliver_quietly(server)
+    assert progress.waiting() == 1
+    monkeypatch.setenv("MLOPS_CLASSROOM", server)
+    progress.record("03.known_by", "passed")
+    assert capsys.readouterr().out == ""
+
+
+def test_lines_that_were_lost_do_not_confuse_what_was_sent(home, classroom):
+    progress.record("03.known_by", "passed")
+    (home / "progress.sent").write_text("not a number", encoding="utf-8")
+    assert progress.deliver(address(classroom)) == 1
+
+
+# Marking --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worked_on(tmp_path):
+    """A learner's notebook: one gap done, one wrong, one open, and a cell that never ends."""
+    sources = [
+        "from mlops_course.checks import lesson03 as checks",
+        "def known_by(rows, instant):\n    return rows.assign(delay=rows.delay.where(rows.landed <= instant))",
+        "checks.known_by(known_by)",
+        "while True: pass",
+        "def version_of(table):\n    return 7",
+        "checks.version_of(version_of)",
+        "def impossible_rows(weather):\n    raise checks.YourTurn",
+        "checks.impossible_rows(impossible_rows)",
+    ]
+    path = tmp_path / "03_mine.ipynb"
+    path.write_text(stored(made.new_notebook(cells=[made.new_code_cell(source) for source in sources])))
+    return path
+
+
+def test_a_notebook_is_marked_gap_by_gap_and_left_as_it_is(worked_on, home):
+    before = worked_on.read_bytes()
+    marks = marking.mark(worked_on, cell_seconds=5)
+    assert [(mark.name, mark.outcome) for mark in marks] == [
+        ("known_by", "done"),
+        ("version_of", "not yet"),
+        ("impossible_rows", "your turn"),
+    ]
+    assert marks[1].said.startswith("A version is a text")
+    assert worked_on.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("{", "it cannot be read"), (stored(made.new_notebook()), "is it an exercise")]
+)
+def test_what_is_no_exercise_is_said_to_be_none(tmp_path, content, said):
+    (tmp_path / "03_a.ipynb").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        marking.mark(tmp_path / "03_a.ipynb")
+
+
+def test_a_law_names_its_case():
+    with pytest.raises(Rejected, match=r"^More. f.1. is negative$"):
+        expect(False, "More.", case="f(1) is negative")
