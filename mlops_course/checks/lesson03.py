@@ -4,36 +4,13 @@ import numpy as np
 import pandas as pd
 
 from mlops_course import flights
-from mlops_course.checks import YourTurn, attempt, check, expect, hint, summary
+from mlops_course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
 
 __all__ = ["YourTurn", "hint", "impossible_rows", "known_by", "summary", "version_of"]
 
 
 def _weather() -> pd.DataFrame:
     return flights.read(["2013-11"])["weather"].head(300)
-
-
-@check(
-    "What makes two tables the same data? Not their index, and not the order of their rows.",
-    "`pd.util.hash_pandas_object(table, index=False)` gives a number for each row.",
-    "Sort the numbers, and hash them together with the names of the columns.",
-)
-def version_of(answer):
-    """The same content has the same version, and any change of it another one."""
-    rows = _weather()
-    version = attempt(lambda: answer(rows.copy()), hint="version_of fails on a month of weather.")
-    expect(isinstance(version, str), f"A version is a text that can be written down; a {type(version).__name__} came.")
-    expect(answer(rows.copy()) == version, "The same table got two versions: nothing random may go into a version.")
-    moved = rows.set_index(rows.index + 1_000)
-    expect(answer(moved) == version, "The index is no content: the same rows with other labels are the same data.")
-    shuffled = rows.sample(frac=1, random_state=1)
-    expect(answer(shuffled) == version, "The order of rows is no content: sort them, or add them up, before you hash.")
-    doubled = pd.concat([rows, rows.iloc[[0, 0]]])
-    expect(answer(doubled) != version, "A row that came three times left no trace: how often a row occurs is content.")
-    altered = rows.assign(temp=rows["temp"].where(rows.index != 7, 1.0))
-    expect(answer(altered) != version, "One changed value went unnoticed: every column has to go into the version.")
-    renamed = rows.rename(columns={"temp": "dewp", "dewp": "temp"})
-    expect(answer(renamed) != version, "Two columns swapped their names unnoticed: names are content, too.")
 
 
 @check(
@@ -57,6 +34,34 @@ def impossible_rows(answer):
     expect(
         found == {"wind_speed": [5], "humid": [9]}, "Name the row by its index label, and only the row that is wrong."
     )
+    ends = pd.DataFrame({"temp": [-60.0, 130.0], "humid": [0.0, 100.0], "wind_speed": [0.0, 150.0]}, index=[7, 3])
+    expect_same(answer(ends), {name: [] for name in ends}, "Both ends of a range are possible.", case="On the ends it")
+    just = ends + pd.DataFrame({name: [-0.5, 0.5] for name in ends}, index=[7, 3])
+    words = "Half a unit beyond an end is impossible."
+    expect_same(answer(just), {name: [7, 3] for name in ends}, words, case="Just beyond the ends it")
+
+
+@check(
+    "What makes two tables the same data? Not their index, and not the order of their rows.",
+    "`pd.util.hash_pandas_object(table, index=False)` gives a number for each row.",
+    "Sort the numbers, and hash them together with the names of the columns.",
+)
+def version_of(answer):
+    """The same content has the same version, and any change of it another one."""
+    rows = _weather()
+    version = attempt(lambda: answer(rows.copy()), hint="version_of fails on a month of weather.")
+    expect(isinstance(version, str), f"A version is a text that can be written down; a {type(version).__name__} came.")
+    expect(answer(rows.copy()) == version, "The same table got two versions: nothing random may go into a version.")
+    moved = rows.set_index(rows.index + 1_000)
+    expect(answer(moved) == version, "The index is no content: the same rows with other labels are the same data.")
+    shuffled = rows.sample(frac=1, random_state=1)
+    expect(answer(shuffled) == version, "The order of rows is no content: sort them, or add them up, before you hash.")
+    doubled = pd.concat([rows, rows.iloc[[0, 0]]])
+    expect(answer(doubled) != version, "A row that came three times left no trace: how often a row occurs is content.")
+    altered = rows.assign(temp=rows["temp"].where(rows.index != 7, 1.0))
+    expect(answer(altered) != version, "One changed value went unnoticed: every column has to go into the version.")
+    renamed = rows.rename(columns={"temp": "dewp", "dewp": "temp"})
+    expect(answer(renamed) != version, "Two columns swapped their names unnoticed: names are content, too.")
 
 
 @check(
