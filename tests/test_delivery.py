@@ -305,6 +305,17 @@ def test_what_does_not_add_up_is_named_and_not_averaged(rows, why):
     assert found.table.loc["lead time for changes", "value"] == 3.0
 
 
+def test_a_commit_that_goes_live_again_counts_when_it_first_did():
+    again = pd.concat([SMALL, log([("deployed", 90, "c", "d3", None)])])
+    assert delivery.metrics(again, start=START, end=END).table.loc["lead time for changes", "value"] == 3.0
+
+
+def test_what_does_not_add_up_is_named_once_however_often_it_came_in():
+    odd = log([("failed", 30, None, "d9", "x"), ("failed", 31, None, "d9", "x")])
+    found = delivery.metrics(pd.concat([SMALL, odd]), start=START, end=END)
+    assert (found.aside["why"] == "caused by no known deployment").sum() == 1
+
+
 def test_an_incident_that_began_before_the_window_and_is_open_is_not_hidden():
     found = delivery.metrics(SMALL, start=START + pd.Timedelta(hours=200), end=END)
     assert found.table.loc["time to restore", "open"] == 1
