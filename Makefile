@@ -11,7 +11,7 @@ MLOPS_COMPARE ?= 0
 NBVAL := $(if $(filter 1,$(MLOPS_COMPARE)),--nbval,--nbval-lax)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test course lint lessons exercises constraints clean
+.PHONY: help demo test course lint lessons exercises index constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ lessons: $(INSTALLED)  ## run every lesson in a clean kernel and store its outpu
 
 exercises: $(INSTALLED)  ## derive every exercise from its solution
 	$(BIN)/python tools/notebooks.py derive
+
+index: $(INSTALLED)  ## write notebooks/README.md from the lessons and tools/course.yaml
+	$(BIN)/python tools/course.py
 
 constraints: $(INSTALLED)  ## pin the newest release of everything, for every supported Python and system
 	$(BIN)/python -m venv build/uv
