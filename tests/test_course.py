@@ -1,0 +1,188 @@
+"""The lessons together: one skeleton, one vocabulary, names that exist, and a way through that is current."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import course
+from notebooks import code_cells, read
+
+ROOT = Path(__file__).parents[1]
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+DATA = course.course()
+COLOURS = {  # Okabe and Ito (2008), and greys: told apart by everybody
+    *("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#000000", "#FFFFFF"),
+    *("#CCCCCC", "#999999", "#666666", "#333333", "#DDDDDD", "#EEEEEE", "#BBBBBB"),
+}
+
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def source(path: Path) -> str:
+    return "\n".join(cell.source for _, cell in code_cells(read(path)))
+
+
+def test_the_sixteen_lessons_are_there():
+    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(16)]
+
+
+def test_the_page_of_the_lessons_is_current():
+    assert course.PAGE.read_text(encoding="utf-8") == course.page(), "run make index"
+
+
+@each_lesson
+def test_a_lesson_ticks_what_is_in_place_after_it(path):
+    section = next(cell.source for cell in read(path).cells if "## State of the system" in cell.source)
+    assert course.state(path.name[:2]) in section
+
+
+@each_lesson
+def test_a_lesson_leads_to_the_next(path):
+    position = LESSONS.index(path)
+    last = read(path).cells[-1].source.strip().splitlines()[-1]
+    if position + 1 < len(LESSONS):
+        assert f"]({LESSONS[position + 1].name})" in " ".join(read(path).cells[-1].source.split("\n")[-3:]), last
+
+
+@each_lesson
+def test_a_lesson_imports_what_is_public_only(path):
+    """Names that are imported from the package, and attributes of its modules."""
+    tree = ast.parse(source(path))
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlops_course"):
+            owner = importlib.import_module(node.module)
+            for alias in node.names:
+                if hasattr(owner, "__path__") and alias.name not in getattr(owner, "__all__", ()):
+                    modules[alias.asname or alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                else:
+                    assert alias.name in owner.__all__, f"{node.module}.{alias.name} is not public"
+    used = {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in modules
+        and not node.attr.startswith("__")
+    }
+    hidden = {name for name in used if name.split(".")[1] not in modules[name.split(".")[0]].__all__}
+    assert hidden == set()
+    assert not re.search(r"\.\s*_[a-z]\w*", source(path)), "what begins with _ is nobody's business"
+
+
+def public_names() -> dict[str, list[str]]:
+    modules = sorted(path.stem for path in (ROOT / "mlops_course").glob("*.py") if not path.stem.startswith("_"))
+    return {name: importlib.import_module(f"mlops_course.{name}").__all__ for name in modules}
+
+
+def test_every_public_name_is_used_by_a_lesson():
+    used = set(re.findall(r"\w+", "\n".join(map(source, LESSONS))))
+    unused = {f"{module}.{name}" for module, names in public_names().items() for name in names if name not in used}
+    assert unused - set(DATA["not_in_lessons"]) == set()
+    assert set(DATA["not_in_lessons"]) - unused == set(), "these have found their lesson"
+
+
+@each_lesson
+def test_a_picture_has_a_title_and_a_sentence_after_it(path):
+    cells = read(path).cells
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            assert re.search(r"title|plot_\w+\(|performance\.plot", cell.source), cell.source
+            follows = after is not None and (after.cell_type == "markdown" or after.get("outputs"))
+            assert follows, "a picture is put into words"
+
+
+@each_lesson
+def test_colours_can_be_told_apart_by_everybody(path):
+    assert {colour.upper() for colour in re.findall(r"#[0-9A-Fa-f]{6}\b", source(path))} <= COLOURS
+
+
+def taken_along() -> list:
+    found = []
+    for path in LESSONS:
+        cells = read(path).cells
+        for position, cell in enumerate(cells):
+            if "## Take it with you" in cell.source:
+                code = next(after.source for after in cells[position:] if after.cell_type == "code")
+                found.append(pytest.param(code, id=path.stem))
+    return found
+
+
+def test_every_lesson_but_the_first_has_something_to_take_along():
+    assert [case.id for case in taken_along()] == [path.stem for path in LESSONS[1:]]
+
+
+@pytest.mark.parametrize("code", taken_along())
+def test_what_is_taken_along_runs_in_an_empty_folder_with_its_modules_only(code, tmp_path):
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and node.module == "mlops_course":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlops_course."):
+            names.add(node.module.split(".")[1])
+    (tmp_path / "mlops_course").mkdir()
+    (tmp_path / "mlops_course" / "__init__.py").touch()
+    for name in names:
+        text = (ROOT / "mlops_course" / f"{name}.py").read_text(encoding="utf-8")
+        (tmp_path / "mlops_course" / f"{name}.py").write_text(text, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(code, encoding="utf-8")
+    begin = f"import runpy, sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; sys.path.insert(0, '.'); "
+    run = [sys.executable, "-c", begin + "runpy.run_path('mine.py', run_name='__main__')"]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+# What course.yaml says ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", DATA["paths"], ids=lambda way: way["name"])
+def test_a_reading_path_goes_through_lessons_that_exist_in_order(way):
+    assert way["lessons"] == sorted(set(way["lessons"]) & {path.name[:2] for path in LESSONS})
+
+
+def test_a_term_has_twelve_weeks_and_every_lesson_once():
+    assert len(DATA["term"]) == 12
+    assert [number for week in DATA["term"] for number in week["lessons"]] == [path.name[:2] for path in LESSONS]
+
+
+@pytest.mark.parametrize("snippet", DATA["snippets"], ids=lambda snippet: snippet["task"])
+def test_a_snippet_is_public_and_in_its_lesson(snippet):
+    module, name = snippet["name"].split(".")
+    assert name in importlib.import_module(f"mlops_course.{module}").__all__
+    [path] = [path for path in LESSONS if path.name.startswith(snippet["lesson"])]
+    assert re.search(rf"\b{name}\b", source(path))
+
+
+PRACTICES = [*DATA["principles"]["rows"], *DATA["ml_test_score"]["rows"]]
+
+
+@pytest.mark.parametrize("practice", PRACTICES, ids=lambda practice: practice.get("practice") or practice["name"])
+def test_a_practice_has_a_lesson_and_a_test(practice):
+    file, name = practice["test"].split("::")
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE)
+    assert any(path.name.startswith(practice["lesson"]) for path in LESSONS)
+
+
+def test_each_of_the_28_tests_has_its_row():
+    from mlops_course import readiness
+
+    told = {(row["section"], row["name"]) for row in DATA["ml_test_score"]["rows"]}
+    assert told == {(section, name) for section, probes in readiness.PROBES.items() for name in probes}
+
+
+@pytest.mark.parametrize("term", DATA["glossary"])
+def test_no_term_is_used_before_it_is_defined(term):
+    file = course.defined_in()[term]
+    word = re.compile(rf"\b{re.escape(term)}(?:s|es)?\b".replace(r"\ ", r"\s+"), re.IGNORECASE)
+    early = [path.name for path in LESSONS if path.name < file and word.search(course.prose(path))]
+    assert early == []
+    [path] = [path for path in LESSONS if path.name == file]
+    text = course.prose(path).partition("\n\n")[2]  # after the title
+    first = word.search(text)
+    italic = re.compile(rf"\*{re.escape(term)}\*".replace(r"\ ", r"\s+"), re.IGNORECASE).search(text)
+    assert first.start() >= italic.start(), f"used before: {text[max(first.start() - 60, 0) : first.end() + 20]!r}"
