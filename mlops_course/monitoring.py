@@ -426,7 +426,9 @@ def _add_excess(
         return
     for side, beyond, edge in ((0, codes == 1, edges[0]), (1, codes == 2 * len(edges) + 1, edges[-1])):
         if beyond.any():
-            steps = np.rint(np.minimum(np.abs(values[beyond] - edge) / unit, FURTHEST)).astype(np.int64)
+            with np.errstate(over="ignore", divide="ignore"):  # of a unit near zero every distance is far
+                away = np.minimum(np.abs(values[beyond] - edge) / unit, FURTHEST)
+            steps = np.rint(away).astype(np.int64)
             np.add.at(excess[:, side], group[beyond], steps)
 
 
