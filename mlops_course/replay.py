@@ -21,7 +21,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -134,15 +134,26 @@ class _Clock:
 @contextmanager
 def _in_process(app: "FastAPI", began: Callable[[str], None]) -> Iterator[Callable[[str, bytes], httpx.Response]]:
     """A way to post to the application without a network: every part of it runs but the socket."""
-    with asyncio.Runner() as runner:
+    loop = asyncio.new_event_loop()  # in a thread of its own, as the caller, in a notebook, may have one that runs
+    thread = threading.Thread(target=loop.run_forever, name="replayed application")
+
+    def run(step: Coroutine) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, loop).result()
+
+    thread.start()
+    try:
         lifespan = app.router.lifespan_context(app)
-        runner.run(lifespan.__aenter__())
+        run(lifespan.__aenter__())
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=None)
         try:
-            yield lambda path, body: runner.run(client.post(path, content=body))
+            yield lambda path, body: run(client.post(path, content=body))
         finally:
-            runner.run(client.aclose())
-            runner.run(lifespan.__aexit__(None, None, None))
+            run(client.aclose())
+            run(lifespan.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The closed loop in simulated time: all is asked and labelled once, released with care, and resumed after a kill."""
 
+import asyncio
 import json
 import os
 import random
@@ -134,6 +135,13 @@ def test_a_replay_may_end_before_its_last_batch_does(system):
 def test_over_http_the_ledger_is_the_same(system, monthly):
     over_http = run(system, name="http", over_http=True)
     assert over_http.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+
+
+def test_a_replay_can_be_called_where_an_event_loop_runs_as_in_a_notebook(system):
+    async def cell():
+        return run(system, replace(PLAN, policy="never", until="2024-07-02"), name="loop")
+
+    assert len(asyncio.run(cell()).ledger.days) == 1
 
 
 def test_a_team_without_care_promotes_at_once(system):
