@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "notebooks" / "README.md"
 COURSE = Path(__file__).with_name("course.yaml")
 OPENING = re.compile(r"Afterwards you can (.+?)\. Time: (\d+) minutes\. You need (.+?)\.$")
-NOT_PROSE = re.compile(r"```.*?```|`[^`]*`|\[[ x]\].*|<details>.*?</summary>|\]\([^)]*\)", re.DOTALL)
+NOT_PROSE = re.compile(
+    r"```.*?```|`[^`]*`|## References.*|(?m:^#+ [^\n]*)|\[[ x]\].*|<details>.*?</summary>|\]\([^)]*\)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def state(number: str) -> str:
 
 
 def prose(path: Path) -> str:
-    """The words of a lesson without code, links and the checklist that all lessons share."""
+    """The words of a lesson without code, headings, links, references and the checklist that all lessons share."""
     cells = nbformat.read(path, as_version=4).cells
     return "\n\n".join(NOT_PROSE.sub(" ", cell.source) for cell in cells if cell.cell_type == "markdown")
 
