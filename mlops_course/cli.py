@@ -614,6 +614,40 @@ def progress(lesson: str | None, anew: bool) -> None:
             click.echo(f"{progress.waiting()} results wait until the classroom can be reached ({error}).")
 
 
+# Take to work ---------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option(
+    "--copy",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write it into this folder, with the modules that it needs beside it.",
+)
+@as_json
+def snippet(name: str | None, folder: Path | None, as_json: bool) -> None:
+    """Print a short program that does one task and runs as it stands; without a name, list the tasks."""
+    from mlops_course import snippets
+
+    if name is None:
+        if folder:
+            raise click.UsageError("name the snippet to copy, such as: snippet psi --copy DIR")
+        import pandas as pd
+
+        found = [snippets.load(each) for each in snippets.names()]
+        rows = [(s.name, s.task, ", ".join(s.modules), s.lines, ", ".join(s.needs)) for s in found]
+        _show(pd.DataFrame(rows, columns=["snippet", "task", "module", "lines", "needs"]), as_json=as_json)
+        return
+    found = snippets.load(name)
+    if folder is None:
+        click.echo(found.code, nl=False)
+        return
+    for path in snippets.copy(found, folder):
+        click.echo(path)
+    click.echo(f"Install what it needs: {' '.join(found.needs)}" if found.needs else "It needs Python only.")
+
+
 # The whole of it, and the place where it happens ----------------------------------------------------------------------
 
 

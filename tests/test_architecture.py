@@ -15,8 +15,10 @@ COMPOSITION = {
     *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
     *("governance", "readiness", "replay", "watch", "demo"),
 }
-FOLDERS = {"flights", "checks"}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "data" not in path.relative_to(PACKAGE).parts[:-1])
+FOLDERS = {"flights", "checks", "snippets"}
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if not {"data", "scripts"} & {*path.relative_to(PACKAGE).parts[:-1]}
+)
 STAGES = sorted(path for path in PACKAGE.glob("*.py") if path.stem not in COMPOSITION | {"__init__"})
 HOMES = sorted(path for path in PACKAGE.glob("*.py") if path.stem in COMPOSITION)
 CASE_WORDS = re.compile(

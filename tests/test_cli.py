@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from mlops_course import cli
+from mlops_course import cli, snippets
 from mlops_course.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -280,6 +280,17 @@ def test_a_lesson_without_exercises_is_a_wrong_call(run, arguments, said):
 def test_a_classroom_that_is_away_is_told_and_waited_for(run, monkeypatch):
     monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
     assert "wait until the classroom can be reached" in run("progress")
+
+
+def test_snippets_are_listed_printed_and_copied(run, tmp_path):
+    listed = {row["snippet"]: row for row in json.loads(run("snippet", "--json"))}
+    assert listed["psi"]["module"] == "monitoring"
+    assert run("snippet", "psi") == snippets.load("psi").code
+    said = run("snippet", "psi", "--copy", tmp_path / "mine")
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"monitoring.py", "use_psi.py"}
+    assert listed["psi"]["needs"].replace(",", "") in said
+    assert "Error: expected a snippet out of" in run("snippet", "spi", expected=1)
+    assert "name the snippet to copy" in run("snippet", "--copy", tmp_path, expected=2)
 
 
 def test_help_loads_nothing_heavy():

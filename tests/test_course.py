@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import course
+from mlops_course import snippets
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +48,12 @@ def test_a_lesson_leads_to_the_next(path):
     last = read(path).cells[-1].source.strip().splitlines()[-1]
     if position + 1 < len(LESSONS):
         assert f"]({LESSONS[position + 1].name})" in " ".join(read(path).cells[-1].source.split("\n")[-3:]), last
+
+
+@each_lesson
+def test_a_lesson_leads_to_its_exercises(path):
+    [last] = [cell.source for cell in read(path).cells[-1:]]
+    assert f"](../exercises/{path.name})" in last
 
 
 @each_lesson
@@ -156,6 +163,18 @@ def test_a_snippet_is_public_and_in_its_lesson(snippet):
     assert name in importlib.import_module(f"mlops_course.{module}").__all__
     [path] = [path for path in LESSONS if path.name.startswith(snippet["lesson"])]
     assert re.search(rf"\b{name}\b", source(path))
+
+
+def test_every_program_to_copy_is_in_the_index_once():
+    assert sorted(row["snippet"] for row in DATA["snippets"] if "snippet" in row) == snippets.names()
+
+
+@pytest.mark.parametrize("row", [row for row in DATA["snippets"] if "snippet" in row], ids=lambda row: row["snippet"])
+def test_a_program_to_copy_uses_what_the_index_says(row):
+    module, name = row["name"].split(".")
+    snippet = snippets.load(row["snippet"])
+    assert module in snippet.modules
+    assert re.search(rf"\b{name}\b", snippet.code)
 
 
 PRACTICES = [*DATA["principles"]["rows"], *DATA["ml_test_score"]["rows"]]

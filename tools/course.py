@@ -120,8 +120,11 @@ def page() -> str:
     for week, part in enumerate(data["term"], start=1):
         steps = ", ".join(linked(number, files) for number in part["lessons"])
         lines.append(rows(week, steps, part["exercises"]))
-    lines += ["", "## I need a snippet", "", rows("task", "where", "explained in"), "|---|---|---|"]
-    lines += [rows(one["task"], f"`{one['name']}`", linked(one["lesson"], files)) for one in data["snippets"]]
+    lines += ["", "## I need a snippet", "", "`mlops-course snippet NAME` prints a program that runs as it stands.", ""]
+    lines += [rows("task", "where", "explained in", "NAME"), "|---|---|---|---|"]
+    for one in data["snippets"]:
+        name = f"`{one['snippet']}`" if "snippet" in one else ""
+        lines.append(rows(one["task"], f"`{one['name']}`", linked(one["lesson"], files), name))
     lines += ["", "## Glossary", "", rows("term", "what it means", "lesson"), "|---|---|---|"]
     where = defined_in()
     for term, meaning in sorted(data["glossary"].items(), key=lambda pair: pair[0].lower()):
