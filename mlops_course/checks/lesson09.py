@@ -1,5 +1,6 @@
-"""Checks of the exercises of lesson 09: who is champion, the way back, a contract, and a history in a file."""
+"""Checks of the exercises of lesson 09: champions, the way back, contracts, altered files, a history."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -10,7 +11,7 @@ import numpy as np
 
 from mlops_course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, hint, summary
 
-__all__ = ["YourTurn", "champion", "hint", "note", "refusals", "summary", "way_back"]
+__all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
 
 
 @check(
@@ -147,6 +148,37 @@ def refusals(answer):
             for optional in (True, False):
                 words = f"Asked for {kind}, and {other} came."
                 ask({"x": (kind, optional)}, {"x": other}, [] if fits else ["x"], words)
+
+
+@check(
+    "Make the same mapping from the folder as it is now, and compare the two.",
+    "`path.read_bytes()` and `hashlib.sha256(...).hexdigest()` give the digest of a file.",
+    "Names that are in one of the mappings only belong to the result as well.",
+)
+def altered(answer):
+    """Changed, removed and added files are all named."""
+    files = {"model.skops": bytes(range(256)), "contract.json": b'{"threshold": 0.2}', "lines.txt": b"one\r\ntwo\n"}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    def ask(changes: dict[str, bytes | None], expected: list[str], words: str) -> None:
+        told = ", ".join(f"{name} {'missing' if to is None else 'changed or added'}" for name, to in changes.items())
+        case = f"Three registered files, {told or 'nothing changed'}."
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in (files | changes).items():
+                if content is not None:
+                    Path(folder, name).write_bytes(content)
+            came = attempt(lambda: answer(Path(folder), dict(digests)), hint=f"altered fails on this: {case}")
+        expect(isinstance(came, list), f"Give a list of names; a {type(came).__name__} came.", case=case)
+        expect(came == expected, words, case=f"{case} It gave {came}, expected {expected}.")
+
+    ask({}, [], "Nothing is wrong with these files.")
+    flipped = bytes([1]) + files["model.skops"][1:]
+    ask({"model.skops": flipped}, ["model.skops"], "A file of the same length has other bytes.")
+    ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
+    ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
+    ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
+    every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
+    ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
 
 
 def _raised(call: Callable[[], object]) -> BaseException | None:
