@@ -129,7 +129,7 @@ def judged(lesson: str, gap: Gap, known: dict[str, str]) -> tuple[dict, list[str
     row = {"gap": f"{lesson}.{gap.name}", "edits": len(found), "equivalent": len(alive) - len(holes)}
     return row | {
         "rejected": real - len(holes),
-        "share": (real - len(holes)) / real,
+        "share": (real - len(holes)) / real if real else float("nan"),
         "check_s": round(seconds, 2),
     }, holes
 
