@@ -108,7 +108,7 @@ def places(answer):
 @check(
     "How far would chance alone move the share of so many flights?",
     "Work out the distance of each month from what was expected, and divide by its standard error.",
-    "A month without flights divides by zero: leave it out first.",
+    "A month without flights has no share: see that it does not count.",
 )
 def news(answer):
     """A month is news when chance does not explain it, in either direction, by how many flights it rests on."""
