@@ -130,8 +130,8 @@ class PredictionLog:
         in_memory = self.url.database in (None, "", ":memory:")
         self._file = Path(self.url.database) if self._is_sqlite and not in_memory else None
         self._engine = self._connect_sqlite() if self._is_sqlite else self._connect_server()
-        with self._available(), self._writing() as connection:
-            self._tables.every.create_all(connection)
+        with self._available():
+            self._make_tables()
         self._inode = self._found()
 
     def append(
@@ -331,6 +331,14 @@ class PredictionLog:
             return os.stat(self._file).st_ino if self._file else None
         except FileNotFoundError:
             return None
+
+    def _make_tables(self) -> None:
+        """Make what is missing. Where all is there, only look: who just reads must not keep a writer waiting."""
+        with self._engine.connect() as connection:
+            there = set(sa.inspect(connection).get_table_names())
+        if not there.issuperset(self._tables.every.tables):
+            with self._writing() as connection:
+                self._tables.every.create_all(connection)
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:

@@ -546,6 +546,19 @@ def test_a_log_that_another_writes_to_can_be_read(file, file_log):
         assert ids(file_log) == ["before"]
 
 
+def test_who_opens_a_log_to_read_it_needs_no_lock(url, monkeypatch):
+    monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
+    engine = sa.create_engine(url)
+    lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE predictions IN EXCLUSIVE MODE"
+    with closing(PredictionLog(url)) as log, engine.connect() as other:
+        log.append([prediction("before")])
+        other.exec_driver_sql(lock)
+        with closing(PredictionLog(url)) as reader:  # a slow one, as the watcher, would else hold up the service
+            assert ids(reader) == ["before"]
+        other.exec_driver_sql("ROLLBACK")
+    engine.dispose()
+
+
 def test_a_lock_is_waited_for_but_not_forever(url, monkeypatch):
     monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
     engine = sa.create_engine(url)

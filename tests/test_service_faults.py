@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from threading import Event, Timer
@@ -140,6 +140,7 @@ def killable(system, url):
             stderr=errors,
             text=True,
             env=os.environ | environment,
+            start_new_session=True,
         ) as server,
     ):
 
@@ -151,7 +152,11 @@ def killable(system, url):
             server.stdin.flush()
             return ended()
 
-        yield start, ended
+        try:
+            yield start, ended
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # a child that serves would be waited for, should the test fail
 
 
 def ask_until_it_dies(url, own, rows):
