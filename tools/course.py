@@ -8,6 +8,7 @@ paths, glossary, snippets and practices are in course.yaml. A test proves that t
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -56,6 +57,7 @@ def lessons() -> list[Lesson]:
     return [lesson(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 
 
+@cache
 def course() -> dict:
     return yaml.safe_load(COURSE.read_text(encoding="utf-8"))
 
@@ -66,12 +68,14 @@ def state(number: str) -> str:
     return "\n".join(f"- [x] {what}" if at <= number else f"- [ ] {what} (lesson {at})" for at, what in items)
 
 
+@cache
 def prose(path: Path) -> str:
     """The words of a lesson without code, headings, links, references and the checklist that all lessons share."""
     cells = nbformat.read(path, as_version=4).cells
     return "\n\n".join(NOT_PROSE.sub(" ", cell.source) for cell in cells if cell.cell_type == "markdown")
 
 
+@cache
 def defined_in() -> dict[str, str]:
     """The lesson that defines each term of the glossary: the first that sets it in italics. Raises ValueError."""
     found = {}
