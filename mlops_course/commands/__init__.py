@@ -1,0 +1,1 @@
+"""The commands of `mlops-course`, a file for each thing that somebody wants; `cli` puts them together."""

@@ -1,0 +1,122 @@
+"""What the commands share: options that mean the same everywhere, tables, bars and the prediction log."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlops_course.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "REFUSED",
+    "as_json",
+    "because",
+    "by_whom",
+    "evidence_option",
+    "json_of",
+    "log_option",
+    "number_or_alias",
+    "open_log",
+    "progress_bar",
+    "show",
+    "system_of",
+    "training_steps",
+    "version_option",
+]
+
+REFUSED = 3  # exit code when the gate refuses a model
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
+by_whom = click.option("--approver", required=True, help="Who answers for it; goes on record.")
+because = click.option("--reason", required=True, help="Why; goes on record.")
+evidence_option = click.option("--evidence", default="", help="What speaks for it; goes on record.")
+version_option = click.option(
+    "--version", default="champion", show_default=True, help='A number, "champion" or "challenger".'
+)
+log_option = click.option(
+    "--log",
+    "log_url",
+    envvar="MLOPS_LOG",
+    show_envvar=True,
+    metavar="URL",
+    help="SQLAlchemy URL of the prediction log; SQLite in the workspace if not given.",
+)
+
+
+def system_of(context: click.Context) -> Any:
+    """The system of the case and workspace that the command was called for."""
+    from mlops_course.lifecycle import System
+
+    return System(context.obj, Workspace.locate())
+
+
+def number_or_alias(text: str) -> int | str:
+    """A version as the registry takes it: 3, or "champion"."""
+    return int(text) if text.isdecimal() else text
+
+
+def json_of(**tables: "pd.DataFrame") -> str:
+    """Tables by name, as JSON for a machine."""
+    rows = {name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}
+    return json.dumps(rows, indent=1)
+
+
+def show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> None:
+    """Print a table for a person, or its rows as JSON."""
+    if as_json:
+        click.echo(table.to_json(orient="records", date_format="iso", indent=1))
+        return
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name, dtype in table.dtypes.items():
+        grid.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(dtype) else "left")
+    for row in table.itertuples(index=False):
+        grid.add_row(*("" if pd.isna(value) else str(value) for value in row))
+    Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(grid)
+    click.echo()
+
+
+@contextmanager
+def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done.
+
+    Without a total, which may also come with a call, it only shows that something is going on.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda description, done, of=total: progress.update(task, description=description, advance=done, total=of)
+
+
+@contextmanager
+def training_steps() -> Iterator[Callable[[str, str], None]]:
+    """The bar for the steps of the pipeline."""
+    from mlops_course.training_graph import __all__ as steps
+
+    with progress_bar(len(steps), "training") as advance:
+        yield lambda step, event: advance(step.replace("_", " "), int(event == "finished"))
+
+
+@contextmanager
+def open_log(system: Any, log_url: str | None) -> Iterator[Any]:
+    """The prediction log, closed afterwards."""
+    from mlops_course.prediction_log import PredictionLog
+
+    system.workspace.create()
+    log = PredictionLog(log_url or system.workspace.prediction_log_url)
+    try:
+        yield log
+    finally:
+        log.close()
