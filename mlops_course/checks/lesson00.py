@@ -30,6 +30,7 @@ def usable(answer):
     ask({"mood": None, "hour": -720}, -2, ["hour"], "What never is there in time is not usable.")
     ask({"wind": -2, "gate": -1.5, "crew": -30}, -1, ["crew", "gate", "wind"], "The desk asks one hour before.")
     ask({"late": 3.5, "taxi": 0.4}, 1, ["taxi"], "Somebody may ask after the departure, too.")
+    ask({"off": 0, "taxi": 0.4}, 0, ["off"], "What is there at the departure, at 0, is there for one who asks at 0.")
     ask({}, -2, [], "Without columns there is none to use.")
 
 
@@ -46,7 +47,7 @@ def maturity(answer):
     def ask(changes: dict[str, int | None], expected: int, words: str, *, level: int = 2, without: str = "") -> None:
         team = {practice: level for practice in PRACTICES if practice != without} | changes
         case = f"maturity({team})"
-        came = attempt(lambda: answer(dict(team)), hint=f"It fails: {case}.")
+        came = attempt(lambda: answer(dict(team)), hint=f"{words} It fails: {case}.")
         number = isinstance(came, int | float | np.number) and not isinstance(came, bool)
         expect(number, f"Give a level, 0, 1 or 2; {came!r} came.", case=case)
         expect(came == expected, words, case=f"{case} gave {came}, expected {expected}.")
@@ -114,7 +115,7 @@ def news(answer):
     """A month is news when chance does not explain it, in either direction, by how many flights it rests on."""
 
     def ask(rows: list[tuple[str, float, int, int]], expected: list[str], words: str) -> None:
-        table = pd.DataFrame(rows, columns=["month", "expected", "late", "flights"])
+        table = pd.DataFrame(rows, columns=["month", "expected", "late", "flights"], index=range(len(rows), 0, -1))
         case = f"news of (month, expected, late, flights) {rows}"
         came = attempt(lambda: answer(table), hint=f"It fails: {case}.")
         expect(isinstance(came, list), f"Give a list of months; a {type(came).__name__} came.", case=case)
@@ -135,6 +136,9 @@ def news(answer):
     ask([("09", 0.05, 580, 10_000)], ["09"], "Of rare flights the standard error is smaller: this is 3.7 of them.")
     ask([("10", 0.9, 9_080, 10_000)], [], "This is 2.7 standard errors from what was expected.")
     ask([("11", 0.2, 0, 0), ("12", 0.2, 2_300, 10_000)], ["12"], "A month without flights is no news.")
-    months = [("02", 0.2, 2_000, 10_000), ("01", 0.3, 2_000, 10_000), ("03", 0.2, 2_900, 10_000)]
-    ask(months, ["01", "03"], "Compare with what was expected of the month itself, and keep the order of the table.")
+    ask([("08", 0.05, 34, 400)], ["08"], "The standard error is that of what was expected, and not of what came.")
+    months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]
+    ask(months, ["03", "01"], "Compare with what was expected of the month itself, and keep the order of the table.")
+    uneven = [("05", 0.2, 26, 100), ("06", 0.2, 2_130, 10_000)]
+    ask(uneven, ["06"], "Each month has its own number of flights: few of them move further by chance.")
     ask([("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)], [], "A rise that was expected is no news.")

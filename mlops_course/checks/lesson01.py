@@ -87,10 +87,13 @@ DEFECTS = (  # field, what stands there, what went wrong
     ("promise", "0.995", "A text is no number."),
     ("promise", True, "True is no number."),
     ("risk", "prohibited", "What the law forbids is not built."),
+    ("risk", "High", "The classes have the names that are written, letter for letter."),
     ("risk", ["minimal"], "A list is no class of risk."),
     ("target", "", "Nothing is no target."),
     ("target", " ", "Spaces are no target."),
     ("target", 3, "A number is no target."),
+    ("inputs", ["hour", 3], "A number is no name."),
+    ("inputs", ["hour", " "], "Spaces are no name."),
 )
 
 
@@ -105,7 +108,7 @@ def open_questions(answer):
     expect(isinstance(found, set | frozenset), f"Give a set of names; a {type(found).__name__} came.")
     expect(not found, f"A wish that is fit for use was turned down for {sorted(found)}.")
     other = {**GOOD, "costs": {"false_alarm": 0.5, "missed": 1}, "promise": 0.5, "inputs": ["hour"], "risk": "high"}
-    for measure, goal in (("share", 1), ("mean", 9.5), ("ratio", 0.95)):
+    for measure, goal in (("share", 1), ("mean", -9.5), ("ratio", 0)):
         other["kpi"] = {"measure": measure, "goal": goal, "compared_to": "today's rule"}
         found = answer(copy.deepcopy(other))
         expect(not found, f"A wish that is fit for use was turned down for {sorted(found)}.", case=f"{other}")
@@ -163,7 +166,7 @@ def cheapest(answer):
             said, best, "The second number is the cost per flight at that threshold.", case=f"On {case}, cheapest"
         )
 
-    low = np.array([5, 10, 20, 30])
+    low = np.array([5, 25, 50, 70])
     ask(low, np.array([0, 0, 1, 1]), "Another threshold would have cost less: points are no probabilities.")
     ask(
         np.array([3, 8, 7, 1]),
@@ -174,7 +177,10 @@ def cheapest(answer):
     late = np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
     words = "Another threshold would have cost less: it is cheapest to act on none, as few flights are late."
     ask(rare, late, words, false_alarm=15, missed=60)
+    ask(rare + 90, late, f"{words} The highest points are 100.")
     ask(rare, 1 - late, "Another threshold would have cost less: it is cheapest to act on all.", false_alarm=1)
+    fine = np.array([0.31, 0.32, 0.33, 0.34])
+    ask(fine, np.array([0, 0, 1, 1]), "Another threshold would have cost less, and points need not be whole numbers.")
     ask(
         np.array([50, 50, 50]),
         np.array([1, 0, 0]),
@@ -206,7 +212,7 @@ def kpi(answer):
         expect(isinstance(came, pd.Series), f"Give a series, from month to ratio; a {type(came).__name__} came.")
         ours = pd.Series(expected, dtype=float)
         told = f"{list(came.index)} came, expected {list(expected)}. {case}"
-        months = "These are not the months of which something is known: a row counts if it has a known label."
+        months = "Each month with a known label is in the result, also one that has no ratio, and no other month."
         expect(sorted(came.index) == sorted(ours.index), months, case=told)
         expect(list(came.index) == list(ours.index), "Give the months in ascending order.", case=case)
         expect_same(came.to_numpy(dtype=float), ours.to_numpy(), words, case=case)
@@ -230,7 +236,7 @@ def kpi(answer):
     free = [("05", True, 1), ("05", False, 1), ("04", True, 0), ("04", False, 0)]
     ask(free, {"04": np.nan, "05": np.nan}, "Where a rule costs nothing there is no ratio.")
     ask([*one, *few], {"03": 150 / 105}, "With more rows of a month it is still one ratio of sums.")
-    ask(one, {"03": (4 + 1) / 2}, "The costs are those that are handed in.", false_alarm=1, missed=4)
+    ask(one, {"03": (8 + 5) / 10}, "The costs are those that are handed in.", false_alarm=5, missed=8)
     rng = np.random.default_rng(5)
     rows = [(f"{m:02d}", bool(a), float(y)) for m, a, y in rng.integers([1, 0, 0], [5, 2, 2], (80, 3))]
     expected = {}
