@@ -20,12 +20,14 @@ def baseline(answer):
     """What is known gets its share, and everything else the share of all."""
     nan = float("nan")
 
-    def ask(past: list[tuple], values: list, expected: list[float], words: str, *, least: int = 2) -> None:
-        table = pd.DataFrame(past, columns=["hour", "late"]).astype({"late": float})
-        rows = pd.DataFrame({"hour": pd.Series(values, dtype=table["hour"].dtype)})
+    def ask(
+        past: list[tuple], values: list, expected: list[float], words: str, *, least: int = 2, column: str = "hour"
+    ) -> None:
+        table = pd.DataFrame(past, columns=[column, "late"]).astype({"late": float})
+        rows = pd.DataFrame({column: pd.Series(values, dtype=table[column].dtype)})
         rows.index = [f"row {7 * n % 11}" for n in range(len(rows))]
-        case = f"baseline of the past (hour, late) {past}, asked for {values}, least={least}"
-        came = attempt(lambda: answer(table, rows, "hour", least), hint=f"It fails: {case}.")
+        case = f"baseline of the past ({column}, late) {past}, asked for {values}, least={least}"
+        came = attempt(lambda: answer(table, rows, column, least), hint=f"It fails: {case}.")
         expect_same(came, pd.Series(expected, index=rows.index), words, case=case)
 
     past = [("6", 0), ("6", 0), ("6", 1), ("6", 0), ("20", 1), ("20", 1), ("20", 0), ("9", 0), ("9", 1)]
@@ -38,6 +40,10 @@ def baseline(answer):
     ask(past, [None, "6"], [4 / 9, 0.25], "A missing value gets the share of all known rows.")
     ask(past, ["20", "9"], [2 / 3, 4 / 9], "With least=3, nine o'clock has too few.", least=3)
     ask(past, [], [], "Without a row there is no probability.")
+    ask(past, ["20"], [2 / 3], "The column is the one that is handed in.", column="gate")
+    gaps = [*past, (None, 1), (None, 1)]
+    ask(gaps, ["3", "6"], [6 / 11, 0.25], "Rows of the past without a value are known rows, too.")
+    ask(gaps, [None], [6 / 11], "A missing value is no value of its own: it gets the share of all known rows.")
 
 
 GOOD = {
@@ -55,7 +61,8 @@ DEFECTS: tuple[tuple[str, object, str], ...] = (
     ("data_version", "a" * 65, "65 digits are too many for a version."),
     ("data_version", "orders of March", "This is no hash of a content."),
     ("data_version", 123456789012, "A version is a text."),
-    ("data_version", "7ADF1086407C83XX", "X is no hexadecimal digit."),
+    ("data_version", "7adf1086407c83xx", "x is no hexadecimal digit."),
+    ("data_version", "7ADF1086407C83", "Hashes are written with small letters; 7A and 7a are two texts."),
     ("code_version", "main", "A branch moves: it says tomorrow something else."),
     ("code_version", "0123456789abcdef", "A short hash is no version of code here."),
     ("code_version", "a" * 41, "Hashes have 40 or 64 digits."),
@@ -246,6 +253,15 @@ def in_disguise(answer):
         "Rows in which a value is missing cannot be asked, and the others tell.",
         what="a column with gaps",
     )
+    noon = {"due": due - 600, "came": due - 600 + 30 * (tells - 0.5)}
+    words = "Two columns pass, and their difference, with its sign, is the delay; neither size nor ratio of it tells."
+    ask(noon, [("came", "due")], words, what="a schedule and an arrival, in minutes from noon, some of them early")
+    holes = {**noon, "came": np.where(np.arange(120) % 5 == 0, np.nan, noon["came"])}
+    words = "Of a pair, only the rows are asked in which both values are there: do not fill them in."
+    ask(holes, [("came", "due")], words, what="a schedule and an arrival with gaps")
+    rare = np.where((late == 1) & (np.arange(120) < 20), noise[:, 2], np.nan)
+    words = "A column is asked on all rows in which it is there, whatever others lack."
+    ask({"taxi": tells, "rare": rare}, [("taxi",)], words, what="a column that knows the label, beside one with gaps")
     only = np.where(late == 1, noise[:, 2], np.nan)
     ask(
         {"why": only},

@@ -41,6 +41,13 @@ def calibration_error(answer):
     words = "Five rows in two groups are three and two: a group counts with the number of its rows."
     case = "calibration_error([0.1, 0.2, 0.3, 0.6, 0.9], [0, 0, 1, 0, 1], groups=2)"
     expect_same(answer(odd.copy(), few.copy(), 2), _distance(odd, few, 2), words, case=case)
+    eleven = np.array([0.45, 0.6, 0.35, 0.3, 0.1, 0.15, 0.5, 0.2, 0.55, 0.4, 0.25])
+    labels = np.array([0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0])
+    words = "Eleven rows in four groups are three, three, three and two, as np.array_split cuts."
+    case = f"calibration_error({eleven.tolist()}, {labels.tolist()}, groups=4)"
+    expect_same(answer(eleven.copy(), labels.copy(), 4), _distance(eleven, labels, 4), words, case=case)
+    words = "With eleven groups each row is a group."
+    expect_same(answer(eleven.copy(), labels.copy(), 11), _distance(eleven, labels, 11), words, case=case[:-2] + "11)")
     rng = np.random.default_rng(6)
     p = rng.beta(1, 6, 1_003)
     y = (rng.random(1_003) < p**0.8).astype(int)
@@ -77,6 +84,8 @@ def simplest(answer):
     expect_same(answer(three), "line", words, case="On a line that is -0.0001, 0 and 0.0031 worse, simplest")
     first = pd.DataFrame({"trees": base, "rule": base + 0.2})
     expect_same(answer(first), "trees", "The best may be the first.", case="On trees before a bad rule, simplest")
+    words = "The best one counts as good enough as well, and here it is the first."
+    expect_same(answer(plain[["trees", "line"]]), "trees", words, case="On trees before a line that is nearly as good")
     rng = np.random.default_rng(3)
     for _ in range(200):
         number = int(rng.integers(3, 8))
@@ -105,6 +114,9 @@ class _Spies:
                 self.rate_ = float(np.mean(y))
                 self.classes_ = np.array([0.0, 1.0])
                 return self
+
+            def predict(self, X: pd.DataFrame) -> np.ndarray:
+                raise TypeError("this model gives probabilities only: compare by log loss")
 
             def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
                 if self.kind == "rate":
@@ -171,6 +183,7 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
     asked = start + pd.to_timedelta(list(hours.values()), unit="h")
     rows = pd.DataFrame({"a": range(5), "b": 1.0, "late": [0.0, 1.0, 1.0, 0.0, 1.0], "asked": asked})
     rows["labelled"] = rows["asked"] + pd.Timedelta("72h")
+    rows.loc[3, "labelled"] = cut  # there at the very instant
     rows = pd.concat([rows, pd.DataFrame({"a": [5], "b": 1.0, "late": 1.0, "asked": [start - pd.Timedelta("72h")]})])
     rows["labelled"] = rows["labelled"].fillna(start)  # there at the very instant
     rows = rows.reset_index(drop=True)
@@ -192,7 +205,7 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
     case = f"Of rows known {{early, at the start}} it was fitted on {len(fits[0])}, expected 2."
     expect([0, 5] in fits, words, case=case)
     words = "To compare, score on rows that asked at the start or later, and whose label was there at the cut."
-    case = f"Two rows were to be scored; {len(scored[0]) if scored else 0} were."
+    case = f"Row 2 (asked at the start) and row 3 (known at the very cut) were to be scored; {scored[:1]} were."
     expect(scored and all(part == [2, 3] for part in scored), words, case=case)
 
 
@@ -211,6 +224,8 @@ def to_act(answer):
         costs = {"false_alarm": 15, "missed": 60, **costs}
         case = f"to_act({probability} on {day}, {', '.join(f'{k}={v}' for k, v in costs.items())}, places={places})"
         came = attempt(lambda: answer(rows, places=places, **costs), hint=f"to_act fails: {case}.")
+        truths = not isinstance(came, pd.Series) or all(isinstance(one, bool | np.bool_) for one in came)
+        expect(truths, "Give True and False, not numbers.", case=case)
         expect_same(came, pd.Series(expected, index=rows.index), words, case=case)
 
     ask([0.3, 0.9], ["mon"] * 2, [True, True], "At 30 % it is cheaper to act.", places=2)
