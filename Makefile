@@ -11,7 +11,7 @@ MLOPS_COMPARE ?= 0
 NBVAL := $(if $(filter 1,$(MLOPS_COMPARE)),--nbval,--nbval-lax)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test course lint lessons exercises index constraints clean
+.PHONY: help demo test course lint lessons exercises index slides constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ exercises: $(INSTALLED)  ## derive every exercise from its solution
 
 index: $(INSTALLED)  ## write notebooks/README.md from the lessons and tools/course.yaml
 	$(BIN)/python tools/course.py
+
+slides: $(INSTALLED)  ## make slides of all lessons in build/slides
+	$(BIN)/python tools/slides.py
 
 constraints: $(INSTALLED)  ## pin the newest release of everything, for every supported Python and system
 	$(BIN)/python -m venv build/uv

@@ -15,8 +15,8 @@ COMPOSITION = {
     *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
     *("governance", "readiness", "replay", "watch", "demo"),
 }
-FOLDERS = {"flights", "checks", "snippets", "commands"}
-COMPOSING = {"checks", "commands"}  # folders that use composition, as lessons do
+FOLDERS = {"flights", "checks", "snippets", "commands", "classroom"}
+COMPOSING = {"checks", "commands", "classroom"}  # folders that use composition, as lessons do
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if not {"data", "scripts"} & {*path.relative_to(PACKAGE).parts[:-1]}
 )

@@ -14,6 +14,7 @@ from mlops_course import checks
 from mlops_course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, marking, progress
 from mlops_course.checks.answers import limits, watched
 from mlops_course.checks.gaps import stored
+from mlops_course.classroom.client import Joined
 
 
 @check("Which rows count?", "All of them.")
@@ -325,35 +326,58 @@ def classroom():
         server.shutdown()
 
 
-def address(server):
-    return f"http://127.0.0.1:{server.server_port}"
+def room(server):
+    return Joined(f"http://127.0.0.1:{server.server_port}", "", "ada", "")
 
 
 def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypatch):
     progress.record("03.known_by", "failed", "Look again.")
     progress.record("03.known_by", "passed")
-    assert progress.waiting() == 2
-    assert progress.deliver(address(classroom)) == 2
-    assert progress.deliver(address(classroom)) == 0
+    assert progress.waiting(room(classroom)) == 2
+    assert progress.deliver(room(classroom)) == 2
+    assert progress.deliver(room(classroom)) == 0
     [batch] = classroom.batches
     assert batch["03.known_by"]["done"]
     assert batch["03.known_by"]["message"] == "Look again."
-    assert progress.waiting() == 0
+    assert progress.waiting(room(classroom)) == 0
+
+
+def test_another_classroom_gets_everything(home, classroom):
+    progress.record("03.known_by", "passed")
+    progress.deliver(room(classroom))
+    assert progress.waiting(Joined("http://127.0.0.1:9", "", "ada", "")) == 1
+
+
+def test_more_gaps_than_mlflow_takes_at_once_are_sent_in_parts(home, classroom, monkeypatch):
+    monkeypatch.setattr(progress, "TAGS", 2)
+    for gap in ("03.known_by", "03.version_of", "03.impossible_rows"):
+        progress.record(gap, "passed")
+    progress.deliver(room(classroom))
+    assert [len(batch) for batch in classroom.batches] == [2, 1]
+
+
+def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home, monkeypatch):
+    home.mkdir(exist_ok=True)
+    (home / "classroom.json").write_text(json.dumps(vars(Joined("http://s:1", "http://f:2", "ada", "secret"))))
+    assert progress.classroom() == Joined("http://s:1", "http://f:2", "ada", "secret")
+    monkeypatch.setenv("MLOPS_CLASSROOM", "http://other:3")
+    assert progress.classroom().server == "http://other:3"
 
 
 def test_a_reset_reaches_the_classroom(home, classroom):
     progress.record("03.known_by", "passed")
-    progress.deliver(address(classroom))
+    progress.deliver(room(classroom))
     progress.record("03", "reset")
-    progress.deliver(address(classroom))
+    progress.deliver(room(classroom))
     assert not classroom.batches[-1]["03.known_by"]["done"]
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:9", "http://[", "nonsense", "file:///x"])
 def test_a_classroom_that_is_away_blocks_nobody(home, server, monkeypatch, capsys):
     progress.record("03.known_by", "failed")
-    progress._deliver_quietly(server)
-    assert progress.waiting() == 1
+    there = Joined(server, "", "ada", "")
+    progress._deliver_quietly(there)
+    assert progress.waiting(there) == 1
     monkeypatch.setenv("MLOPS_CLASSROOM", server)
     progress.record("03.known_by", "passed")
     assert capsys.readouterr().out == ""
@@ -362,7 +386,7 @@ def test_a_classroom_that_is_away_blocks_nobody(home, server, monkeypatch, capsy
 def test_lines_that_were_lost_do_not_confuse_what_was_sent(home, classroom):
     progress.record("03.known_by", "passed")
     (home / "progress.sent").write_text("not a number", encoding="utf-8")
-    assert progress.deliver(address(classroom)) == 1
+    assert progress.deliver(room(classroom)) == 1
 
 
 # Marking --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import course
+import slides
 from mlops_course import snippets
+from mlops_course.checks.gaps import LEVEL, gaps
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]
@@ -205,3 +207,56 @@ def test_no_term_is_used_before_it_is_defined(term):
     first = word.search(text)
     italic = re.compile(rf"\*{re.escape(term)}\*".replace(r"\ ", r"\s+"), re.IGNORECASE).search(text)
     assert first.start() >= italic.start(), f"used before: {text[max(first.start() - 60, 0) : first.end() + 20]!r}"
+
+
+# Teaching -------------------------------------------------------------------------------------------------------------
+
+AGENDA = re.compile(r"^## ([^\n(]+) \((\d+) minutes(?: each)?\)\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
+TEACHING = (ROOT / "notebooks" / "TEACHING.md").read_text(encoding="utf-8")
+AGENDAS = {name: (int(total), text) for name, total, text in AGENDA.findall(TEACHING)}
+
+
+@pytest.mark.parametrize("name", AGENDAS)
+def test_the_minutes_of_an_agenda_add_up(name):
+    total, text = AGENDAS[name]
+    assert sum(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE))) == total
+
+
+@pytest.mark.parametrize("way", [way for way in DATA["paths"] if way["name"] in AGENDAS], ids=lambda way: way["name"])
+def test_an_agenda_goes_the_way_of_its_name(way):
+    assert re.findall(r"\| lesson (\d\d)", AGENDAS[way["name"]][1]) == way["lessons"]
+
+
+def test_an_agenda_leaves_time_for_its_exercises():
+    cells = {path.name[:2]: read(path) for path in (ROOT / "solutions").glob("*.ipynb")}
+    needed = {f"{at}.{gap.name}": int(LEVEL.search(gap.task)[2]) for at, one in cells.items() for gap in gaps(one)}
+    planned = re.findall(r"^\| (\d+) \| exercises? ((?:`[\d.\w]+`(?:, )?)+) \|", TEACHING, re.MULTILINE)
+    assert len(planned) == 9
+    assert all(int(minutes) >= sum(needed[name.strip("`, ")] for name in names.split()) for minutes, names in planned)
+
+
+def test_an_agenda_names_sections_that_are_there():
+    for number, quoted in re.findall(r"lesson (\d\d),? ([^|\n]*)", TEACHING, re.IGNORECASE):
+        [path] = [path for path in LESSONS if path.name[:2] == number]
+        headings = [
+            line.lstrip("# ") for cell in read(path).cells for line in cell.source.split("\n") if line[:1] == "#"
+        ]
+        for section in re.findall(r'"([^"]+)"', quoted):
+            assert any(heading.startswith(section) for heading in headings), f"{number} has no section {section!r}"
+
+
+@each_lesson
+def test_slides_hold_all_of_a_lesson_but_its_references(path):
+    lesson, made = read(path), slides.slides(read(path))
+    code = [cell.source for slide in made for cell in slide.cells if cell.cell_type == "code"]
+    assert code == [cell.source for _, cell in code_cells(lesson)]
+    shown = {cell.source for slide in made for cell in slide.cells} | {note for one in made for note in one.notes}
+    words = "\n\n".join(cell.source for cell in lesson.cells if cell.cell_type == "markdown")
+    told = slides.paragraphs(slides.MAP.sub(slides.lifecycle, words.partition("## References")[0]))
+    assert {one for one in told if not one.startswith("#")} <= shown
+
+
+def test_slides_need_no_network():
+    made = slides.page(LESSONS[0])
+    assert not re.search(r"""(?:src|href)=["']?https?:|@import|<link""", made.partition("<body>")[0])
+    assert "https://" not in "".join(re.findall(r"<script.*?</script>|<img[^>]*>", made, re.DOTALL))

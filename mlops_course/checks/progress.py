@@ -1,7 +1,7 @@
 """What a learner has tried, kept as lines in the workspace, and sent to a classroom where there is one.
 
     progress.jsonl    one line an event: passed, failed, hint or reset; only ever appended to
-    progress.sent     how many of these lines the classroom's server has
+    progress.sent     how many of these lines the classroom's server has, and which server that is
 
 A line that cannot be read, after a kill or an edit, is skipped and counted; the others still tell what was done.
 
@@ -21,15 +21,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mlops_course.classroom.client import Joined, JoinError, joined
 from mlops_course.workspace import Workspace
 
-__all__ = ["Standing", "deliver", "events", "gaps_of", "lessons", "record", "reset", "standings", "table"]
+__all__ = ["Standing", "classroom", "deliver", "events", "gaps_of", "lessons", "record", "reset", "standings", "table"]
 
 EVENTS, SENT = "progress.jsonl", "progress.sent"
 ASIDE = "aside"  # folder of the workspace with notebooks as they were before a reset
 KEPT = {EVENTS, SENT, ASIDE}  # what stays when the workspace is reset
-CLASSROOM = "MLOPS_CLASSROOM"  # address of a tracking server
+EXPERIMENT = "progress of "  # and the learner's name: where results go on the classroom's server
+CLASSROOM = "MLOPS_CLASSROOM"  # address of a tracking server without passwords, instead of a room that was joined
 LEARNER = "MLOPS_LEARNER"  # name there; the user's name if not given
+TAGS = 100  # that MLflow takes at once
 SECONDS = 3.0  # that a server may take to answer
 BAR = 10  # characters
 
@@ -79,8 +82,19 @@ def record(gap: str, what: str, message: str = "") -> None:
     except OSError as error:
         print(f"(This result was not kept: {error})")
         return
+    if room := classroom():
+        threading.Thread(target=_deliver_quietly, args=(room,), daemon=True).start()
+
+
+def classroom() -> Joined | None:
+    """Where results go: the server that MLOPS_CLASSROOM names, else the room that was joined, else nowhere."""
     if server := os.environ.get(CLASSROOM):
-        threading.Thread(target=_deliver_quietly, args=(server,), daemon=True).start()
+        return Joined(server, "", os.environ.get(LEARNER) or getpass.getuser(), "")
+    try:
+        return joined(Workspace.locate().root)
+    except JoinError as error:
+        print(f"(Results are not sent: {error})")
+        return None
 
 
 def events(file: Path | None = None) -> tuple[list[dict], int]:
@@ -151,52 +165,51 @@ def reset(lesson: str, *, exercises: Path, solutions: Path) -> Path | None:
     return copy
 
 
-def deliver(server: str) -> int:
-    """Send what the classroom's server does not have yet; returns how many events that were. Raises httpx.HTTPError.
+def deliver(room: Joined) -> int:
+    """Send what the classroom does not have yet; returns how many events that were. Raises httpx.HTTPError.
 
     Each gap is a tag of the learner's run that says how it stands, so sending twice changes nothing.
     """
     with _sending:
         root = Workspace.locate().root
         happened, _ = events(root / EVENTS)
-        sent = _sent(root)
-        waiting = happened[sent:]
+        waiting = happened[_sent(root, room) :]
         if waiting:
-            _send(server, waiting, standings(happened))
+            _send(room, waiting, standings(happened))
             new = root / f"{SENT}.new"
-            new.write_text(str(len(happened)), encoding="utf-8")
+            new.write_text(f"{len(happened)} {room.server}", encoding="utf-8")
             new.replace(root / SENT)
         return len(waiting)
 
 
-def waiting() -> int:
-    """How many events the classroom's server does not have yet."""
+def waiting(room: Joined) -> int:
+    """How many events the classroom does not have yet."""
     root = Workspace.locate().root
-    return max(len(events(root / EVENTS)[0]) - _sent(root), 0)
+    return max(len(events(root / EVENTS)[0]) - _sent(root, room), 0)
 
 
-def _deliver_quietly(server: str) -> None:
+def _deliver_quietly(room: Joined) -> None:
     import httpx
 
     try:
-        deliver(server)
+        deliver(room)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, OSError):
         return  # the lines wait for the next time; `mlops-course progress` says so
 
 
-def _send(server: str, waiting: list[dict], found: dict[str, Standing]) -> None:
+def _send(room: Joined, waiting: list[dict], found: dict[str, Standing]) -> None:
     """Set tags of the run `progress` in the learner's experiment, over MLflow's REST interface."""
     import httpx
 
-    name = os.environ.get(LEARNER) or getpass.getuser()
     reset = {event["gap"] for event in waiting if event["what"] == "reset"}
     touched = {event["gap"] for event in waiting} - reset | {gap for number in reset for gap in gaps_of(number)}
-    with httpx.Client(base_url=f"{server.rstrip('/')}/api/2.0/mlflow/", timeout=SECONDS) as client:
+    login = {"auth": (room.learner, room.password)} if room.password else {}
+    with httpx.Client(base_url=f"{room.server.rstrip('/')}/api/2.0/mlflow/", timeout=SECONDS, **login) as client:
 
         def call(path: str, **body: object) -> dict:
             return client.post(path, json=body).raise_for_status().json()
 
-        title = f"progress of {name}"
+        title = f"{EXPERIMENT}{room.learner}"
         answer = client.get("experiments/get-by-name", params={"experiment_name": title})
         if answer.status_code == 404:
             experiment = call("experiments/create", name=title)["experiment_id"]
@@ -205,7 +218,8 @@ def _send(server: str, waiting: list[dict], found: dict[str, Standing]) -> None:
         runs = call("runs/search", experiment_ids=[experiment], max_results=1).get("runs")
         run = (runs or [call("runs/create", experiment_id=experiment, run_name="progress")["run"]])[0]
         tags = [{"key": gap, "value": json.dumps(_shared(found.get(gap, Standing(gap))))} for gap in sorted(touched)]
-        call("runs/log-batch", run_id=run["info"]["run_id"], tags=tags)
+        for start in range(0, len(tags), TAGS):
+            call("runs/log-batch", run_id=run["info"]["run_id"], tags=tags[start : start + TAGS])
 
 
 def _shared(standing: Standing) -> dict:
@@ -213,9 +227,11 @@ def _shared(standing: Standing) -> dict:
     return {**vars(standing), "message": standing.message[:500]}
 
 
-def _sent(root: Path) -> int:
+def _sent(root: Path, room: Joined) -> int:
+    """How many events this server has: none of them if another one was sent to last."""
     try:
-        return int((root / SENT).read_text(encoding="utf-8"))
+        count, server = (root / SENT).read_text(encoding="utf-8").split(maxsplit=1)
+        return int(count) if server == room.server else 0
     except (OSError, ValueError):
         return 0
 

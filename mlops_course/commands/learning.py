@@ -61,8 +61,6 @@ def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
 @click.option("--reset", "anew", is_flag=True, help="Begin the lesson's exercises anew; your notebook is copied aside.")
 def progress(lesson: str | None, anew: bool) -> None:
     """Show how far you are with the exercises: all lessons, or the gaps of one."""
-    import os
-
     from mlops_course.checks import progress
 
     if anew:
@@ -71,11 +69,17 @@ def progress(lesson: str | None, anew: bool) -> None:
         copy = progress.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
         click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
     click.echo(progress.table(lesson))
-    if server := os.environ.get(progress.CLASSROOM):
+    if room := progress.classroom():
         try:
-            click.echo(f"{progress.deliver(server)} results sent to the classroom.")
+            click.echo(f"{progress.deliver(room)} results sent to the classroom.")
         except Exception as error:  # whatever a server or a network does, progress is shown
-            click.echo(f"{progress.waiting()} results wait until the classroom can be reached ({error}).")
+            waits = f"{progress.waiting(room)} results wait"
+            if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
+                click.echo(
+                    f"{waits}: the classroom does not know {room.learner} any more; ask the teacher, or join again."
+                )
+            else:
+                click.echo(f"{waits} until the classroom can be reached ({error}).")
 
 
 @click.command()

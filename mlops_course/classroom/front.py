@@ -1,0 +1,145 @@
+"""The page in front of the room: where learners join, whether all is well, and the teacher's board.
+
+    /          who may join, in words
+    /health    whether MLflow and the store answer, the version, how many have joined
+    /join      from code and name to a password, once
+    /board     for the teacher only (HTTP basic authentication), also /board.csv
+
+MLflow checks every later call by itself; this page only opens accounts and reads the store.
+"""
+
+import re
+import secrets
+from typing import Any
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import BaseModel, Field
+
+from mlops_course import __version__
+from mlops_course.checks.progress import EXPERIMENT
+from mlops_course.classroom import board, postgres
+from mlops_course.classroom.client import NAME
+from mlops_course.classroom.room import TEACHER, Room
+
+__all__ = ["Accounts", "application"]
+
+SECONDS = 30
+
+
+class Accounts:
+    """MLflow's accounts, asked as the teacher."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    def call(
+        self, path: str, *, as_: tuple[str, str] | None = None, method: str = "POST", **body: Any
+    ) -> httpx.Response:
+        """Ask MLflow; `path` begins with the version of its interface, such as 2.0/mlflow/users/create."""
+        sent = {"params": body} if method == "GET" else {"json": body}
+        login = as_ or (TEACHER, self.room.password)
+        address = f"{self.room.address}/api/{path}"
+        return httpx.request(method, address, auth=login, timeout=SECONDS, trust_env=False, **sent)
+
+    def names(self) -> list[str]:
+        """Learners who have joined. Raises httpx.HTTPError if MLflow does not answer."""
+        found = self.call("2.0/mlflow/users/list", method="GET").raise_for_status().json()["users"]
+        return sorted(one["username"] for one in found if one["username"] != TEACHER)
+
+    def knows(self, name: str, password: str) -> bool:
+        """Whether this is the learner's password."""
+        answer = self.call("2.0/mlflow/users/current", as_=(name, password), method="GET")
+        return answer.status_code == 200
+
+    def open(self, name: str) -> str | None:
+        """A new account with the learner's two experiments; returns its password, or None if the name is taken."""
+        password = postgres.new_password()
+        answer = self.call("2.0/mlflow/users/create", username=name, password=password)
+        if answer.status_code != 200 and "ALREADY_EXISTS" in answer.text:
+            return None
+        answer.raise_for_status()
+        try:
+            self.equip(name, password)
+        except httpx.HTTPError:
+            self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
+            raise
+        return password
+
+    def equip(self, name: str, password: str) -> None:
+        """The learner's experiments are there and theirs: one to log to, one for what the checks say."""
+        for title in (name, f"{EXPERIMENT}{name}"):
+            answer = self.call("2.0/mlflow/experiments/create", as_=(name, password), name=title)
+            if answer.status_code != 200 and "ALREADY_EXISTS" not in answer.text:
+                answer.raise_for_status()
+
+
+class Joining(BaseModel):
+    """What a learner's machine sends."""
+
+    code: str = Field(max_length=100)
+    name: str = Field(max_length=100)
+    password: str = Field("", max_length=100)
+
+
+def application(room: Room) -> FastAPI:
+    """The page of an open room."""
+    app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
+    accounts, asks = Accounts(room), HTTPBasic()
+
+    def teacher(sent: HTTPBasicCredentials = Depends(asks)) -> None:  # noqa: B008
+        right = secrets.compare_digest(sent.password.encode(), room.password.encode())
+        if not (right and secrets.compare_digest(sent.username.encode(), TEACHER.encode())):
+            raise HTTPException(401, "the board is the teacher's", headers={"WWW-Authenticate": "Basic"})
+
+    @app.get("/", response_class=PlainTextResponse)
+    def welcome(request: Request) -> str:
+        return f"Paste the line that the teacher shows: mlops-course classroom join {request.base_url}#CODE\n"
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        facts = {"version": __version__, "store": re.split(r"[:+]", room.store)[0], "port": room.port}
+        try:
+            return {"ok": True, "learners": len(accounts.names()), **facts}
+        except httpx.HTTPError:
+            return {"ok": False, "learners": None, **facts}
+
+    @app.post("/join")
+    def join(sent: Joining) -> dict[str, Any]:
+        if not secrets.compare_digest(sent.code.encode(), room.code.encode()):
+            raise HTTPException(403, "this is not the code of the room; paste the teacher's line once more")
+        if not NAME.fullmatch(sent.name) or sent.name == TEACHER:
+            raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
+        try:
+            if sent.password and accounts.knows(sent.name, sent.password):
+                accounts.equip(sent.name, sent.password)
+                return {"password": sent.password, "port": room.port}
+            names = accounts.names()
+            if sent.name not in names and len(names) >= room.capacity:
+                why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
+                raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
+            if (password := accounts.open(sent.name)) is None:
+                raise HTTPException(
+                    409, f"the name {sent.name} is taken; choose another: --name. If it was you, ask the teacher"
+                )
+        except httpx.HTTPError as error:
+            raise HTTPException(503, f"the room's server does not answer ({error}); tell the teacher") from error
+        return {"password": password, "port": room.port}
+
+    @app.get("/board", response_class=HTMLResponse, dependencies=[Depends(teacher)])
+    def shown(names: bool = True) -> str:
+        return board.page(_standings(room), joined=len(accounts.names()), names=names)
+
+    @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])
+    def export() -> str:
+        return board.as_csv(board.grades(_standings(room)))
+
+    return app
+
+
+def _standings(room: Room) -> Any:
+    from mlflow import MlflowClient
+
+    return board.standings(MlflowClient(tracking_uri=room.database("mlflow"), registry_uri=room.database("mlflow")))

@@ -1,0 +1,220 @@
+"""The room for a class: opened, joined, watched, saved and closed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlops_course.commands.shared import because, by_whom
+from mlops_course.workspace import Workspace
+
+__all__ = ["classroom"]
+
+CLOSING_SECONDS = 60
+
+
+@click.group()
+def classroom() -> None:
+    """A tracking server and a board for a room of up to sixty learners, on the teacher's machine."""
+
+
+def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where the room is kept; the folder classroom of the workspace if not given.",
+    )(command)
+
+
+def _room(folder: Path | None, **settings: Any) -> Any:
+    from mlops_course.classroom.room import SETTINGS, Room
+
+    folder = folder or Workspace.locate().root / "classroom"
+    if not settings and not (folder / SETTINGS).exists():
+        raise click.ClickException(f"expected a room in {folder}, found none; open one: mlops-course classroom up")
+    return Room.make(folder, **settings)
+
+
+@classroom.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 lets the room in.")
+@click.option("--port", type=int, help="Of MLflow, 5000 for a new room; learners join at the next one.")
+@click.option("--store", default="", metavar="STORE", help="postgresql, sqlite (up to five), or a PostgreSQL URL.")
+@_in_folder
+def up(host: str, port: int | None, store: str, folder: Path | None) -> None:
+    """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
+    import uvicorn
+
+    from mlops_course.classroom import front
+    from mlops_course.classroom.room import SETTINGS, expect_free
+
+    room = _room(folder, store=store, port=port)
+    port = room.port
+    if room.store == "sqlite":
+        click.echo(
+            f"The store is SQLite, which lets one write at a time: {room.capacity} may join. For more, install "
+            "PostgreSQL and what speaks to it (pip install 'mlops-course[classroom]'), and open a new room."
+        )
+    expect_free(host, port + 1, "the page where learners join")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `down` closes the room as Ctrl-C does
+    click.echo("Opening the room; the first time takes half a minute.")
+    with room.open(host=host, say=click.echo):
+        here = _address(host)
+        click.echo(f"\nLearners paste:  mlops-course classroom join http://{here}:{port + 1}/#{room.code}\n")
+        click.echo(f"Board:  http://{here}:{port + 1}/board  (user teacher, password in {room.folder / SETTINGS})")
+        click.echo(f"MLflow: http://{here}:{port}  (the same). Ctrl-C closes the room.")
+        config = uvicorn.Config(front.application(room), host=host, port=port + 1, log_level="warning")
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run()
+    click.echo("The room is closed; everything in it is kept.")
+
+
+def _address(host: str) -> str:
+    """The address that others see, if all networks are listened on."""
+    import socket
+
+    if host not in ("0.0.0.0", "::"):
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it only asks which of our addresses would be used
+        return probe.getsockname()[0]
+    return socket.gethostname()
+
+
+@classroom.command()
+@_in_folder
+def down(folder: Path | None) -> None:
+    """Close the room; everything in it is kept."""
+    room = _room(folder)
+    if (found := room.running()) is None:
+        click.echo("The room is closed already.")
+        return
+    os.kill(found["pid"], signal.SIGTERM)
+    until = time.monotonic() + CLOSING_SECONDS
+    while room.running() and time.monotonic() < until:
+        time.sleep(0.2)
+    if room.running():
+        raise click.ClickException(
+            f"expected process {found['pid']} to end within {CLOSING_SECONDS} s; look at its log"
+        )
+    click.echo("The room is closed; everything in it is kept.")
+
+
+@classroom.command()
+@_in_folder
+def status(folder: Path | None) -> None:
+    """Whether the room is open, who has joined, and what it holds."""
+    from mlops_course.classroom import front
+
+    room = _room(folder)
+    if (found := room.running()) is None:
+        click.echo("The room is closed. Open it: mlops-course classroom up")
+        return
+    names = front.Accounts(room).names()
+    click.echo(
+        f"Open at {found['address']} on {room.store.split(':')[0]}; {len(names)} of {room.capacity} have joined."
+    )
+    click.echo("\n".join(names))
+
+
+@classroom.command()
+@click.argument("url")
+@click.option("--name", help="How the room shall know you; your user name if not given.")
+def join(url: str, name: str | None) -> None:
+    """Join a room: paste the line that the teacher shows."""
+    import getpass
+    import re
+
+    from mlops_course.classroom import client
+
+    name = name or re.sub(r"[^a-z0-9-]+", "-", getpass.getuser().lower()).strip("-")[:31]
+    here = client.join(url, name, root=Workspace.locate().root)
+    click.echo(f"You are in, as {here.learner}. What your checks say goes to the teacher's board from now on.")
+    click.echo("In a notebook, to log runs to the room:\n")
+    click.echo("    from mlops_course.classroom import client\n    client.connect()\n")
+    click.echo(f"MLflow is at {here.server}; name and password are in {client.FILE} of your workspace.")
+
+
+@classroom.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_in_folder
+def backup(file: Path, folder: Path | None) -> None:
+    """Write the whole room to FILE, open or closed. It holds the passwords: keep it like one."""
+    from mlops_course.classroom import room as rooms
+
+    held = rooms.backup(_room(folder), file)
+    click.echo(f"{file} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
+
+
+@classroom.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new one.")
+def restore(file: Path, folder: Path) -> None:
+    """Make a room from the backup FILE in a new folder, here or on another machine."""
+    from mlops_course.classroom import room as rooms
+
+    held = rooms.restore(file, folder)
+    click.echo(f"{folder} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
+    click.echo(f"Open it: mlops-course classroom up --folder {folder}")
+
+
+@classroom.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_in_folder
+def upgrade(file: Path, folder: Path | None) -> None:
+    """Bring a closed room up to the MLflow that is installed now, after a backup to FILE."""
+    from mlops_course.classroom import room as rooms
+
+    rooms.upgrade(_room(folder), file)
+    click.echo(f"The store is up to date. As it was before, it is in {file}.")
+
+
+@classroom.command()
+@click.argument("name")
+@by_whom
+@because
+@_in_folder
+def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
+    """Remove a learner from the open room for good: account, runs, files, models, results.
+
+    The request goes on record in forgotten.jsonl of the room, without the name.
+    """
+    import hashlib
+    import json
+    from datetime import UTC, datetime
+
+    from mlops_course.classroom import forgetting
+
+    room = _room(folder)
+    done = forgetting.forget(room, name)
+    digest = hashlib.sha256(f"{room.secret}{name}".encode()).hexdigest()
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "who": digest,
+        "approver": approver,
+        "reason": reason,
+    }
+    with (room.folder / "forgotten.jsonl").open("a", encoding="utf-8") as record:
+        record.write(json.dumps(line | done) + "\n")
+    click.echo(f"Removed {', '.join(f'{count} {what}' for what, count in done.items())}; no table holds the name now.")
+    click.echo("Backups that were made before still do: delete them, or forget again after restoring one.")
+
+
+@classroom.command()
+@_in_folder
+def export(folder: Path | None) -> None:
+    """Print the share of gaps that each learner has done, by lesson, as CSV."""
+    from mlflow import MlflowClient
+
+    from mlops_course.classroom import board
+    from mlops_course.classroom.room import store_runs
+
+    room = _room(folder)
+    with store_runs(room):
+        store = room.database("mlflow")
+        table = board.standings(MlflowClient(tracking_uri=store, registry_uri=store))
+    click.echo(board.as_csv(board.grades(table)), nl=False)

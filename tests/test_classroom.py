@@ -1,0 +1,346 @@
+"""A room on this machine: who joins, who sees what, what survives a kill, a backup and a request to be forgotten."""
+
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+
+import httpx
+import pandas as pd
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+
+from mlops_course import __version__
+from mlops_course.checks import progress
+from mlops_course.classroom import board, client, forgetting, front, postgres
+from mlops_course.classroom import room as rooms
+from mlops_course.classroom.room import Room, RoomError
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="ends processes by signals")
+STORE = "postgresql" if postgres.programs() else "sqlite"
+NAMES = ("learner", "gap", "done", "failed", "hints", "message", "at")
+
+
+# An open room, one for all tests --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(room: Room):
+    """The page of an open room on a free port; yields its address."""
+    config = uvicorn.Config(front.application(room), host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started, what="the page to start")
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(20)
+
+
+def until(happens, *, what, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not (found := happens()):
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def place():
+    """A folder that PostgreSQL's account may enter, which a folder of pytest is not if the superuser runs it."""
+    folder = Path(mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def room(place, said):
+    with Room.make(place / "room", store=STORE, port=rooms.free_port()).open(say=said.append) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def page(room):
+    with served(room) as address:
+        yield address
+
+
+@pytest.fixture
+def line(page, room):
+    return f"{page}/#{room.code}"
+
+
+def joins(line, name, root):
+    return client.join(line, name, root=root)
+
+
+def asks(learner, path, method="POST", **body):
+    """MLflow's answer to a learner."""
+    sent = {"params": body} if method == "GET" else {"json": body}
+    login = (learner.learner, learner.password)
+    return httpx.request(method, f"{learner.server}/api/2.0/mlflow/{path}", auth=login, timeout=30, **sent)
+
+
+def logs_a_run(learner):
+    """A run in the learner's experiment with a parameter and a tag; returns its id."""
+    found = asks(learner, "experiments/get-by-name", "GET", experiment_name=learner.learner).raise_for_status().json()
+    made = asks(learner, "runs/create", experiment_id=found["experiment"]["experiment_id"]).raise_for_status().json()
+    run = made["run"]["info"]["run_id"]
+    asks(learner, "runs/log-parameter", run_id=run, key="C", value="0.1").raise_for_status()
+    return run
+
+
+# Joining --------------------------------------------------------------------------------------------------------------
+
+
+def test_who_joins_can_log_and_joining_again_changes_nothing(line, tmp_path):
+    ada = joins(line, "ada", tmp_path)
+    run = logs_a_run(ada)
+    assert joins(line, "ada", tmp_path) == ada
+    assert asks(ada, "runs/get", "GET", run_id=run).json()["run"]["data"]["params"] == [{"key": "C", "value": "0.1"}]
+    if os.name != "nt":
+        assert (tmp_path / "classroom.json").stat().st_mode & 0o077 == 0, "others can read the password"
+
+
+def test_no_learner_sees_or_changes_what_another_has(line, tmp_path):
+    one, other = joins(line, "berta", tmp_path / "one"), joins(line, "carl", tmp_path / "other")
+    run = logs_a_run(one)
+    assert asks(other, "runs/get", "GET", run_id=run).status_code == 403
+    assert asks(other, "runs/set-tag", run_id=run, key="grade", value="1").status_code == 403
+    names = {found["name"] for found in asks(other, "experiments/search", max_results=1000).json()["experiments"]}
+    assert names == {"carl", "progress of carl"}
+
+
+def test_registered_names_cannot_collide(line, tmp_path):
+    people = [joins(line, name, tmp_path / name) for name in ("dora", "emil")]
+    for one in people:
+        name = client.registered_name("late", tmp_path / one.learner)
+        assert name == f"{one.learner}.late"
+        assert asks(one, "registered-models/create", name=name).status_code == 200
+    answer = asks(people[0], "registered-models/get", "GET", name="emil.late")
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda line: line + "x", "not the code"),
+        (lambda line: line.partition("#")[0], "expected a line such as"),
+        (lambda line: "http://127.0.0.1:9/#abc", "nothing answers"),
+        (lambda line: "not a line", "expected a line such as"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said(line, tmp_path, change, why):
+    with pytest.raises(client.JoinError, match=why):
+        joins(change(line), "fritz", tmp_path)
+    assert not list(tmp_path.iterdir()), "half joined"
+
+
+@pytest.mark.parametrize("name", ["", "Ada", "a b", "../ada", "teacher", "a" * 40])
+def test_a_name_that_does_not_fit_is_refused(line, tmp_path, name):
+    with pytest.raises(client.JoinError, match="expected a name"):
+        joins(line, name, tmp_path)
+
+
+def test_a_name_that_is_taken_is_said_to_be(line, tmp_path):
+    joins(line, "gerda", tmp_path / "first")
+    with pytest.raises(client.JoinError, match="gerda is taken"):
+        joins(line, "gerda", tmp_path / "second")
+
+
+def test_another_version_of_the_package_is_said(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "__version__", "99.0.0")
+    with pytest.raises(client.JoinError, match=f"the version of the room, {__version__}"):
+        joins(line, "hans", tmp_path)
+
+
+def test_a_proxy_in_the_way_is_named(line, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(client.JoinError, match=r"NO_PROXY=127\.0\.0\.1"):
+        joins(line, "ida", tmp_path)
+
+
+def test_something_else_that_answers_is_no_room(room, tmp_path):
+    with pytest.raises(client.JoinError, match="something else"):
+        joins(f"{room.address}/#abc", "ida", tmp_path)
+
+
+def test_a_room_on_sqlite_takes_five(place):
+    full = Room.make(place / "small", store="sqlite", port=rooms.free_port())
+    assert full.capacity == 5
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front.Accounts, "names", lambda self: list("abcde"))
+        with served(full) as address:
+            answer = httpx.post(f"{address}/join", json={"code": full.code, "name": "sixth"})
+    assert answer.status_code == 409
+    assert "SQLite lets one write at a time" in answer.json()["detail"]
+
+
+# The board ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_checks_say_comes_to_the_board_which_is_the_teachers(line, page, room, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.delenv("MLOPS_CLASSROOM", raising=False)
+    joins(line, "jakob", tmp_path)
+    progress.record("03.known_by", "failed", "<script>alert(1)</script>")
+    progress.record("03.version_of", "passed")
+    until(lambda: progress.waiting(progress.classroom()) == 0, what="results to be sent")
+    login = ("teacher", room.password)
+    shown = httpx.get(f"{page}/board", auth=login, timeout=60)
+    assert "jakob" in shown.text
+    assert "<script>alert" not in shown.text
+    assert "jakob" not in httpx.get(f"{page}/board?names=0", auth=login, timeout=60).text
+    assert "jakob," in httpx.get(f"{page}/board.csv", auth=login, timeout=60).text
+    for wrong in (None, ("teacher", "guess"), ("jakob", client.joined(tmp_path).password)):
+        assert httpx.get(f"{page}/board", auth=wrong, timeout=60).status_code == 401
+
+
+def test_the_page_says_whether_all_is_well(page):
+    told = httpx.get(f"{page}/health", timeout=60).json()
+    assert told["ok"]
+    assert told["store"] == STORE
+    assert told["version"] == __version__
+
+
+GAPS = [gap for lesson in ("00", "03", "12") for gap in progress.gaps_of(lesson)]
+ROWS = st.lists(
+    st.tuples(
+        st.sampled_from(["ada", "bob", "=cmd"]), st.sampled_from(GAPS), st.booleans(), st.integers(0, 5),
+        st.integers(0, 3), st.sampled_from(["", "Look again.", "-1"]), st.just("2026-11-24T09:00:00+00:00"),
+    ),
+    unique_by=lambda row: row[:2],
+)  # fmt: skip
+
+
+def table_of(rows):
+    return pd.DataFrame(rows, columns=list(NAMES)).astype(board.COLUMNS)
+
+
+@given(ROWS)
+def test_every_gap_that_is_done_is_counted_once_and_nobody_is_stuck_in_it(rows):
+    table = table_of(rows)
+    assert board.by_learner(table).to_numpy().sum() == table["done"].sum()
+    assert board.stuck(table)["learners"].sum() == (~table["done"] & (table["failed"] > 0)).sum()
+    assert board.grades(table).le(1).all(axis=None)
+
+
+@given(ROWS)
+def test_no_cell_of_an_export_is_a_formula(rows):
+    text = board.as_csv(board.grades(table_of(rows)))
+    assert not [line for line in text.splitlines() if line[:1] in "=+-@"]
+
+
+def test_tags_that_are_no_standing_are_left_out(tmp_path):
+    store = MlflowClient(tracking_uri=f"sqlite:///{(tmp_path / 'm.db').as_posix()}")
+    run = store.create_run(store.create_experiment("progress of ada", tmp_path.as_uri())).info.run_id
+    good = {"gap": "03.known_by", "done": True, "failed": 1, "hints": 0, "message": "", "at": "2026-11-24T09:00:00Z"}
+    tags = {"03.known_by": json.dumps(good), "03.version_of": "no json", "99.x": json.dumps(good), "03.none": "{}"}
+    for key, value in {**tags, "00.news": json.dumps({**good, "failed": "many"}), "note": "hello"}.items():
+        store.set_tag(run, key, value)
+    [row] = board.standings(store).to_dict(orient="records")
+    assert (row["learner"], row["gap"], row["done"], row["failed"]) == ("ada", "03.known_by", True, 1)
+
+
+def test_who_is_quiet_for_long_is_marked():
+    now = datetime(2026, 11, 24, 10, tzinfo=UTC)
+    ago = [("ada", now - timedelta(minutes=50)), ("bob", now - timedelta(minutes=2))]
+    rows = [(name, "03.known_by", True, 0, 0, "", at.isoformat()) for name, at in ago]
+    shown = board.page(table_of(rows), joined=3, now=now)
+    assert "50 min ago" in shown.split("class=quiet>")[1]
+    assert "3 in the room, 2 have tried" in shown
+
+
+# What survives --------------------------------------------------------------------------------------------------------
+
+
+@needs_posix
+def test_mlflow_that_is_killed_is_started_again_and_has_lost_nothing(line, room, said, tmp_path):
+    karl = joins(line, "karl", tmp_path)
+    acknowledged = [logs_a_run(karl) for _ in range(3)]
+    os.killpg(room.running()["mlflow"], signal.SIGKILL)
+    until(lambda: any("MLflow was gone" in line for line in said), what="the room to notice")
+
+    def answers():
+        with suppress(httpx.TransportError):
+            return asks(karl, "runs/get", "GET", run_id=acknowledged[0]).status_code == 200
+
+    until(answers, what="MLflow to answer again")
+    for run in acknowledged:
+        assert asks(karl, "runs/get", "GET", run_id=run).status_code == 200
+
+
+def test_a_room_is_open_once(room):
+    with pytest.raises(RoomError, match="process"), room.open():
+        pass
+
+
+def test_a_backup_is_restored_to_what_it_was_and_neither_overwrites(line, room, place, tmp_path):
+    lotte = joins(line, "lotte", tmp_path)
+    run = logs_a_run(lotte)
+    file = place / "room.tar.gz"
+    held = rooms.backup(room, file)
+    with pytest.raises(RoomError, match="exists"):
+        rooms.backup(room, file)
+    logs_a_run(lotte)
+    with pytest.raises(RoomError, match="has files in it"):
+        rooms.restore(file, room.folder)
+    assert rooms.restore(file, place / "again") == held
+    again = Room.make(place / "again", port=rooms.free_port())
+    with rooms.store_runs(again):
+        assert rooms.counts(again) == held
+        found = MlflowClient(tracking_uri=again.database("mlflow")).get_run(run)
+        assert found.data.params == {"C": "0.1"}
+    assert rooms.counts(room)["runs"] == held["runs"] + 1
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"no archive"])
+def test_a_spoilt_backup_leaves_no_room(room, place, spoil):
+    file = place / "whole.tar.gz"
+    if not file.exists():
+        rooms.backup(room, file)
+    (place / "spoilt.tar.gz").write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(RoomError, match="classroom backup"):
+        rooms.restore(place / "spoilt.tar.gz", place / "never")
+    assert not (place / "never").exists()
+    assert not (place / "never.new").exists()
+
+
+def test_an_upgrade_needs_a_closed_room(room, place):
+    with pytest.raises(RoomError, match="closed"):
+        rooms.upgrade(room, place / "before.tar.gz")
+
+
+def test_who_is_forgotten_has_left_nothing_and_others_stay(line, room, tmp_path):
+    gone, stays = joins(line, "maria", tmp_path / "gone"), joins(line, "maria-2", tmp_path / "stays")
+    for one in (gone, stays):
+        logs_a_run(one)
+        asks(one, "registered-models/create", name=f"{one.learner}.late").raise_for_status()
+    before = rooms.counts(room)
+    done = forgetting.forget(room, "maria")
+    assert done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
+    after = rooms.counts(room)
+    assert {name: before[name] - after[name] for name in before} == {
+        **dict.fromkeys(("users", "runs"), 1), "experiments": 2, "model_versions": 0,
+    }  # fmt: skip
+    assert asks(stays, "experiments/get-by-name", "GET", experiment_name="maria-2").status_code == 200
+    assert asks(gone, "experiments/search", max_results=10).status_code == 401
+    with pytest.raises(RoomError, match="nobody is called"):
+        forgetting.forget(room, "maria")
