@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlops_course"
 COMPOSITION = {
     *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
-    *("governance", "readiness", "replay", "watch", "demo"),
+    *("governance", "readiness", "replay", "watch", "demo", "scale"),
 }
 FOLDERS = {"flights", "checks", "snippets", "commands", "classroom"}
 COMPOSING = {"checks", "commands", "classroom"}  # folders that use composition, as lessons do

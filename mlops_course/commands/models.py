@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlops_course.commands.scale import on_cluster, progress_on
 from mlops_course.commands.shared import (
     REFUSED,
     as_json,
@@ -104,26 +105,34 @@ def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT", type=click.Path(dir_okay=False, path_type=Path))
 @version_option
+@on_cluster()
 @click.pass_context
-def score(context: click.Context, source: str, target: Path, version: str) -> None:
+def score(
+    context: click.Context, source: str, target: Path, version: str, scheduler: str | None, workers: int | None
+) -> None:
     """Write predictions for INPUT to OUTPUT, a .parquet or .csv file.
 
     INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column
     id is carried over. OUTPUT has probability, decision and model_version for each row; it is replaced once whole. Rows
     that do not fit go to OUTPUT.quarantine.csv with the reason. A run that was killed goes on where it stopped, and one
     more does nothing.
-    """
-    from mlops_course import lifecycle
 
-    system = system_of(context)
-    with progress_bar(None, "scoring") as advance:
-        done = lifecycle.score_to_file(
-            system,
-            source,
-            target=target,
-            version=number_or_alias(version),
-            progress=lambda rows, of: advance("scoring", rows, of),
-        )
+    With --scheduler, workers of a Dask cluster read and write the parts; OUTPUT is the same to the bit. They must see
+    INPUT, OUTPUT's folder and the workspace under the same paths.
+    """
+    from mlops_course import lifecycle, scale
+
+    if workers and not scheduler:
+        raise click.UsageError("expected --scheduler with --workers, such as --scheduler local")
+    system, asked = system_of(context), {"target": target, "version": number_or_alias(version)}
+    if scheduler:
+        with progress_on(scheduler, workers, what="scoring") as (client, advance):
+            done = scale.score_to_file(system, source, client=client, progress=advance, **asked)
+    else:
+        with progress_bar(None, "scoring") as advance:
+            done = lifecycle.score_to_file(
+                system, source, progress=lambda rows, of: advance("scoring", rows, of), **asked
+            )
     found = " were there from an earlier run; nothing was done" if done.already_done else ""
     click.echo(f"{done.rows:,} predictions in {target}{found}")
     if done.quarantine:
