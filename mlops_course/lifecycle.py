@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic_core import to_json
+from threadpoolctl import threadpool_limits
 
 from mlops_course import batch, evaluation, pipeline, report, streaming
 from mlops_course.design import Specification, load_specification
@@ -121,14 +122,15 @@ def score_to_file(
     if not Path(source).is_file():
         raise ValueError(f"expected a file or a batch out of {system.case.batches()}, got {source!r}")
     model, total = system.registry.load(version), batch.count_rows(Path(source))
-    return batch.score_file(
-        Path(source),
-        target,
-        answer=partial(_answer, model),
-        check=partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional),
-        model=model.digest,
-        progress=lambda rows: progress(rows, total),
-    )
+    with threadpool_limits(1, user_api="openmp"):  # beside other work, threads that wait for each other are slower
+        return batch.score_file(
+            Path(source),
+            target,
+            answer=partial(_answer, model),
+            check=partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional),
+            model=model.digest,
+            progress=lambda rows: progress(rows, total),
+        )
 
 
 def stream(

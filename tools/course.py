@@ -124,11 +124,14 @@ def page() -> str:
     for week, part in enumerate(data["term"], start=1):
         steps = ", ".join(linked(number, files) for number in part["lessons"])
         lines.append(rows(week, steps, part["exercises"]))
+    lines += ["", "Agendas with minutes, what to say and how to grade: [TEACHING.md](TEACHING.md)."]
     lines += ["", "## I need a snippet", "", "`mlops-course snippet NAME` prints a program that runs as it stands.", ""]
     lines += [rows("task", "where", "explained in", "NAME"), "|---|---|---|---|"]
     for one in data["snippets"]:
         name = f"`{one['snippet']}`" if "snippet" in one else ""
         lines.append(rows(one["task"], f"`{one['name']}`", linked(one["lesson"], files), name))
+    more = "What would have to change for a hundred million rows a day, computed from what was measured"
+    lines += ["", f"{more}: [BEYOND.md](BEYOND.md)."]
     lines += ["", "## Glossary", "", rows("term", "what it means", "lesson"), "|---|---|---|"]
     where = defined_in()
     for term, meaning in sorted(data["glossary"].items(), key=lambda pair: pair[0].lower()):
