@@ -65,6 +65,7 @@ DEFECTS: tuple[tuple[str, object, str], ...] = (
     ("data_version", "7ADF1086407C83", "Hashes are written with small letters; 7A and 7a are two texts."),
     ("code_version", "main", "A branch moves: it says tomorrow something else."),
     ("code_version", "0123456789abcdef", "A short hash is no version of code here."),
+    ("code_version", "A" * 40, "Hashes are written with small letters."),
     ("code_version", "a" * 41, "Hashes have 40 or 64 digits."),
     ("code_version", None, "Nothing is no version."),
     ("parameters", {}, "Nothing is on record of what was chosen."),
