@@ -74,11 +74,21 @@ def fingerprint(answer):
     )
     renamed = rows.assign(id=rows["id"].where(rows.index != 3, "another flight"))
     expect(answer(renamed) != first, "Another flight got the answer, and nobody noticed.")
+    beside = rows.assign(id=rows["id"].where(rows.index != 3, rows["id"] + "x"))  # at the same place in order
+    expect(answer(beside) != first, "A flight has another name, and nobody noticed: the id belongs to its number.")
+    glued = [pd.DataFrame({"id": ids, "probability": [0.25, 0.5]}) for ids in (["ab", "c"], ["a", "bc"])]
+    words = "Two tables with other ids have one fingerprint: keep parts apart when you put them together."
+    expect(answer(glued[0]) != answer(glued[1]), words, case="The ids were ab, c and a, bc.")
     expect(answer(rows.head(39)) != first, "An answer is missing, and nobody noticed.")
     gap = rows.assign(probability=rows["probability"].where(rows.index != 5))
     missing = attempt(lambda: answer(gap), hint="fingerprint fails on a missing probability.")
     expect(missing == answer(gap.copy()), "The same answers, one of them missing, got two fingerprints.")
     expect(missing != first, "A probability has gone missing unnoticed.")
+    zero = rows.assign(probability=rows["probability"].where(rows.index != 5, 0.0))
+    expect(missing != answer(zero), "A probability that is missing is taken for one of 0.")
+    expect(missing != answer(rows.drop(index=5)), "A probability that is missing is taken for a row that is not there.")
+    minus = zero.assign(probability=zero["probability"].where(rows.index != 5, -0.0))
+    expect(answer(zero) != answer(minus), "0.0 and -0.0 are equal, and differ in a bit.")
     words = (
         "`hash` begins anew in each process: tomorrow, in another process, the same answers get another fingerprint."
     )
@@ -145,7 +155,7 @@ def fit_to_train(answer):
         [("column", "wind", days[3], None)],
         [],
         {"wind": [3, 4, 5]},
-        "An open alert reaches to now, and no further.",
+        "An open alert reaches to now, and no further; rows that asked later stay as they are.",
         now=5,
     )
     both = [
