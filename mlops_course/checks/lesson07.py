@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from mlops_course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
 
@@ -39,10 +40,15 @@ def worst_slice(answer):
     sure = pd.DataFrame({"p": [0.9, 0.6] * 4 + [0.1, 0.2] * 2, "late": [1, 0] * 4 + [1, 0] * 2})
     modest = pd.DataFrame({"p": [0.4, 0.3] * 5, "late": [1, 0] * 5})
     ask({"a": modest, "b": sure}, "b", "ROC AUC is about the order of rows, and not about 0.5.")
+    shifted = pd.DataFrame({"p": [0.49, 0.48, 0.47, 0.46, 0.0, 0.5, 0.51, 0.52, 0.53, 0.54], "late": [0] * 5 + [1] * 5})
+    plain = pd.DataFrame({"p": [0.1] * 5 + [0.9, 0.9, 0.9, 0.9, 0.05], "late": [0] * 5 + [1] * 5})
+    words = "Another number than the ROC AUC calls a the worst: all of its late rows are ranked above the others."
+    ask({"a": shifted, "b": plain}, "b", words)
     ask({"a": good, "b": bad, "c": _ranked(0, 1)}, "b", "A slice of too few rows came out as the worst.")
     ask({"a": good, "b": bad, "c": _ranked(0, 2)}, "c", "A slice of exactly `least` rows is large enough.")
     one = pd.DataFrame({"p": [0.2, 0.4, 0.6, 0.8], "late": 1})
     ask({"a": good, "b": bad, "c": one}, "b", "A slice in which all rows are late has no AUC.")
+    ask({"0": one, "a": good, "b": bad}, "b", "A slice in which all rows are late has no AUC, wherever it stands.")
     ask({"a": good, "b": bad, "c": one.assign(late=0)}, "b", "A slice in which no row is late has no AUC.")
     ask(
         {"a": good, None: _ranked(2, 4), "b": bad}, "missing", "Rows whose value is missing are a slice called missing."
@@ -195,6 +201,14 @@ def _bars(answer, late: np.ndarray) -> None:
             candidate = share + sign * step
             came = answer(rows.copy(), candidate, candidate)
             expect(came == expected, words, case=f"It differs by {sign * step:+.3f}, and {sorted(came)} came.")
+    noise = np.random.default_rng(3).normal(size=349)
+    for strength in np.linspace(0.2, 0.8, 25):
+        made = 0.04 * (strength * truth + noise)
+        candidate = made - made.mean() + truth.mean()
+        auc = roc_auc_score(truth, candidate)
+        words = "A ROC AUC below 0.65 is too low, and from there on it is not."
+        came = answer(rows.copy(), candidate, candidate)
+        expect(came == ({"rank"} if auc < 0.65 else set()), words, case=f"It is {auc:.3f}, and {sorted(came)} came.")
     base = p - p.mean() + truth.mean()
     for carrier, factor in (("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
         here = (rows["carrier"] == carrier).to_numpy()

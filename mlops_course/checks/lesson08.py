@@ -2,9 +2,12 @@
 
 import builtins
 import inspect
+import io
+import itertools
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -80,7 +83,13 @@ def key(answer):
     expect(answer(code + " ", inputs) != first, "Another code has the same key.")
     flipped = {**inputs, "names": b"\x00\xfe"}
     expect(answer(code, flipped) != first, "One other byte has the same key.")
+    words = "Two thousand codes have fewer keys: so short a text stands for several contents."
+    expect(len({answer(f"step {number}", {}) for number in range(2_000)}) == 2_000, words)
     words = "Bytes may move from one input to the next unnoticed: keep the parts apart."
+    for between, after in itertools.product("|,;:/ \n\0&", "=:| "):
+        joined = {"a": f"1{between}b{after}2".encode()}
+        told = f"key('f', {joined}) is key('f', {{'a': b'1', 'b': b'2'}}): what stands between parts may be in a part."
+        expect(answer("f", joined) != answer("f", {"a": b"1", "b": b"2"}), words, case=told)
     expect(answer("f", {"a": b"ab", "b": b"c"}) != answer("f", {"a": b"a", "b": b"bc"}), words)
     renamed = {"rows": inputs["rows"], "labels": inputs["names"]}
     expect(answer(code, renamed) != first, "The name of an input has changed, and the key has not.")
@@ -91,6 +100,20 @@ def key(answer):
     expect(answer(code, swapped) != first, "Two inputs have swapped their contents unnoticed.")
     words = "`hash` begins anew in each process: tomorrow, in another process, nothing is found again."
     expect(not _uses_hash(answer, code, inputs), words)
+
+
+@contextmanager
+def _opened_to_write() -> Iterator[set[str]]:
+    """Names of files that are opened to be written to, within the block."""
+    names, real = set(), io.open
+
+    def spy(file: object, mode: str = "r", *others: object, **options: object) -> object:
+        if set("wax+") & set(mode) and not isinstance(file, int):
+            names.add(Path(file).name)
+        return real(file, mode, *others, **options)
+
+    with mock.patch.object(io, "open", spy), mock.patch.object(builtins, "open", spy):
+        yield names
 
 
 def _uses_hash(answer: Callable, *arguments: object) -> bool:
@@ -157,6 +180,8 @@ def with_retries(answer):
     away, slow = ConnectionError("away"), TimeoutError("slow")
     ask(["sunny"], 3, "sunny", 1, "It works at once.")
     ask([away, "sunny"], 3, "sunny", 2, "It works at the second attempt.")
+    ask(["", "sunny"], 3, "", 1, "An empty text is what the step gives, and no failure.")
+    ask([away, 0], 3, 0, 2, "0 is what the step gives, and no failure.")
     ask([away, slow, "sunny"], 3, "sunny", 3, "It works at the third attempt.")
     ask([ValueError("no such column"), "sunny"], 3, ValueError, 1, "Such an error will come again.")
     ask([FileNotFoundError("wind.csv"), "sunny"], 3, FileNotFoundError, 1, "That error will come again.")
@@ -200,7 +225,8 @@ def run_all(answer):
     names = ["one.txt", "three.txt", "two.txt"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        came, ran = ask(three, folder, "run_all fails on three steps.")
+        with _opened_to_write() as opened:
+            came, ran = ask(three, folder, "run_all fails on three steps.")
         turned = isinstance(came, str) and came.split() == ["12ü", "3"] and came != "12ü\r\n3"
         expect(
             not turned, "Text mode changes line ends; bytes keep them as the step gave them.", case=f"{came!r} came."
@@ -254,6 +280,13 @@ def run_all(answer):
                 case=f"It holds {there}.",
             )
             expect(came == "123", f"After {what}, the next call gives the last result.", case=f"{came!r} came.")
+    words = "A file that has its name holds a whole result: here it had its name before anything was in it."
+    expect(not opened & set(names), words, case=f"Opened to be written: {', '.join(sorted(opened & set(names)))}.")
+    with tempfile.TemporaryDirectory() as place:
+        empty = [("one", ""), ("two", "2")]
+        ask(empty, Path(place), "run_all fails on a result without letters.")
+        _, ran = ask(empty, Path(place), "A second call fails.")
+        expect(not ran, "An empty result is a result, and is not made again.", case=f"A second call ran {ran}.")
     with tempfile.TemporaryDirectory() as place:
         came = attempt(lambda: answer([], Path(place)), hint="run_all fails without a step.")
         expect(came == "", "Without a step the last result is the first text, which is empty.", case=f"{came!r} came.")

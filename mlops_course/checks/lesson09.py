@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -157,12 +159,17 @@ def refusals(answer):
 )
 def altered(answer):
     """Changed, removed and added files are all named."""
-    files = {"model.skops": bytes(range(256)), "contract.json": b'{"threshold": 0.2}', "lines.txt": b"one\r\ntwo\n"}
+    files = {
+        "model.skops": bytes(range(256)),
+        "contract.json": b'{"threshold": 0.2}',
+        "lines.txt": b"one\r\ntwo\n",
+        "weights.bin": bytes(200_000),
+    }
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
     def ask(changes: dict[str, bytes | None], expected: list[str], words: str) -> None:
         told = ", ".join(f"{name} {'missing' if to is None else 'changed or added'}" for name, to in changes.items())
-        case = f"Three registered files, {told or 'nothing changed'}."
+        case = f"Four registered files, {told or 'nothing changed'}."
         with tempfile.TemporaryDirectory() as folder:
             for name, content in (files | changes).items():
                 if content is not None:
@@ -176,6 +183,10 @@ def altered(answer):
     ask({"model.skops": flipped}, ["model.skops"], "A file of the same length has other bytes.")
     ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
     ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
+    ask({"extra": b"surprise"}, ["extra"], "A file without a dot in its name is a file, too.")
+    ask({".hidden": b"surprise"}, [".hidden"], "A hidden file is a file, too.")
+    words = "A large file has another byte, the last one: read all of it."
+    ask({"weights.bin": bytes(199_999) + b"1"}, ["weights.bin"], words)
     ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
     every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
     ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
@@ -190,6 +201,27 @@ def _raised(call: Callable[[], object]) -> BaseException | None:
             raise
         return error.__cause__
     return None
+
+
+@contextmanager
+def _taken_away(path: Path) -> Iterator[list[str]]:
+    """By which calls the file was removed or got another name, within the block."""
+    calls: list[str] = []
+
+    def watched(name: str) -> Callable:
+        real = getattr(os, name)
+
+        def call(source: object, *others: object, **options: object) -> object:
+            if Path(source).name == path.name:
+                calls.append(f"os.{name}")
+            return real(source, *others, **options)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in ("rename", "replace", "remove", "unlink"):
+            stack.enter_context(mock.patch.object(os, name, watched(name)))
+        yield calls
 
 
 class _Folder:
@@ -229,7 +261,8 @@ def note(answer):
         )
         old = Path(folder) / "old"
         os.link(place.path, old)
-        attempt(lambda: answer(place.path, dict(second), 1), hint="note fails on a history of one entry.")
+        with _taken_away(place.path) as gone:
+            attempt(lambda: answer(place.path, dict(second), 1), hint="note fails on a history of one entry.")
         expect_same(place.read(), [first, second], "The new entry comes last.", case="After a second note the file")
         words = "The file was written in place: whoever reads while it is written finds a part of it."
         expect(json.loads(old.read_text(encoding="utf-8") or "0") == [first], words)
@@ -254,6 +287,7 @@ def note(answer):
         expect(place.read() == [first, second], words, case=f"The file holds {place.read()}.")
         words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
         expect(place.names() == ["history.json"], words, case=f"It holds {place.names()}.")
+        expect(not gone, "For a moment there was no history, and whoever reads then finds none.", case=f"By {gone}.")
     with tempfile.TemporaryDirectory() as folder:
         place = _Folder(folder, None)
         came = _raised(lambda: answer(place.path, dict(first), 2))

@@ -154,6 +154,8 @@ def judge(answer):
     ask('{"rows": [{"seats": NaN, "origin": "JFK"}]}', 422, ["0.seats"], "NaN is no number.")
     ask('{"rows": [{"seats": 1, "origin": "JFK", "wind": Infinity}]}', 422, ["0.wind"], "Infinity is no number.")
     ask({"rows": [{**good, "origin": 5}]}, 422, ["0.origin"], "A number is no text.")
+    ask({"rows": [{**good, "note": False}]}, 422, ["0.note"], "False is no text.")
+    ask({"rows": [{**good, "origin": ["JFK"]}]}, 422, ["0.origin"], "A list is no text.")
     ask({"rows": [{"origin": "JFK"}]}, 422, ["0.seats"], "A field that may not be missing lacks.")
     ask({"rows": [{**good, "origin": None}]}, 422, ["0.origin"], "Null counts as missing, and this field may not be.")
     ask({"rows": [{**good, "wnid": 3.0}]}, 422, ["0.wnid"], "A field came that nobody asked for.")

@@ -99,6 +99,9 @@ def alarm_days(answer):
     ask(one, 12, ["tue", "wed"] if 12 / 730 >= 0.002 else ["tue"], words, case="the same three days")
     gaps = pd.DataFrame({"temp": [np.nan, np.nan], "wind": [1e-6, np.nan]}, index=["mon", "tue"])
     ask(gaps, 1, ["mon"], "A p-value that is missing is no alarm.", case="two days with missing p-values")
+    half = pd.DataFrame({"temp": [0.002, 0.5], "wind": [np.nan, 0.5]}, index=["mon", "tue"])
+    words = "Each test gets the same share, also on a day on which another one is missing."
+    ask(half, 1, [], words, case="a day with p 0.002 and a missing one")
     order = one.iloc[[2, 1, 0]]
     ask(order, 12, ["wed", "tue"], "Keep the order of the table.", case="the three days backwards")
     single = pd.DataFrame({"temp": [0.002, 0.003]}, index=["mon", "tue"])
@@ -203,6 +206,10 @@ def diagnose(answer):
     ask(_days(spoilt(0.2, 999.0)), cold, cold, "data bug", bug, what="days with 999 °F in one of five rows")
     ask(_days(spoilt(0.2, -300.0)), cold, cold, "data bug", bug, what="days with -300 °F in one of five rows")
     ask(_days(np.full(400, 41.0)), cold, cold, "data bug", bug, what="days on which the thermometer is stuck at 41 °F")
+    stuck = np.where(np.arange(400) % 50 == 0, np.nan, 41.0)
+    ask(_days(stuck), cold, cold, "data bug", bug, what="days on which it is stuck at 41 °F, with 2 % missing")
+    mixed = np.where(np.arange(400) < 12, np.nan, spoilt(0.06, 200.0))  # 3 % missing, 3 % out of range
+    ask(_days(mixed), cold, cold, "data bug", bug, what="days with 3 % missing and 3 % at 200 °F")
     few = "One row in twenty may be out of order."
     ask(_days(spoilt(0.05, np.nan)), cold, cold, "nothing", few, what="days with 5 % of the temperatures missing")
     ask(_days(spoilt(0.06, 200.0)), cold, cold, "data bug", bug, what="days with 6 % of the temperatures at 200 °F")
