@@ -337,11 +337,13 @@ def _slice_checks(evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, float
     if "max_slice_auc_drop" not in bars:
         return
     bar, enough = bars["max_slice_auc_drop"], bars["min_slice_rows"]
-    slices = evidence.get("slices", pd.DataFrame(columns=["rows"]))
-    if not (slices["rows"] >= enough).any():
+    slices = evidence.get("slices")
+    if slices is not None and slices.empty:
+        yield _not_judged("max_slice_auc_drop", bar, "no column to slice by is named")
+    elif slices is None or not (slices["rows"] >= enough).any():
         yield _line("max_slice_auc_drop", math.nan, math.nan, math.nan, bar, FAIL, "no slice is large enough to judge")
     whole = evidence["metrics"]["value"].get("roc_auc", math.nan)
-    for row in slices.itertuples():
+    for row in () if slices is None else slices.itertuples():
         name = f"max_slice_auc_drop, {row.slice} {row.value}"
         if row.rows < enough:
             yield _not_judged(name, bar, f"{row.rows} rows are too few")

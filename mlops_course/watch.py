@@ -223,7 +223,7 @@ class Monitor:
         rows, end = self._table, alert.raised + DAY
         now = rows[(rows["time"] >= alert.since) & (rows["time"] < end)]
         before = rows[(rows["time"] >= alert.since - MONTH) & (rows["time"] < alert.since)]
-        if before.empty:
+        if before.empty or not self._specification.slices:
             return ""
         table = monitoring.drift_by_slice(
             now, self._bins, against_rows=before, slices=list(self._specification.slices), features=[alert.subject]
@@ -275,7 +275,7 @@ class Monitor:
         """How good the answers of the last four weeks were by slice: rows, labelled, log_loss, cost, rate, roc_auc."""
         rows = self._until(now)
         rows = rows[rows["time"] >= now - MONTH] if len(rows) else rows
-        if rows.empty:
+        if rows.empty or not self._specification.slices:
             return pd.DataFrame()
         tables = {
             name: performance.realised(rows, window=rows[name], **self._costs).rename_axis("value")

@@ -15,7 +15,7 @@ COMPOSITION = {
     *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
     *("governance", "readiness", "replay", "watch", "demo", "scale"),
 }
-FOLDERS = {"flights", "checks", "snippets", "commands", "classroom"}
+FOLDERS = {"flights", "checks", "snippets", "commands", "classroom", "starter"}
 COMPOSING = {"checks", "commands", "classroom"}  # folders that use composition, as lessons do
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if not {"data", "scripts"} & {*path.relative_to(PACKAGE).parts[:-1]}

@@ -214,6 +214,13 @@ def test_slices_that_are_all_too_small_do_not_pass_by_silence():
     assert report.reasons == ("max_slice_auc_drop: no slice is large enough to judge",)
 
 
+def test_without_a_column_to_slice_by_all_rows_are_judged_as_a_whole():
+    tables = evidence()
+    report = gate({**tables, "slices": tables["slices"].head(0)}, GATES, latency_ms=1)
+    assert report.passed
+    assert verdicts(report)["max_slice_auc_drop"] == "not judged"
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"), [("slices", "max_slice_auc_drop"), ("comparison", "noninferiority_margin")]
 )

@@ -1,0 +1,185 @@
+"""Read a table as a plan says: file format, and what each column holds. Nothing is guessed here.
+
+    read_cells     the file as it is: every cell of a CSV file as text, or the typed columns of a Parquet file
+    distinct_rows  each row once
+    convert        cells as numbers, truths (0 or 1), categories and times, by the plan's word for each column
+    read           all of it, with a name for each row
+    batch_names    which month (or week, or day) each row belongs to
+
+A plan is plain data, as it stands in a YAML file: `format`, `columns` (name to kind and how it is written), perhaps
+`id`, and `time` with `clock`. A value that is neither what the plan says nor a word for a missing one is an error.
+
+>>> plan = {"columns": {"load": {"kind": "number", "decimal": ",", "thousands": "."}}}
+>>> convert(pd.DataFrame({"load": ["1.250,5", "n/a"]}), plan)["load"].tolist()
+[1250.5, nan]
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["GRAINS", "as_text", "batch_names", "convert", "distinct_rows", "read", "read_cells", "row_ids", "words"]
+
+MISSING_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>", "nat", "?")  # in any case of letters, in any column
+MORE_MISSING_WORDS = ("none", "-", "--", ".", "nil", "missing", "unknown", "k.a.")  # where a number or time should be
+GRAINS = {"year": "%Y", "quarter": "", "month": "%Y-%m", "week": "%G-W%V", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
+
+
+def read_cells(path: Path, form: Mapping[str, Any]) -> pd.DataFrame:
+    """The file as it is: text cells of a CSV file, spaces around them removed, or the typed columns of a Parquet file.
+
+    `form` is {"kind": "parquet"}, or {"kind": "csv", "encoding": ..., "separator": ...}. Raises ValueError if the file
+    cannot be read that way.
+    """
+    if form["kind"] == "parquet":
+        return pd.read_parquet(path)
+    try:
+        cells = pd.read_csv(
+            path, sep=form["separator"], encoding=form["encoding"], dtype=str, keep_default_na=False, na_filter=False
+        )
+    except (pd.errors.ParserError, UnicodeError) as error:
+        raise ValueError(
+            f"expected lines with equally many fields between {form['separator']!r}, in {form['encoding']}, in "
+            f"{path.name}: {str(error).strip()}; mend that line"
+        ) from error
+    return cells.apply(lambda column: column.str.strip())
+
+
+def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The table of `plan["format"]` in `path`: the columns that the plan keeps, by their names there, and the row's id.
+
+    Rows that are the same in every column of the file come once. `row_id` is the plan's id column as text, or a digest
+    of the whole row. Without a column of time, the rows get the plan's made-up clock, in the order of the file.
+    Raises ValueError for a column that is missing and for a value that is not of its kind.
+    """
+    cells = distinct_rows(read_cells(path, plan["format"]))
+    table = convert(cells, plan)
+    table.insert(0, "row_id", as_text(cells[plan["id"]]) if plan.get("id") else row_ids(cells))
+    if clock := plan.get("clock"):
+        passed = pd.to_timedelta(np.arange(len(table)) * clock["every_seconds"], unit="s")
+        table[plan["time"]] = (pd.Timestamp(clock["start"], tz="UTC") + passed).as_unit("us")
+    return table
+
+
+def distinct_rows(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those that repeat an earlier one in every column, numbered from 0."""
+    return cells[~_comparable(cells).duplicated()].reset_index(drop=True)
+
+
+def convert(cells: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The columns of the plan out of cells of text (or typed ones), converted by kind; the index stays.
+
+    number, truth   float64, where a truth is 0 or 1
+    category        text
+    time            datetime64[us, UTC]
+    moment          datetime64[us] without a zone: an input that is a point in time, on the clock of UTC
+    """
+    columns = {}
+    for name, how in plan["columns"].items():
+        source = how.get("source", name)
+        if source not in cells.columns:
+            raise ValueError(f"expected a column {source!r}, got {list(cells.columns)}")
+        columns[name] = _CONVERT[how["kind"]](cells[source], how, source)
+    return pd.DataFrame(columns, index=cells.index)
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """Cells as text, with whole numbers written as such, and what is missing as missing."""
+    if isinstance(values.dtype, pd.StringDtype):
+        return values.str.strip()
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")
+    text = values.astype(object).where(values.notna(), None).map(str, na_action="ignore").astype("str")
+    return text.str.strip()
+
+
+def words(values: pd.Series) -> pd.Series:
+    """Cells as words to compare: in small letters, and a whole number without decimals."""
+    return as_text(values).str.lower().str.replace(r"^([+-]?\d+)[.,]0+$", r"\1", regex=True)
+
+
+def row_ids(cells: pd.DataFrame) -> pd.Series:
+    """A name for each row that depends on its content only, so that it stays when rows are sorted or added."""
+    digests = pd.util.hash_pandas_object(_comparable(cells).astype(str), index=False)
+    return digests.map("{:016x}".format).astype("str")
+
+
+def batch_names(times: pd.Series, grain: str) -> pd.Series:
+    """The batch of each row: the name of its "year", "quarter", "month", "week", "day" or "hour" of UTC.
+
+    Names sort as times do. A row whose time is missing is put into the first batch, where validation sets it aside.
+    """
+    times = times.fillna(times.min())
+    if grain == "quarter":
+        return times.dt.strftime("%Y-Q") + times.dt.quarter.astype(str)
+    return times.dt.strftime(GRAINS[grain])
+
+
+def _known(values: pd.Series, how: Mapping[str, Any], words: tuple[str, ...] = ()) -> pd.Series:
+    """The cells as text, missing where the plan or a common word says so."""
+    text = as_text(values)
+    absent = {*MISSING_WORDS, *words, *(str(word).lower() for word in how.get("missing", ()))}
+    return text.mask(text.str.lower().isin(absent))
+
+
+def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        return values.astype("Float64").astype(float).replace([np.inf, -np.inf], np.nan)
+    text = _known(values, how, MORE_MISSING_WORDS)
+    plain = text.str.replace(how["thousands"], "", regex=False) if how.get("thousands") else text
+    plain = plain.str.replace(how["decimal"], ".", regex=False) if how.get("decimal", ".") != "." else plain
+    numbers = pd.to_numeric(plain, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
+    _refuse(text, numbers.isna() & ~plain.str.lower().isin(["inf", "-inf", "infinity"]), name, "a number")
+    return numbers
+
+
+def _truth(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    text = words(values).mask(_known(values, how).isna())
+    meaning = {**dict.fromkeys(how["yes"], 1.0), **dict.fromkeys(how["no"], 0.0)}
+    truths = text.map(meaning).astype(float)
+    if how.get("others_are_no"):
+        return truths.where(truths.notna() | text.isna(), 0.0)
+    _refuse(text, truths.isna(), name, f"one of {sorted(meaning)}")
+    return truths
+
+
+def _category(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    return _known(values, how).astype("str")
+
+
+def _time(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    """Instants; what cannot be read is missing, because validation sets such rows aside and says how many."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        return values.dt.tz_convert("UTC").dt.as_unit("us")
+    if pd.api.types.is_datetime64_dtype(values):
+        return values.dt.tz_localize("UTC").dt.as_unit("us")
+    text = _known(values, how, MORE_MISSING_WORDS)
+    if unit := how.get("unit"):
+        read = pd.to_datetime(pd.to_numeric(text, errors="coerce"), unit=unit, utc=True, errors="coerce")
+    else:
+        read = pd.to_datetime(text, format=how.get("format", "ISO8601"), utc=True, errors="coerce")
+    return read.dt.as_unit("us")
+
+
+def _moment(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    return _time(values, how, name).dt.tz_localize(None)
+
+
+def _comparable(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells that can be compared: lists and mappings as text."""
+    return cells.apply(lambda column: column.map(repr) if column.dtype == object else column)
+
+
+_CONVERT = {"number": _number, "truth": _truth, "category": _category, "time": _time, "moment": _moment}
+
+
+def _refuse(text: pd.Series, unread: pd.Series, name: str, expected: str) -> None:
+    strange = text[unread & text.notna()]
+    if len(strange):
+        raise ValueError(
+            f"expected {expected} in column {name!r}, got {strange.iloc[0]!r} in row {strange.index[0]} and "
+            f"{len(strange) - 1:,} more; mend the file, or add the word to `missing` of that column"
+        )
