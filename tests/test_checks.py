@@ -1,7 +1,9 @@
 """What every check does for a learner: it explains, it stops what does not end, and it keeps what was tried."""
 
+import base64
 import contextlib
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,12 +11,14 @@ import nbformat.v4 as made
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from mlops_course import checks
 from mlops_course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, marking, progress
 from mlops_course.checks.answers import limits, watched
 from mlops_course.checks.gaps import stored
 from mlops_course.classroom.client import Joined
+from mlops_course.commands import learning
 
 
 @check("Which rows count?", "All of them.")
@@ -293,25 +297,37 @@ def test_a_reset_that_cannot_copy_changes_nothing(home, course):
 
 
 class Tracking(BaseHTTPRequestHandler):
-    """The part of MLflow's REST interface that progress is sent to, with its real paths and answers."""
+    """The part of MLflow's REST interface that progress is sent to, with its real paths, answers and limits."""
 
     def do_GET(self):
-        self.answer({"experiment": {"experiment_id": "1"}} if self.server.tags is not None else None)
+        self.answer(200 if self.server.experiment else 404, {"experiment": {"experiment_id": "1"}})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = self.path.removeprefix("/api/2.0/mlflow/")
         if path == "runs/log-batch":
-            self.server.batches.append({tag["key"]: json.loads(tag["value"]) for tag in body["tags"]})
-        run = {"info": {"run_id": "r"}}
-        replies = {"experiments/create": {"experiment_id": "1"}, "runs/search": {"runs": [run]}}
-        self.server.tags = {}
-        self.answer(replies.get(path, {"run": run}))
+            self.log_batch(body["tags"])
+            return
+        runs = [{"info": {"run_id": "r"}}] * self.server.run
+        self.server.experiment |= path == "experiments/create"
+        self.server.run |= path == "runs/create"
+        replies = {"experiments/create": {"experiment_id": "1"}, "runs/search": {"runs": runs} if runs else {}}
+        self.answer(200, replies.get(path, {"run": {"info": {"run_id": "r"}}}))
 
-    def answer(self, body):
-        self.send_response(200 if body is not None else 404)
+    def log_batch(self, tags):
+        """All tags or none: at most a hundred, with keys of 250 letters, digits and a few signs, values of 5000."""
+        keys = all(re.fullmatch(r"[/\w.\- :]{1,250}", tag["key"]) for tag in tags)
+        taken = keys and len(tags) <= 100 and all(len(tag["value"]) <= 5000 for tag in tags)
+        if taken:
+            self.server.batches.append({tag["key"]: json.loads(tag["value"]) for tag in tags})
+        self.answer(200 if taken else 400, {})
+
+    def answer(self, status, body):
+        if self.server.login and self.headers["Authorization"] != "Basic " + self.server.login:
+            status = 401
+        self.send_response(self.server.refuses or status)
         self.end_headers()
-        self.wfile.write(json.dumps(body or {}).encode())
+        self.wfile.write(json.dumps(body).encode())
 
     def log_message(self, *arguments):
         pass
@@ -320,14 +336,31 @@ class Tracking(BaseHTTPRequestHandler):
 @pytest.fixture
 def classroom():
     with HTTPServer(("127.0.0.1", 0), Tracking) as server:
-        server.tags, server.batches = None, []
+        server.experiment, server.run, server.batches = False, False, []
+        server.login, server.refuses = "", 0  # what the header must hold; a status for everything
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def room(server):
-    return Joined(f"http://127.0.0.1:{server.server_port}", "", "ada", "")
+def room(server, password="", learner="ada"):
+    return Joined(f"http://127.0.0.1:{server.server_port}", "", learner, password)
+
+
+def joins(home, room):
+    home.mkdir(exist_ok=True)
+    (home / "classroom.json").write_text(json.dumps(vars(room)), encoding="utf-8")
+
+
+def happened(home, *events):
+    """Events as lines of the file, also such as no check writes."""
+    home.mkdir(exist_ok=True)
+    with (home / "progress.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"what": "passed", "message": "", "at": "", **event}) + "\n" for event in events)
+
+
+def sent(server):
+    return {gap: told for batch in server.batches for gap, told in batch.items()}
 
 
 def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypatch):
@@ -342,26 +375,139 @@ def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypa
     assert progress.waiting(room(classroom)) == 0
 
 
-def test_another_classroom_gets_everything(home, classroom):
-    progress.record("03.known_by", "passed")
+@pytest.mark.parametrize(
+    "another",
+    [
+        lambda first: Joined("http://127.0.0.1:9", "", first.learner, first.password),
+        lambda first: Joined(first.server, "", "bob", first.password),
+        lambda first: Joined(first.server, "", first.learner, "given anew after ada was forgotten"),
+    ],
+    ids=["server", "learner", "account"],
+)
+def test_another_classroom_gets_everything_and_so_does_the_first_one_again(home, classroom, another):
+    happened(home, {"gap": "03.known_by"}, {"gap": "03.version_of"})
+    first = room(classroom, "secret")
+    progress.deliver(first)
+    assert progress.waiting(another(first)) == 2
+    progress.deliver(room(classroom, "other", "carl"))
+    assert progress.deliver(first) == 2
+
+
+def test_a_server_that_was_set_up_anew_in_the_same_place_gets_everything(home, classroom):
+    happened(home, {"gap": "03.known_by"})
     progress.deliver(room(classroom))
-    assert progress.waiting(Joined("http://127.0.0.1:9", "", "ada", "")) == 1
-
-
-def test_more_gaps_than_mlflow_takes_at_once_are_sent_in_parts(home, classroom, monkeypatch):
-    monkeypatch.setattr(progress, "TAGS", 2)
-    for gap in ("03.known_by", "03.version_of", "03.impossible_rows"):
-        progress.record(gap, "passed")
+    classroom.experiment, classroom.run, classroom.batches = False, False, []
+    happened(home, {"gap": "03.version_of"})
     progress.deliver(room(classroom))
-    assert [len(batch) for batch in classroom.batches] == [2, 1]
+    assert sorted(sent(classroom)) == ["03.known_by", "03.version_of"]
 
 
-def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home, monkeypatch):
-    home.mkdir(exist_ok=True)
-    (home / "classroom.json").write_text(json.dumps(vars(Joined("http://s:1", "http://f:2", "ada", "secret"))))
-    assert progress.classroom() == Joined("http://s:1", "http://f:2", "ada", "secret")
+def test_only_what_is_new_is_sent_to_a_run_that_is_there(home, classroom):
+    happened(home, {"gap": "03.known_by"})
+    progress.deliver(room(classroom))
+    happened(home, {"gap": "03.version_of"})
+    progress.deliver(room(classroom))
+    assert [sorted(batch) for batch in classroom.batches] == [["03.known_by"], ["03.version_of"]]
+
+
+def test_more_gaps_than_mlflow_takes_at_once_are_all_sent(home, classroom):
+    gaps = [f"03.gap_{number}" for number in range(250)]
+    happened(home, *({"gap": gap} for gap in gaps))
+    progress.deliver(room(classroom))
+    assert [len(batch) for batch in classroom.batches] == [100, 100, 50]
+    assert sorted(sent(classroom)) == sorted(gaps)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"gap": "03.version_of", "what": "failed", "message": "\N{SNAKE}" * 9_000},
+        {"gap": "03.version_of", "at": "x" * 9_000},
+        {"gap": "03." + "x" * 300},
+        {"gap": "03.a$b"},
+        {"gap": 3},
+        {"gap": "99", "what": "reset"},
+    ],
+    ids=lambda event: str(event)[:40],
+)
+def test_an_event_that_mlflow_would_refuse_does_not_keep_the_others_back(home, classroom, event):
+    happened(home, {"gap": "03.known_by"}, event)
+    assert progress.deliver(room(classroom)) == 2
+    assert sent(classroom)["03.known_by"]["done"]
+    assert progress.waiting(room(classroom)) == 0
+
+
+def test_as_much_of_a_message_is_sent_as_fits(home, classroom):
+    progress.record("03.known_by", "failed", "Look again. " + "\N{SNAKE}" * 9_000)
+    progress.record("03.version_of", "failed", "x" * 9_000)
+    progress.deliver(room(classroom))
+    assert sent(classroom)["03.known_by"]["message"].startswith("Look again. \N{SNAKE}")
+    assert sent(classroom)["03.version_of"]["message"] == "x" * 500
+
+
+def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home, classroom, monkeypatch):
+    classroom.login = base64.b64encode(b"ada:secret").decode()
+    classroom.experiment = True  # made when ada joined
+    joins(home, room(classroom, "secret"))
+    happened(home, {"gap": "03.known_by"})
+    assert progress.deliver(progress.classroom()) == 1
+    assert sent(classroom)["03.known_by"]["done"]
     monkeypatch.setenv("MLOPS_CLASSROOM", "http://other:3")
-    assert progress.classroom().server == "http://other:3"
+    monkeypatch.setenv("MLOPS_LEARNER", "bob")
+    assert progress.classroom() == Joined("http://other:3", "", "bob", "")
+
+
+def test_a_password_that_is_wrong_is_said_in_progress_and_in_no_check(home, classroom, capsys):
+    classroom.login = base64.b64encode(b"ada:secret").decode()
+    joins(home, room(classroom, "guess"))
+    total_of_lesson = check("Which?", "All.")(lesson_law)
+    total_of_lesson(sum)
+    progress._deliver_quietly(progress.classroom())
+    assert capsys.readouterr() == ("lesson_law: correct. Every row counts once.\n", "")
+    said = CliRunner().invoke(learning.progress, []).output
+    assert "1 results wait: the classroom does not know ada any more" in said
+    classroom.login = ""
+    assert "1 results sent to the classroom" in CliRunner().invoke(learning.progress, []).output
+
+
+def lesson_law(answer):
+    """Every row counts once."""
+
+
+lesson_law.__module__ = "mlops_course.checks.lesson03"
+
+
+@pytest.mark.parametrize("status", [301, 403, 404, 429, 500])
+def test_what_a_server_refuses_waits(home, classroom, status, capsys):
+    happened(home, {"gap": "03.known_by"})
+    classroom.refuses = status
+    progress._deliver_quietly(room(classroom))
+    assert progress.waiting(room(classroom)) == 1
+    classroom.refuses = 0
+    assert progress.deliver(room(classroom)) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", "no json", '{"server": "http://s:1"}'])
+def test_a_room_that_cannot_be_read_is_said_in_progress_and_in_no_check(home, spoilt, capsys):
+    home.mkdir(exist_ok=True)
+    (home / "classroom.json").write_text(spoilt, encoding="utf-8")
+    progress.record("03.known_by", "passed")
+    assert capsys.readouterr() == ("", "")
+    assert "join again" in CliRunner().invoke(learning.progress, []).output
+
+
+def test_a_computer_that_has_no_name_for_its_user_keeps_results_and_says_what_to_set(home, monkeypatch, capsys):
+    def nobody():
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr(progress.getpass, "getuser", nobody)
+    monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
+    monkeypatch.delenv("MLOPS_LEARNER", raising=False)
+    progress.record("03.known_by", "passed")
+    assert len(progress.events()[0]) == 1
+    assert progress.classroom() is None
+    assert "MLOPS_LEARNER" in capsys.readouterr().out
 
 
 def test_a_reset_reaches_the_classroom(home, classroom):
@@ -387,6 +533,16 @@ def test_lines_that_were_lost_do_not_confuse_what_was_sent(home, classroom):
     progress.record("03.known_by", "passed")
     (home / "progress.sent").write_text("not a number", encoding="utf-8")
     assert progress.deliver(room(classroom)) == 1
+
+
+def test_events_that_were_deleted_do_not_hold_new_ones_back(home, classroom):
+    happened(home, {"gap": "03.known_by"}, {"gap": "03.version_of"})
+    progress.deliver(room(classroom))
+    (home / "progress.jsonl").unlink()
+    happened(home, {"gap": "03.impossible_rows"})
+    assert progress.waiting(room(classroom)) == 1
+    progress.deliver(room(classroom))
+    assert sent(classroom)["03.impossible_rows"]["done"]
 
 
 # Marking --------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a learner has tried, kept as lines in the workspace, and sent to a classroom where there is one.
 
     progress.jsonl    one line an event: passed, failed, hint or reset; only ever appended to
-    progress.sent     how many of these lines the classroom's server has, and which server that is
+    progress.sent     how many of these events the classroom has, and which classroom that is
 
 A line that cannot be read, after a kill or an edit, is skipped and counted; the others still tell what was done.
 
@@ -10,13 +10,16 @@ A line that cannot be read, after a kill or an edit, is skipped and counted; the
 """
 
 import getpass
+import hashlib
 import importlib
 import json
 import os
 import pkgutil
+import re
 import shutil
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +27,19 @@ from pathlib import Path
 from mlops_course.classroom.client import Joined, JoinError, joined
 from mlops_course.workspace import Workspace
 
-__all__ = ["Standing", "classroom", "deliver", "events", "gaps_of", "lessons", "record", "reset", "standings", "table"]
+__all__ = [
+    "Standing",
+    "classroom",
+    "deliver",
+    "events",
+    "gaps_of",
+    "lessons",
+    "record",
+    "reset",
+    "standings",
+    "table",
+    "waiting",
+]
 
 EVENTS, SENT = "progress.jsonl", "progress.sent"
 ASIDE = "aside"  # folder of the workspace with notebooks as they were before a reset
@@ -32,7 +47,10 @@ KEPT = {EVENTS, SENT, ASIDE}  # what stays when the workspace is reset
 EXPERIMENT = "progress of "  # and the learner's name: where results go on the classroom's server
 CLASSROOM = "MLOPS_CLASSROOM"  # address of a tracking server without passwords, instead of a room that was joined
 LEARNER = "MLOPS_LEARNER"  # name there; the user's name if not given
-TAGS = 100  # that MLflow takes at once
+TAGS = 100  # that MLflow takes at once; with one more, it refuses them all
+VALUE = 5_000  # characters of a tag's value: MLflow 3 cuts off what is over 8000, older servers refuse over 5000
+MESSAGE = 500  # characters of a message that are sent
+KEY = re.compile(r"\d\d\.\w{1,60}")  # a gap; MLflow refuses a batch in which one key is too long or strange
 SECONDS = 3.0  # that a server may take to answer
 BAR = 10  # characters
 
@@ -82,16 +100,18 @@ def record(gap: str, what: str, message: str = "") -> None:
     except OSError as error:
         print(f"(This result was not kept: {error})")
         return
-    if room := classroom():
-        threading.Thread(target=_deliver_quietly, args=(room,), daemon=True).start()
+    with suppress(RuntimeError):  # no room that can be read, or no thread: `mlops-course progress` says so, not a check
+        if room := _room():
+            threading.Thread(target=_deliver_quietly, args=(room,), daemon=True).start()
 
 
 def classroom() -> Joined | None:
-    """Where results go: the server that MLOPS_CLASSROOM names, else the room that was joined, else nowhere."""
-    if server := os.environ.get(CLASSROOM):
-        return Joined(server, "", os.environ.get(LEARNER) or getpass.getuser(), "")
+    """Where results go: the server that MLOPS_CLASSROOM names, else the room that was joined, else nowhere.
+
+    What keeps that from being known is printed.
+    """
     try:
-        return joined(Workspace.locate().root)
+        return _room()
     except JoinError as error:
         print(f"(Results are not sent: {error})")
         return None
@@ -106,7 +126,7 @@ def events(file: Path | None = None) -> tuple[list[dict], int]:
     for line in filter(bytes.strip, lines):
         try:
             event = json.loads(line)
-            found.append({"gap": str(event["gap"]), "what": str(event["what"])} | event)
+            found.append(event | {"gap": str(event["gap"]), "what": str(event["what"])})
         except (ValueError, KeyError, TypeError):
             continue
     return found, sum(map(bool, map(bytes.strip, lines))) - len(found)
@@ -166,43 +186,53 @@ def reset(lesson: str, *, exercises: Path, solutions: Path) -> Path | None:
 
 
 def deliver(room: Joined) -> int:
-    """Send what the classroom does not have yet; returns how many events that were. Raises httpx.HTTPError.
+    """Send what the classroom does not have yet; returns how many events that were.
 
-    Each gap is a tag of the learner's run that says how it stands, so sending twice changes nothing.
+    Each gap is a tag of the learner's run that says how it stands, so sending twice changes nothing. Raises
+    httpx.HTTPError for a server that is away or refuses, such as one that does not know the learner's password, and
+    ValueError or httpx.InvalidURL for what is no tracking server; then everything waits for the next time.
     """
     with _sending:
         root = Workspace.locate().root
         happened, _ = events(root / EVENTS)
-        waiting = happened[_sent(root, room) :]
-        if waiting:
-            _send(room, waiting, standings(happened))
+        since = _sent(root, room, len(happened))
+        if since < len(happened):
+            _send(room, happened, since=since)
             new = root / f"{SENT}.new"
-            new.write_text(f"{len(happened)} {room.server}", encoding="utf-8")
+            new.write_text(f"{len(happened)} {_mark(room)}", encoding="utf-8")
             new.replace(root / SENT)
-        return len(waiting)
+        return len(happened) - since
 
 
 def waiting(room: Joined) -> int:
     """How many events the classroom does not have yet."""
     root = Workspace.locate().root
-    return max(len(events(root / EVENTS)[0]) - _sent(root, room), 0)
+    happened, _ = events(root / EVENTS)
+    return len(happened) - _sent(root, room, len(happened))
+
+
+def _room() -> Joined | None:
+    """As `classroom`. Raises JoinError if where results go, or under which name, cannot be known."""
+    if not (server := os.environ.get(CLASSROOM)):
+        return joined(Workspace.locate().root)
+    try:
+        return Joined(server, "", os.environ.get(LEARNER) or getpass.getuser(), "")
+    except (OSError, KeyError, ImportError) as error:  # by Python's version and the system
+        raise JoinError(f"expected your name for the classroom in {LEARNER}; this computer has none for you") from error
 
 
 def _deliver_quietly(room: Joined) -> None:
-    import httpx
-
-    try:
+    with suppress(Exception):  # whatever a server or a network does, the lines wait; `mlops-course progress` says so
         deliver(room)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, OSError):
-        return  # the lines wait for the next time; `mlops-course progress` says so
 
 
-def _send(room: Joined, waiting: list[dict], found: dict[str, Standing]) -> None:
-    """Set tags of the run `progress` in the learner's experiment, over MLflow's REST interface."""
+def _send(room: Joined, happened: list[dict], *, since: int) -> None:
+    """Set tags of the run `progress` in the learner's experiment, over MLflow's REST interface.
+
+    These are the gaps of the events from `since` on; a run that is not there yet gets all of them.
+    """
     import httpx
 
-    reset = {event["gap"] for event in waiting if event["what"] == "reset"}
-    touched = {event["gap"] for event in waiting} - reset | {gap for number in reset for gap in gaps_of(number)}
     login = {"auth": (room.learner, room.password)} if room.password else {}
     with httpx.Client(base_url=f"{room.server.rstrip('/')}/api/2.0/mlflow/", timeout=SECONDS, **login) as client:
 
@@ -217,21 +247,41 @@ def _send(room: Joined, waiting: list[dict], found: dict[str, Standing]) -> None
             experiment = answer.raise_for_status().json()["experiment"]["experiment_id"]
         runs = call("runs/search", experiment_ids=[experiment], max_results=1).get("runs")
         run = (runs or [call("runs/create", experiment_id=experiment, run_name="progress")["run"]])[0]
-        tags = [{"key": gap, "value": json.dumps(_shared(found.get(gap, Standing(gap))))} for gap in sorted(touched)]
+        found = standings(happened)
+        gaps = _touched(happened, since=since if runs else 0)
+        tags = [{"key": gap, "value": _told(found.get(gap, Standing(gap)))} for gap in gaps]
         for start in range(0, len(tags), TAGS):
             call("runs/log-batch", run_id=run["info"]["run_id"], tags=tags[start : start + TAGS])
 
 
-def _shared(standing: Standing) -> dict:
-    """What a classroom sees of a gap: how it stands and what the last rejection said, never the answer."""
-    return {**vars(standing), "message": standing.message[:500]}
+def _touched(happened: list[dict], *, since: int) -> list[str]:
+    """The gaps that events from `since` on say something about; what is no name of a gap is left out."""
+    new = {event["gap"] for event in happened[since:]}  # a reset says it of all gaps of its lesson
+    gaps = {event["gap"] for event in happened if event["gap"] in new or event["gap"][:2] in new}
+    return sorted(filter(KEY.fullmatch, gaps))
 
 
-def _sent(root: Path, room: Joined) -> int:
-    """How many events this server has: none of them if another one was sent to last."""
+def _told(standing: Standing) -> str:
+    """What a classroom sees of a gap: how it stands and what the last rejection said, never the answer.
+
+    JSON in ASCII, in which a letter may take twelve characters; the message is cut until all of it fits into a tag.
+    """
+    told = {**vars(standing), "message": standing.message[:MESSAGE], "at": standing.at[:40]}
+    while len(text := json.dumps(told)) > VALUE:
+        told["message"] = told["message"][: len(told["message"]) * 3 // 4]
+    return text
+
+
+def _mark(room: Joined) -> str:
+    """Which classroom it is, and who there: a password that is new belongs to an account that has nothing yet."""
+    return f"{room.server} {room.learner} {hashlib.sha256(room.password.encode()).hexdigest()[:8]}"
+
+
+def _sent(root: Path, room: Joined, happened: int) -> int:
+    """How many of the events this classroom has: none if another one was sent to last, or if lines were lost."""
     try:
-        count, server = (root / SENT).read_text(encoding="utf-8").split(maxsplit=1)
-        return int(count) if server == room.server else 0
+        count, mark = (root / SENT).read_text(encoding="utf-8").split(maxsplit=1)
+        return int(count) if mark == _mark(room) and 0 <= int(count) <= happened else 0
     except (OSError, ValueError):
         return 0
 
