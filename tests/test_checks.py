@@ -7,6 +7,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import nbformat.v4 as made
 import numpy as np
 import pandas as pd
@@ -387,6 +388,7 @@ def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypa
 def test_another_classroom_gets_everything_and_so_does_the_first_one_again(home, classroom, another):
     happened(home, {"gap": "03.known_by"}, {"gap": "03.version_of"})
     first = room(classroom, "secret")
+    classroom.experiment = True
     progress.deliver(first)
     assert progress.waiting(another(first)) == 2
     progress.deliver(room(classroom, "other", "carl"))
@@ -466,7 +468,7 @@ def test_a_password_that_is_wrong_is_said_in_progress_and_in_no_check(home, clas
     assert capsys.readouterr() == ("lesson_law: correct. Every row counts once.\n", "")
     said = CliRunner().invoke(learning.progress, []).output
     assert "1 results wait: the classroom does not know ada any more" in said
-    classroom.login = ""
+    classroom.login, classroom.experiment = "", True
     assert "1 results sent to the classroom" in CliRunner().invoke(learning.progress, []).output
 
 
@@ -475,6 +477,14 @@ def lesson_law(answer):
 
 
 lesson_law.__module__ = "mlops_course.checks.lesson03"
+
+
+def test_a_learner_who_was_forgotten_makes_no_experiment_again(home, classroom):
+    happened(home, {"gap": "03.known_by"})
+    with pytest.raises(httpx.HTTPStatusError, match="404"):
+        progress.deliver(room(classroom, "secret"))
+    assert not classroom.experiment
+    assert progress.waiting(room(classroom, "secret")) == 1
 
 
 @pytest.mark.parametrize("status", [301, 403, 404, 429, 500])

@@ -95,6 +95,19 @@ def wrong_way(answer):
         of=gaps.iloc[[1, 3]],
         what="always says 0.4",
     )
+    early = rows.assign(delay=[-10.0, 20.0, -20.0, 30.0])
+    words = "An early aircraft has a delay below 0, and can be later as well."
+    ask(lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early, what="goes down above -6 minutes")
+    unknown = rows.assign(hour=[6, None, 12, None])
+    words = "Only the column that rises has to be there; what others lack does not matter."
+    ask(
+        lambda r: (0.9 - r["delay"] / 100).to_numpy(), 1.0, words, of=unknown, what="goes down, where hours are missing"
+    )
+    renamed, falls = rows.rename(columns={"delay": "inbound"}), "falls with the column inbound"
+    came = attempt(
+        lambda: answer(lambda r: (0.9 - r["inbound"] / 100).to_numpy(), renamed, "inbound", 15.0), hint=falls
+    )
+    expect_same(came, 1.0, "The column is the one that is handed in.", case=f"wrong_way of a model that {falls}")
     ask(lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.", what="looks at the hour")
     ask(
         lambda r: list(0.9 - r["delay"] / 100),
@@ -201,6 +214,14 @@ def _bars(answer, late: np.ndarray) -> None:
             candidate = share + sign * step
             came = answer(rows.copy(), candidate, candidate)
             expect(came == expected, words, case=f"It differs by {sign * step:+.3f}, and {sorted(came)} came.")
+    kinds = pd.DataFrame({"carrier": ["AA"] * 100 + ["BB"] * 100, "late": [0] * 100 + [1] * 100})
+    worse, fine = np.repeat([0.4, 0.8], 100), np.repeat([0.3, 0.8], 100)
+    words = "A carrier whose rows are all late, or none, has a loss as well."
+    expect(
+        "carrier" in answer(kinds.copy(), worse, fine), words, case="AA has no late row, and its loss rises by 0.15."
+    )
+    words = "A carrier that is served better is no objection."
+    expect("carrier" not in answer(kinds.copy(), fine, worse), words, case="The loss of AA falls by 0.15.")
     noise = np.random.default_rng(3).normal(size=349)
     for strength in np.linspace(0.2, 0.8, 25):
         made = 0.04 * (strength * truth + noise)

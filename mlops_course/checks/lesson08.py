@@ -91,6 +91,16 @@ def key(answer):
         told = f"key('f', {joined}) is key('f', {{'a': b'1', 'b': b'2'}}): what stands between parts may be in a part."
         expect(answer("f", joined) != answer("f", {"a": b"1", "b": b"2"}), words, case=told)
     expect(answer("f", {"a": b"ab", "b": b"c"}) != answer("f", {"a": b"a", "b": b"bc"}), words)
+    for name in inputs:
+        other = {**inputs, name: inputs[name] + b"\n"}
+        expect(
+            answer(code, other) != first, "A line end more is another content.", case=f"It was at the end of {name}."
+        )
+    long = bytes(3_000_000)
+    words = "Two long contents that differ in the last byte have the same key."
+    expect(answer("f", {"a": long + b"0"}) != answer("f", {"a": long + b"1"}), words)
+    expect(answer("f", {"a": b"ab"}) != answer("f", {"a": b"ba"}), "The same bytes in another order have the same key.")
+    expect(answer("f # a", {}) != answer("f # b", {}), "The text of the step is another one, if only in a comment.")
     renamed = {"rows": inputs["rows"], "labels": inputs["names"]}
     expect(answer(code, renamed) != first, "The name of an input has changed, and the key has not.")
     more = {**inputs, "more": b""}

@@ -39,6 +39,11 @@ def champion(answer):
     ask(tried, 4, "A trial changes nothing.")
     ask([*tried, (5, "approved", 6)], 4, "An event that is not known yet changes nothing.")
     ask([(1, "promoted", 1), (2, "promoted", 3), (3, "rolled back", 1)], 1, "It was rolled back to version 1.")
+    twice = [(1, "promoted", 1), (2, "promoted", 2), (3, "promoted", 3), (4, "rolled back", 2), (5, "rolled back", 1)]
+    ask(twice, 1, "It was rolled back twice, to version 1 in the end.")
+    ask(
+        [(1, "promoted", 1), (2, "promoted to canary", 2)], 1, "Only the events that are named put a version in charge."
+    )
     mixed = [(3, "rolled back", 1), (1, "promoted", 1), (2, "promoted", 3)]
     ask(mixed, 1, "The list may be in any order: the number says what came last.")
     ask([(2, "promoted", 3), (3, "shadow", 7), (1, "promoted", 1)], 3, "The list may be in any order.")
@@ -81,6 +86,8 @@ def way_back(answer):
     back = ("rolled back", 2)
     ask([*three, back], 1, "After a rollback the version that had to go must not come back by the next one.")
     ask([*three, back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
+    five = [("promoted", version) for version in range(1, 6)]
+    ask([*five, *(("rolled back", version) for version in (4, 3, 2))], 1, "The way back goes on to the very first one.")
     ask([*three, back, ("promoted", 4)], 2, "Version 4 followed version 2, which was in charge after the rollback.")
     ask([*up, ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
     ask(
@@ -188,6 +195,9 @@ def altered(answer):
     words = "A large file has another byte, the last one: read all of it."
     ask({"weights.bin": bytes(199_999) + b"1"}, ["weights.bin"], words)
     ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
+    swapped = {"model.skops": files["contract.json"], "contract.json": files["model.skops"]}
+    ask(swapped, ["contract.json", "model.skops"], "Two files have swapped their contents: a digest belongs to a name.")
+    ask(dict.fromkeys(files), sorted(files), "Every file is missing.")
     every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
     ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
 

@@ -162,6 +162,7 @@ def allowed(answer):
     ask([live, _commit("c1", {}, features=None)], [], words, case="a commit that removes features.py, without verdicts")
     words = "A file that was added is a change: look at the paths of both sides."
     ask([live, _commit("c1", {}, tests="v1")], [], words, case="a commit that adds tests.py, without verdicts")
+    ask([live, _commit("c1", {}, tests="")], [], words, case="a commit that adds an empty tests.py, without verdicts")
     words = "A verdict belongs to one commit: the commit after it has other files."
     again = [live, _commit("c1", GREEN, features="v2"), _commit("c2", {}, features="v3")]
     ask(again, ["c1"], words, case="a green change of the features, and one more without verdicts")

@@ -241,7 +241,7 @@ def _send(room: Joined, happened: list[dict], *, since: int) -> None:
 
         title = f"{EXPERIMENT}{room.learner}"
         answer = client.get("experiments/get-by-name", params={"experiment_name": title})
-        if answer.status_code == 404:
+        if answer.status_code == 404 and not room.password:  # who joined got it then, and may have been forgotten since
             experiment = call("experiments/create", name=title)["experiment_id"]
         else:
             experiment = answer.raise_for_status().json()["experiment"]["experiment_id"]
