@@ -64,6 +64,12 @@ def psi(answer):
     ask(ten, [nan, nan], "All values have gone missing.")
     ask(ten, [5.0], "One row is enough.")
     ask([7.0, 7.0], [7.0, 8.0], "The reference may hold a single value.")
+    words = "Equal edges count once, so that there is no bin in which nothing can ever lie."
+    ask([7.0, 7.0], [8.0], words)
+    ask([1.0] * 9 + [2.0], [1.0], words)
+    ask([0.0, 10.0], [4.0, 10.0], "The deciles are those of np.quantile, between two values as well.")
+    ask([-2.0, -1.0, 0.0, 1.0], [-2.0, -2.0, -2.0, 1.0], "Numbers of 0 and below are values like others.")
+    ask([1.0, 2.0], [1.0, 2.0, 2.0, 2.0], "There may be more rows now than before.")
     february, october = _temperatures()
     ask(
         february, october, "The real year gives another number.", case="psi of the temperatures of February and October"
@@ -99,6 +105,17 @@ def alarm_days(answer):
     ask(one, 12, ["tue", "wed"] if 12 / 730 >= 0.002 else ["tue"], words, case="the same three days")
     gaps = pd.DataFrame({"temp": [np.nan, np.nan], "wind": [1e-6, np.nan]}, index=["mon", "tue"])
     ask(gaps, 1, ["mon"], "A p-value that is missing is no alarm.", case="two days with missing p-values")
+    both = pd.DataFrame({"temp": [0.9, 0.0], "wind": [0.5, 1e-9]}, index=pd.date_range("2013-06-01", periods=2))
+    words = "A p-value of 0 is the most unusual of all, and two features that are unusual make one day."
+    ask(both, 1, [both.index[1]], words, case="two days, on the second of which temp has 0 and wind 0.000000001")
+    years = pd.DataFrame({"temp": [0.0026] + [0.5] * 729})
+    ask(years, 1, [0], "The budget is that of 365 days, also over two years.", case="two years of one feature")
+    thirds = pd.DataFrame({"temp": [0.004, 0.002]})
+    ask(thirds, 1.5, [0, 1], "A budget need not be a whole number.", case="p-values 0.004 and 0.002")
+    ask(thirds, 0.5, [], "A budget may be less than one.", case="p-values 0.004 and 0.002")
+    often = pd.DataFrame({"temp": [1e-9, 1e-9, 1e-9]})
+    words = "The budget is for false alarms: three days that are so unusual have an alarm each."
+    ask(often, 1, [0, 1, 2], words, case="three days with p-values of 0.000000001")
     half = pd.DataFrame({"temp": [0.002, 0.5], "wind": [np.nan, 0.5]}, index=["mon", "tue"])
     words = "Each test gets the same share, also on a day on which another one is missing."
     ask(half, 1, [], words, case="a day with p 0.002 and a missing one")
@@ -145,6 +162,11 @@ def cost_so_far(answer):
     ask([(0.3, True, nan, nan)], 10.5, "Acting on a flight without a label costs what it costs on average.")
     ask([(0.3, False, 1, 2), (0.3, True, 1, 1)], (18 + 10.5) / 2, "A label that came after now was used.")
     ask([(0.3, False, 1, 0)], 60.0, "A label that came at the very instant is known.")
+    ask([(0.5, True, 1, 0.01)], 7.5, "A label that came half a minute after now was used.")
+    two = pd.DataFrame({"probability": [0.5], "act": [True], "late": [1.0], "labelled": [noon - pd.Timedelta("4h")]})
+    words = "The label came at eight, and now is seven: the moment is the one that is handed in."
+    came = attempt(lambda: answer(two, noon - pd.Timedelta("5h"), false_alarm=15, missed=60), hint=words)
+    expect_same(came, 7.5, words, case="cost_so_far at seven")
     ask(
         [(0.5, False, nan, nan), (0.5, True, nan, nan)],
         (1 * 0.5 + 4 * 0.5) / 2,
@@ -267,6 +289,33 @@ def diagnose(answer):
         "concept drift",
         "Labels come before seasons.",
         what="summer with 50 % late",
+    )
+    ask(
+        _days(summer, rate=0.5),
+        cold,
+        cold,
+        "concept drift",
+        "Labels come before shifts.",
+        what="a heat wave, 50 % late",
+    )
+    words = "Compare the labels with what the model says of these rows, and not with the weeks before."
+    ask(
+        _days(now, rate=0.4, says=0.4),
+        cold,
+        cold,
+        "nothing",
+        words,
+        what="days with 40 % late where 40 % were expected",
+    )
+    one = _days(now, rate=0.2, labelled=0.0)
+    one.loc[0, "late"] = 1.0
+    ask(
+        one,
+        cold,
+        cold,
+        "concept drift",
+        "One label is a label.",
+        what="a morning with one label, where 20 % were expected",
     )
     late = "A label that has not come is no zero: compare only rows with a label."
     ask(

@@ -62,18 +62,27 @@ class Accounts:
             return None
         answer.raise_for_status()
         try:
-            self.equip(name, password)
+            mine = self.equip(name, password)
         except httpx.HTTPError:
             self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
             raise
-        return password
+        if not mine:
+            self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
+        return password if mine else None
 
-    def equip(self, name: str, password: str) -> None:
-        """The learner's experiments are there and theirs: one to log to, one for what the checks say."""
+    def equip(self, name: str, password: str) -> bool:
+        """The learner's experiments are there, one to log to, one for what the checks say; whether both are theirs.
+
+        Anybody may create an experiment of any name, so one that was there before may be somebody else's.
+        """
         for title in (name, f"{EXPERIMENT}{name}"):
             answer = self.call("2.0/mlflow/experiments/create", as_=(name, password), name=title)
             if answer.status_code != 200 and "ALREADY_EXISTS" not in answer.text:
                 answer.raise_for_status()
+            path = "2.0/mlflow/experiments/get-by-name"
+            if self.call(path, as_=(name, password), method="GET", experiment_name=title).status_code != 200:
+                return False
+        return True
 
 
 class Joining(BaseModel):
@@ -113,8 +122,8 @@ def application(room: Room) -> FastAPI:
         if not NAME.fullmatch(sent.name) or sent.name == TEACHER:
             raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
         try:
-            if sent.password and accounts.knows(sent.name, sent.password):
-                accounts.equip(sent.name, sent.password)
+            known = sent.password and accounts.knows(sent.name, sent.password)
+            if known and accounts.equip(sent.name, sent.password):
                 return {"password": sent.password, "port": room.port}
             names = accounts.names()
             if sent.name not in names and len(names) >= room.capacity:
