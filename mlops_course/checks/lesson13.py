@@ -38,7 +38,13 @@ def price_of_age(answer):
     ask({"2013-05": 0.4}, {"2013-05": 0.5}, {"2013-05": -0.1}, "A fresh model may be the worse one.")
     words = "The months came in another order: bring them together by their names."
     ask({"2013-06": 0.6, "2013-05": 0.4}, {"2013-05": 0.3, "2013-06": 0.55}, {"2013-05": 0.1, "2013-06": 0.05}, words)
+    same = {"2013-06": 0.5, "2013-05": 0.4}
+    ask(same, {"2013-06": 0.5, "2013-05": 0.3}, {"2013-05": 0.1, "2013-06": 0.0}, "A price of 0 is a price.")
+    turn = {"2014-01": 0.5, "2013-12": 0.4, "2013-11": 0.6}
+    words = "January comes after the December of the year before."
+    ask(turn, dict.fromkeys(turn, 0.0), {"2013-11": 0.6, "2013-12": 0.4, "2014-01": 0.5}, words)
     words = "A month that one of them lacks has no price."
+    ask(same, {"2013-05": 0.3, "2013-06": np.nan}, {"2013-05": 0.1}, words)
     ask({"2013-05": 0.4, "2013-07": 0.5}, {"2013-05": 0.3, "2013-04": 0.2}, {"2013-05": 0.1}, words)
     ask({"2013-05": 0.4, "2013-06": np.nan}, {"2013-06": 0.1, "2013-05": 0.3}, {"2013-05": 0.1}, words)
     ask({}, {"2013-05": 0.3}, {}, words)
@@ -77,6 +83,22 @@ def fingerprint(answer):
     beside = rows.assign(id=rows["id"].where(rows.index != 3, rows["id"] + "x"))  # at the same place in order
     expect(answer(beside) != first, "A flight has another name, and nobody noticed: the id belongs to its number.")
     glued = [pd.DataFrame({"id": ids, "probability": [0.25, 0.5]}) for ids in (["ab", "c"], ["a", "bc"])]
+    small = pd.DataFrame({"id": list("abcd"), "probability": [1e-3, 1e-5, 0.1, 0.9]})
+    for place in range(4):
+        moved = small.copy()
+        moved.loc[place, "probability"] = np.nextafter(moved.loc[place, "probability"], 1)
+        words = "A small probability changed in its last bit, and nobody noticed: round nothing."
+        expect(answer(moved) != answer(small), words, case=f"It was {small.loc[place, 'probability']}.")
+    tied = pd.DataFrame({"id": ["a", "b", "c"], "probability": 0.5})
+    words = "The same answers in another order, and with a new index, have another fingerprint: sort by the id."
+    expect(answer(tied[::-1].reset_index(drop=True)) == answer(tied), words, case="All probabilities were 0.5.")
+    gaps = [pd.DataFrame({"id": ["a", "b"], "probability": pair}) for pair in ([np.nan, 0.1], [0.1, np.nan])]
+    expect(answer(gaps[0]) != answer(gaps[1]), "Another row has lost its probability, and nobody noticed.")
+    half = gaps[0].assign(probability=[0.5, 0.1])
+    expect(answer(gaps[0]) != answer(half), "A probability that is missing is taken for one of 0.5.")
+    comma = [pd.DataFrame({"id": ids, "probability": [0.25, 0.5]}) for ids in (["a,b", "c"], ["a", "b,c"])]
+    words = "Two tables with other ids have one fingerprint: what stands between ids may be in an id."
+    expect(answer(comma[0]) != answer(comma[1]), words, case="The ids were 'a,b', 'c' and 'a', 'b,c'.")
     words = "Two tables with other ids have one fingerprint: keep parts apart when you put them together."
     expect(answer(glued[0]) != answer(glued[1]), words, case="The ids were ab, c and a, bc.")
     expect(answer(rows.head(39)) != first, "An answer is missing, and nobody noticed.")
@@ -158,6 +180,10 @@ def fit_to_train(answer):
         "An open alert reaches to now, and no further; rows that asked later stay as they are.",
         now=5,
     )
+    words = "Two alerts of one kind hold side by side, also where they overlap."
+    ask([("labels", None, days[0], days[1]), ("labels", None, days[1], days[2])], [0, 1, 2], {}, words)
+    ask([("labels", None, days[0], days[0]), ("labels", None, days[7], None)], [0, 7], {}, words)
+    ask([("column", "temp", days[0], days[0]), ("column", "temp", days[2], days[2])], [], {"temp": [0, 2]}, words)
     both = [
         ("column", "temp", days[0], days[1]),
         ("labels", None, days[1], days[2]),
