@@ -35,8 +35,8 @@ __all__ = ["Room", "RoomError", "backup", "counts", "expect_free", "free_port", 
 
 TEACHER = "teacher"
 PORT = 5000  # of MLflow, if none is named
-SMALL = 5  # learners that SQLite serves, which lets one write at a time. Sixty at the pace of a lesson were served, too;
-# at three times that pace calls waited up to 35 s, and 35 of 6,330 failed (benchmarks/classroom.py, November 2026)
+SMALL = 5  # learners that SQLite serves, which lets one write at a time. Sixty at the pace of a lesson were served too;
+# at three times that pace calls waited up to 35 s, and 35 of 6,330 failed (benchmarks/classroom.py, November 2026).
 LARGE = 60  # that this was measured with
 SECONDS = 90  # that MLflow may take to answer after its start
 LOOK_SECONDS = 2.0  # how often to look whether MLflow and PostgreSQL are alive
