@@ -61,6 +61,10 @@ def answered(answer):
 
     ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], ["b"], "New answers come after the earlier ones.")
     ask([("a", 0.2)], [("a", 9.0)], [("a", 0.2)], [], "Nothing is new.")
+    ask([("a", 0.0)], [("a", 9.0)], [("a", 0.0)], [], "An earlier answer of 0 is an answer, and nothing is new.")
+    words = "Earlier answers come first, as they stand; new ones follow, whatever their ids."
+    ask([("c", 0.2), ("b", 0.1)], [("a", 9.0)], [("c", 0.2), ("b", 0.1), ("a", 0.09)], ["a"], words)
+    ask([("ab", 0.2)], [("a", 9.0)], [("ab", 0.2), ("a", 0.09)], ["a"], "An id is the whole of it.")
     ask(
         [], [("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], ["b", "a"], "They come in the order of the questions."
     )
@@ -108,8 +112,16 @@ def reply(answer):
     ask(lambda given: 0.7, [(0.2, 0.7)], "Both are kept, the champion's first.", what="the shadow says 0.7")
     ask(fails, [(0.2, None)], "It is on record with None.", what="the shadow raises an error")
     ask(spoils, [(0.2, 0.7)], "The shadow gets a row of its own.", what="the shadow has changed its row")
+    ask(lambda given: 0.0, [(0.2, 0.0)], "0 is an answer, and no failure.", what="the shadow says 0")
+    ask(lambda given: 7.0, [(0.2, 7.0)], "It is kept as it came.", what="the shadow says 7")
+    ask(lambda given: {}["wind"], [(0.2, None)], "It is on record with None.", what="the shadow raises a KeyError")
     ask(lambda given: 0.7, [(0.2, 0.7)], "The answer goes out.", what="record raises an error", keep=False)
     ask(fails, [(0.2, None)], "The answer goes out.", what="both raise an error", keep=False)
+    calls, notes = [], []
+    said = answer(dict(row), lambda given: calls.append(1) or 0.0, lambda given: 0.7, lambda *both: notes.append(both))
+    expect(said == 0.0, "0 is an answer of the champion like any other.", case=f"{said!r} came.")
+    expect(notes == [(0.0, 0.7)], "0 is an answer of the champion like any other.", case=f"On record is {notes}.")
+    expect(len(calls) == 1, "The champion is asked once.", case=f"It was asked {len(calls)} times.")
     asked, notes = [], []
     try:
         said = answer(dict(row), fails, lambda given: asked.append(1) or 0.7, lambda *both: notes.append(both))
@@ -153,6 +165,10 @@ def judge(answer):
     ask({"rows": [{**good, "seats": True}]}, 422, ["0.seats"], "True is no number.")
     ask('{"rows": [{"seats": NaN, "origin": "JFK"}]}', 422, ["0.seats"], "NaN is no number.")
     ask('{"rows": [{"seats": 1, "origin": "JFK", "wind": Infinity}]}', 422, ["0.wind"], "Infinity is no number.")
+    ask({"rows": [{**good, "seats": 0, "wind": -5}]}, 200, [], "0 is a number, and so is one below it.")
+    ask({"rows": [{**good, "origin": "", "note": "5"}]}, 200, [], "An empty text is a text, and so is one of digits.")
+    ask({"rows": [{**good, "wind": [5]}]}, 422, ["0.wind"], "A list is no number.")
+    ask('{"rows": [{"seats": 1, "origin": "JFK", "wind": -Infinity}]}', 422, ["0.wind"], "-Infinity is no number.")
     ask({"rows": [{**good, "origin": 5}]}, 422, ["0.origin"], "A number is no text.")
     ask({"rows": [{**good, "note": False}]}, 422, ["0.note"], "False is no text.")
     ask({"rows": [{**good, "origin": ["JFK"]}]}, 422, ["0.origin"], "A list is no text.")
@@ -162,6 +178,7 @@ def judge(answer):
     ask({"rows": [{**good, "mood": None}]}, 422, ["0.mood"], "A field came that nobody asked for, though it is null.")
     three = [good, {"wind": "x", "origin": 3}, {**good, "extra": 1}]
     ask({"rows": three}, 422, ["1.origin", "1.seats", "1.wind", "2.extra"], "Name everything that is wrong, sorted.")
+    ask({"rows": [{}]}, 422, ["0.origin", "0.seats"], "A row without a field lacks those that may not be missing.")
     many = {"rows": [{**good, "seats": None} for _ in range(11)]}
     places = sorted(f"{number}.seats" for number in range(11))
     ask(many, 422, places, "Places are sorted as texts.")
