@@ -1,19 +1,29 @@
 """A room on this machine: who joins, who sees what, what survives a kill, a backup and a request to be forgotten."""
 
+import io
 import json
 import os
+import re
 import signal
+import socket
+import subprocess
+import sys
+import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
+from types import SimpleNamespace
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 import uvicorn
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
@@ -23,6 +33,7 @@ from mlops_course.checks import progress
 from mlops_course.classroom import board, client, forgetting, front, postgres
 from mlops_course.classroom import room as rooms
 from mlops_course.classroom.room import Room, RoomError
+from mlops_course.commands.classroom import classroom
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="ends processes by signals")
 STORE = "postgresql" if postgres.programs() else "sqlite"
@@ -71,8 +82,10 @@ def said():
 
 @pytest.fixture(scope="module")
 def room(place, said):
-    with Room.make(place / "room", store=STORE, port=rooms.free_port()).open(say=said.append) as opened:
-        yield opened
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rooms, "PASSWORD_SECONDS", 2)  # what is waited for before somebody is forgotten
+        with Room.make(place / "room", store=STORE, port=rooms.free_port()).open(say=said.append) as opened:
+            yield opened
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +94,7 @@ def page(room):
         yield address
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def line(page, room):
     return f"{page}/#{room.code}"
 
@@ -169,7 +182,30 @@ def test_nobody_can_take_the_place_of_one_who_has_not_joined_yet(line, tmp_path)
     asks(early, "experiments/create", name="progress of otto").raise_for_status()
     with pytest.raises(client.JoinError, match="otto is taken"):
         joins(line, "otto", tmp_path / "otto")
-    assert not (tmp_path / "otto").exists()
+    assert not list((tmp_path / "otto").iterdir()), "half joined"
+
+
+def test_an_answer_that_is_lost_shuts_nobody_out(line, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx, "post", answered_but_lost(httpx.post))
+        with pytest.raises(client.JoinError, match="nothing answers"):
+            joins(line, "paula", tmp_path)
+    assert joins(line, "paula", tmp_path) == client.joined(tmp_path)
+    assert asks(joins(line, "paula", tmp_path), "experiments/search", max_results=9).status_code == 200
+
+
+def answered_but_lost(post):
+    def lost(*arguments, **options):
+        post(*arguments, **options)
+        raise httpx.ReadTimeout("the answer is lost")
+
+    return lost
+
+
+def test_another_mlflow_is_said(line, tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "version", lambda name: "99.0")
+    with pytest.raises(client.JoinError, match="got 99 here"):
+        joins(line, "quirin", tmp_path)
 
 
 def test_another_version_of_the_package_is_said(line, tmp_path, monkeypatch):
@@ -190,15 +226,19 @@ def test_something_else_that_answers_is_no_room(room, tmp_path):
         joins(f"{room.address}/#abc", "ida", tmp_path)
 
 
-def test_a_room_on_sqlite_takes_five(place):
-    full = Room.make(place / "small", store="sqlite", port=rooms.free_port())
-    assert full.capacity == 5
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(front.Accounts, "names", lambda self: list("abcde"))
-        with served(full) as address:
-            answer = httpx.post(f"{address}/join", json={"code": full.code, "name": "sixth"})
-    assert answer.status_code == 409
-    assert "SQLite lets one write at a time" in answer.json()["detail"]
+def test_of_many_who_come_at_once_a_room_on_sqlite_takes_five(place, tmp_path):
+    def tries(name):
+        with suppress(client.JoinError):
+            return joins(address, name, tmp_path / name)
+
+    with Room.make(place / "small", store="sqlite", port=rooms.free_port()).open() as small, served(small) as page:
+        address = f"{page}/#{small.code}"
+        with ThreadPoolExecutor(8) as pool:
+            came = list(filter(None, pool.map(tries, "abcdefgh")))
+        assert len(came) == len(front.Accounts(small).names()) == 5
+        assert joins(address, came[0].learner, tmp_path / came[0].learner) == came[0]
+        with pytest.raises(client.JoinError, match="SQLite lets one write at a time"):
+            joins(address, "late", tmp_path / "late")
 
 
 # The board ------------------------------------------------------------------------------------------------------------
@@ -283,7 +323,8 @@ def test_who_is_quiet_for_long_is_marked():
 def test_mlflow_that_is_killed_is_started_again_and_has_lost_nothing(line, room, said, tmp_path):
     karl = joins(line, "karl", tmp_path)
     acknowledged = [logs_a_run(karl) for _ in range(3)]
-    os.killpg(room.running()["mlflow"], signal.SIGKILL)
+    was = room.running()["mlflow"]
+    os.killpg(was, signal.SIGKILL)
     until(lambda: any("MLflow was gone" in line for line in said), what="the room to notice")
 
     def answers():
@@ -293,11 +334,39 @@ def test_mlflow_that_is_killed_is_started_again_and_has_lost_nothing(line, room,
     until(answers, what="MLflow to answer again")
     for run in acknowledged:
         assert asks(karl, "runs/get", "GET", run_id=run).status_code == 200
+    assert room.running()["mlflow"] != was, "who closes a room that was killed finds MLflow by this number"
 
 
-def test_a_room_is_open_once(room):
-    with pytest.raises(RoomError, match="process"), room.open():
-        pass
+def test_a_process_that_got_the_number_of_a_killed_room_is_left_alone(place):
+    closed = Room.make(place / "closed", store="sqlite", port=rooms.free_port())
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    told = {"pid": other.pid, "since": time.time() - 9_000, "mlflow": other.pid, "address": closed.address}
+    (closed.folder / "running.json").write_text(json.dumps(told))
+    assert closed.running() is None
+    done = CliRunner().invoke(classroom, ["down", "--folder", str(closed.folder)])
+    assert "closed already" in done.output
+    assert other.poll() is None
+    other.communicate(b"\n", timeout=20)
+
+
+def test_no_secret_stands_in_the_list_of_processes(room):
+    family = psutil.Process(room.running()["mlflow"])
+    words = " ".join(word for one in (family, *family.children(recursive=True)) for word in one.cmdline())
+    assert str(room.artifacts) in words
+    assert not [secret for secret in (room.secret, room.password, room.code) if secret in words]
+
+
+@pytest.mark.skipif(STORE == "sqlite", reason="PostgreSQL is not installed")
+def test_postgresql_moves_to_another_port_if_its_own_is_taken(place):
+    closed = Room.make(place / "moved", port=rooms.free_port())
+    closed.prepare()
+    closed.close_store()
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", closed.postgres_port))
+        other.listen()
+        with rooms.store_runs(Room.make(place / "moved")):
+            pass
 
 
 def test_a_backup_is_restored_to_what_it_was_and_neither_overwrites(line, room, place, tmp_path):
@@ -319,6 +388,20 @@ def test_a_backup_is_restored_to_what_it_was_and_neither_overwrites(line, room, 
     assert rooms.counts(room)["runs"] == held["runs"] + 1
 
 
+@pytest.mark.skipif(STORE == "sqlite", reason="PostgreSQL is not installed")
+def test_a_backup_of_a_busy_room_counts_what_is_in_it(line, room, place, tmp_path, monkeypatch):
+    rosa, dump = joins(line, "rosa", tmp_path), postgres.dump
+
+    def dumps_while_others_write(*arguments, **options):
+        logs_a_run(rosa)
+        dump(*arguments, **options)
+
+    monkeypatch.setattr(postgres, "dump", dumps_while_others_write)
+    held = rooms.backup(room, place / "busy.tar.gz")
+    assert rooms.restore(place / "busy.tar.gz", place / "quiet") == held
+    assert rooms.counts(room)["runs"] == held["runs"] + 2
+
+
 @pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda data: b"no archive"])
 def test_a_spoilt_backup_leaves_no_room(room, place, spoil):
     file = place / "whole.tar.gz"
@@ -331,25 +414,75 @@ def test_a_spoilt_backup_leaves_no_room(room, place, spoil):
     assert not (place / "never.new").exists()
 
 
+@pytest.mark.parametrize("parts", [{}, {"backup.json": b"[]"}, {"mlflow.dump": b"no dump"}])
+def test_an_archive_with_something_else_in_it_leaves_no_room(room, place, parts):
+    whole, other = place / "good.tar.gz", place / "other.tar.gz"
+    if not whole.exists():
+        rooms.backup(room, whole)
+    with tarfile.open(whole) as source, tarfile.open(other, "w:gz") as target:
+        for one in source.getmembers() if parts else ():
+            if one.isfile():
+                data = parts.get(one.name) or source.extractfile(one).read()
+                one.size = len(data)
+                target.addfile(one, io.BytesIO(data))
+    with pytest.raises(RoomError, match=r"classroom backup|cannot be read"):
+        rooms.restore(other, place / "never")
+    assert not (place / "never").exists()
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(place / "never") in str(one.info["cmdline"])]
+
+
 def test_an_upgrade_needs_a_closed_room(room, place):
     with pytest.raises(RoomError, match="closed"):
         rooms.upgrade(room, place / "before.tar.gz")
 
 
-def test_who_is_forgotten_has_left_nothing_and_others_stay(line, room, tmp_path):
-    gone, stays = joins(line, "maria", tmp_path / "gone"), joins(line, "maria-2", tmp_path / "stays")
-    for one in (gone, stays):
-        logs_a_run(one)
+@pytest.fixture(scope="module")
+def forgotten(line, room, place):
+    """Who stays, who is gone, and the counts before and after. The one who goes was sent to all the time."""
+    gone, stays = joins(line, "maria", place / "gone"), joins(line, "maria-2", place / "stays")
+    runs = {one: logs_a_run(one) for one in (gone, stays)}
+    for one in runs:
         asks(one, "registered-models/create", name=f"{one.learner}.late").raise_for_status()
-    before = rooms.counts(room)
-    done = forgetting.forget(room, "maria")
-    assert done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
-    after = rooms.counts(room)
-    assert {name: before[name] - after[name] for name in before} == {
-        **dict.fromkeys(("users", "runs"), 1), "experiments": 2, "model_versions": 0,
-    }  # fmt: skip
-    assert asks(stays, "experiments/get-by-name", "GET", experiment_name="maria-2").status_code == 200
-    refused = asks(gone, "experiments/search", max_results=10).status_code
+    shares(stays, "maria", runs[stays])
+    assert asks(gone, "runs/get", "GET", run_id=runs[stays]).status_code == 200
+    stop, before = threading.Event(), rooms.counts(room)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(sends_until, stop, gone)
+        try:
+            done = forgetting.forget(room, "maria")
+        finally:
+            stop.set()
+        busy.result(60)
+    return SimpleNamespace(gone=gone, stays=stays, run=runs[stays], done=done, before=before, after=rooms.counts(room))
+
+
+def shares(owner, other, run):
+    """The owner lets another manage the experiment of a run."""
+    found = asks(owner, "runs/get", "GET", run_id=run).json()["run"]["info"]["experiment_id"]
+    grant = {"username": other, "resource_type": "experiment", "resource_id": found, "permission": "MANAGE"}
+    address = f"{owner.server}/api/3.0/mlflow/users/permissions/grant"
+    httpx.post(address, json=grant, auth=(owner.learner, owner.password), timeout=30).raise_for_status()
+
+
+def sends_until(stop, learner):
+    while not stop.is_set():
+        asks(learner, "experiments/create", name=f"progress of {learner.learner}")
+
+
+def test_who_is_forgotten_has_left_nothing(room, forgotten):
+    assert forgotten.done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
+    fewer = {name: was - forgotten.after[name] for name, was in forgotten.before.items()}
+    assert fewer == {"users": 1, "runs": 1, "experiments": 2, "model_versions": 0}
+    assert forgetting.traces(room, "maria") == []
+    refused = asks(forgotten.gone, "experiments/search", max_results=10).status_code
     assert refused in (401, 404), "a worker trusts a password for half a minute, and then finds nobody of that name"
+    logs = [room.folder / "mlflow.log", room.folder / "postgres" / "server.log"]
+    assert not [log for log in logs if log.exists() and re.search(r"maria(?!-2)", log.read_text(errors="replace"))]
     with pytest.raises(RoomError, match="nobody is called"):
         forgetting.forget(room, "maria")
+
+
+def test_others_keep_what_is_theirs_also_what_they_shared_with_one_who_is_forgotten(forgotten):
+    assert asks(forgotten.stays, "runs/get", "GET", run_id=forgotten.run).status_code == 200
+    answer = asks(forgotten.stays, "registered-models/get", "GET", name="maria-2.late")
+    assert answer.status_code == 200

@@ -10,8 +10,10 @@ What is kept is `classroom.json` in the workspace, readable by its owner only: a
 import json
 import os
 import re
+import secrets
 import urllib.parse
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from mlops_course import __version__
@@ -19,6 +21,7 @@ from mlops_course import __version__
 __all__ = ["NAME", "JoinError", "Joined", "connect", "join", "joined", "registered_name"]
 
 FILE = "classroom.json"
+ASKED = f".{FILE}.asked"  # what was asked for and not answered yet
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")  # fits MLflow's accounts, experiments and file names
 SECONDS = 10
 
@@ -39,12 +42,16 @@ class Joined:
 
 def joined(root: Path) -> Joined | None:
     """What the workspace at `root` knows of a room; None if it never joined one. Raises JoinError for a spoilt file."""
+    return _kept(root / FILE)
+
+
+def _kept(file: Path) -> Joined | None:
     try:
-        return Joined(**json.loads((root / FILE).read_text(encoding="utf-8")))
+        return Joined(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, OSError) as error:
-        raise JoinError(f"expected what a room gave in {root / FILE}, got {error}; delete it and join again") from error
+        raise JoinError(f"expected what a room gave in {file}, got {error}; delete it and join again") from error
 
 
 def join(url: str, name: str, *, root: Path) -> Joined:
@@ -67,20 +74,33 @@ def join(url: str, name: str, *, root: Path) -> Joined:
             f"expected the version of the room, {told.get('version', 'unknown')}, got {__version__} here; "
             "install the version that the teacher has"
         )
-    known = joined(root)
-    again = known.password if known and (known.front, known.learner) == (front, name) else ""
-    body = {"code": parts.fragment, "name": name, "password": again}
+    if (theirs := told.get("mlflow", "").split(".")[0]) != (ours := version("mlflow").split(".")[0]):
+        raise JoinError(
+            f"expected MLflow {theirs} as in the room, got {ours} here; install the one that the teacher has"
+        )
+    server = f"{parts.scheme}://{parts.hostname}:{told['port']}"
+    kept = filter(None, (joined(root), _kept(root / ASKED)))
+    known = next((one for one in kept if (one.front, one.learner) == (front, name)), None)
+    here = Joined(server, front, name, known.password if known else secrets.token_urlsafe(18))
+    _keep(here, root / ASKED)  # before it is asked for: if the answer is lost, the next try has the same password
+    body = {"code": parts.fragment, "name": name, "password": here.password}
     answer = _ask(lambda: httpx.post(f"{front}/join", json=body, timeout=60), front)
+    if answer.status_code < 500:
+        (root / ASKED).unlink()
     if answer.status_code != 200:
         raise JoinError(answer.json().get("detail", answer.text) if _is_json(answer) else answer.text)
-    given = answer.json()
-    here = Joined(f"{parts.scheme}://{parts.hostname}:{given['port']}", front, name, given["password"])
-    root.mkdir(parents=True, exist_ok=True)
-    file = root / f".{FILE}.new"
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(asdict(here)), encoding="utf-8")
-    file.replace(root / FILE)
+    _keep(here, root / FILE)
     return here
+
+
+def _keep(here: Joined, file: Path) -> None:
+    """Write it down, whole, where only its owner can read it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f"{file.name}.new")
+    new.touch(mode=0o600)
+    new.chmod(0o600)
+    new.write_text(json.dumps(asdict(here)), encoding="utf-8")
+    new.replace(file)
 
 
 def connect(root: Path | None = None) -> Joined:

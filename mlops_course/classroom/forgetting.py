@@ -8,13 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from typing import Any
 
 import httpx
 
 from mlops_course.checks.progress import EXPERIMENT
+from mlops_course.classroom import postgres
+from mlops_course.classroom import room as rooms
 from mlops_course.classroom.front import Accounts
-from mlops_course.classroom.room import DATABASES, Room, RoomError
+from mlops_course.classroom.room import DATABASES, TEACHER, Room, RoomError
 
 __all__ = ["forget", "traces"]
 
@@ -22,7 +25,9 @@ __all__ = ["forget", "traces"]
 def forget(room: Room, name: str) -> dict[str, int]:
     """Remove all that an open room has of a learner; returns how much. May be repeated until nothing is left.
 
-    Raises RoomError if the room is closed or has nothing of that name, and if something is left.
+    Takes half a minute longer than the work: so long MLflow trusts a password that it has checked. What the learner
+    shared with others under names that are not the learner's stays. Raises RoomError if the room is closed or has
+    nothing of that name, and if something is left.
     """
     from mlflow import MlflowClient
 
@@ -31,16 +36,19 @@ def forget(room: Room, name: str) -> dict[str, int]:
     accounts = Accounts(room)
     try:
         known = name in accounts.names()
-        held = _held(accounts, name) if known else {}
+        held = _own(accounts, name) if known else {}
     except httpx.HTTPError as error:
         raise RoomError(f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}") from error
     store = room.database("mlflow")
     client = MlflowClient(tracking_uri=store, registry_uri=store)
     titles = [name, f"{EXPERIMENT}{name}"]
-    experiments = set(held.get("experiment", [])) | {one.experiment_id for one in _by_title(client, titles)}
-    models = set(held.get("registered_model", []))
+    experiments = held.get("experiment", set()) | {one.experiment_id for one in _by_title(client, titles)}
+    models = held.get("registered_model", set()) | _models(client, name)
     if not (known or experiments):
         raise RoomError(f"expected somebody who has joined, nobody is called {name!r}")
+    if known:
+        _lock_out(accounts, name)
+        experiments |= {one.experiment_id for one in _by_title(client, titles)}  # of the learner's last half minute
     runs = 0
     for experiment in sorted(experiments):
         found = client.get_experiment(experiment)
@@ -54,7 +62,7 @@ def forget(room: Room, name: str) -> dict[str, int]:
     for experiment in experiments:
         shutil.rmtree(room.artifacts / experiment, ignore_errors=True)
     if known:
-        accounts.call("2.0/mlflow/users/delete", method="DELETE", username=name).raise_for_status()
+        accounts.close(name)
     if left := traces(room, name):
         raise RoomError(f"something of {name} is left in {', '.join(left)}; run it again")
     return {"experiments": len(experiments), "runs": runs, "models": len(models), "accounts": int(known)}
@@ -83,14 +91,37 @@ def traces(room: Room, name: str) -> list[str]:
     return found
 
 
-def _held(accounts: Accounts, name: str) -> dict[str, list[str]]:
+def _own(accounts: Accounts, name: str) -> dict[str, set[str]]:
+    """What nobody but the learner may manage. What is shared stays for the others, whoever began it."""
+    mine = _held(accounts, name)
+    for other in accounts.names():
+        if other != name:
+            for kind, shared in _held(accounts, other).items():
+                mine[kind] = mine.get(kind, set()) - shared
+    return mine
+
+
+def _held(accounts: Accounts, name: str) -> dict[str, set[str]]:
     """What the learner may manage, by kind: MLflow gives that to whoever creates something."""
     answer = accounts.call("3.0/mlflow/users/permissions/list", method="GET", username=name).raise_for_status()
-    held: dict[str, list[str]] = {}
+    held: dict[str, set[str]] = {}
     for one in answer.json()["permissions"]:
         if one["permission"] == "MANAGE":
-            held.setdefault(one["resource_type"], []).append(one["resource_pattern"])
+            held.setdefault(one["resource_type"], set()).add(one["resource_pattern"])
     return held
+
+
+def _models(client: Any, name: str) -> set[str]:
+    """Registered models whose names begin as the learner's do."""
+    found = client.search_registered_models(f"name LIKE '{name}.%'", max_results=1_000)
+    return {one.name for one in found if one.name.startswith(f"{name}.")}
+
+
+def _lock_out(accounts: Accounts, name: str) -> None:
+    """No call of the learner's machine comes through any more, so that nothing is made anew while it is removed."""
+    changed = {"username": name, "password": postgres.new_password()}
+    accounts.call("2.0/mlflow/users/update-password", method="PATCH", **changed).raise_for_status()
+    time.sleep(rooms.PASSWORD_SECONDS)  # workers trust the old one so long
 
 
 def _by_title(client: Any, titles: list[str]) -> list[Any]:
@@ -99,8 +130,9 @@ def _by_title(client: Any, titles: list[str]) -> list[Any]:
 
 def _collect(room: Room, experiments: list[str]) -> None:
     """What MLflow has marked as deleted goes for good."""
-    stores = ["--backend-store-uri", room.database("mlflow"), "--artifacts-destination", room.artifacts.as_uri()]
-    login = {"MLFLOW_TRACKING_URI": room.address, "MLFLOW_TRACKING_USERNAME": "teacher"}
+    store, secret = postgres.without_password(room.database("mlflow"))
+    stores = ["--backend-store-uri", store, "--artifacts-destination", room.artifacts.as_uri()]
+    login = {**secret, "MLFLOW_TRACKING_URI": room.address, "MLFLOW_TRACKING_USERNAME": TEACHER}
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "gc", *stores, "--experiment-ids", ",".join(experiments)],
         capture_output=True,

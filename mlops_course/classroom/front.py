@@ -2,7 +2,7 @@
 
     /          who may join, in words
     /health    whether MLflow and the store answer, the version, how many have joined
-    /join      from code and name to a password, once
+    /join      code and name, and the password that the learner's machine has chosen
     /board     for the teacher only (HTTP basic authentication), also /board.csv
 
 MLflow checks every later call by itself; this page only opens accounts and reads the store.
@@ -10,6 +10,8 @@ MLflow checks every later call by itself; this page only opens accounts and read
 
 import re
 import secrets
+import threading
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -20,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from mlops_course import __version__
 from mlops_course.checks.progress import EXPERIMENT
-from mlops_course.classroom import board, postgres
+from mlops_course.classroom import board
 from mlops_course.classroom.client import NAME
 from mlops_course.classroom.room import TEACHER, Room
 
@@ -54,21 +56,17 @@ class Accounts:
         answer = self.call("2.0/mlflow/users/current", as_=(name, password), method="GET")
         return answer.status_code == 200
 
-    def open(self, name: str) -> str | None:
-        """A new account with the learner's two experiments; returns its password, or None if the name is taken."""
-        password = postgres.new_password()
+    def open(self, name: str, password: str) -> bool:
+        """A new account; whether the name was free."""
         answer = self.call("2.0/mlflow/users/create", username=name, password=password)
         if answer.status_code != 200 and "ALREADY_EXISTS" in answer.text:
-            return None
+            return False
         answer.raise_for_status()
-        try:
-            mine = self.equip(name, password)
-        except httpx.HTTPError:
-            self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
-            raise
-        if not mine:
-            self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
-        return password if mine else None
+        return True
+
+    def close(self, name: str) -> None:
+        """The account is gone."""
+        self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
 
     def equip(self, name: str, password: str) -> bool:
         """The learner's experiments are there, one to log to, one for what the checks say; whether both are theirs.
@@ -90,13 +88,13 @@ class Joining(BaseModel):
 
     code: str = Field(max_length=100)
     name: str = Field(max_length=100)
-    password: str = Field("", max_length=100)
+    password: str = Field(min_length=16, max_length=100)  # made and kept by the learner's machine before it asks
 
 
 def application(room: Room) -> FastAPI:
     """The page of an open room."""
     app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
-    accounts, asks = Accounts(room), HTTPBasic()
+    accounts, asks, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
 
     def teacher(sent: HTTPBasicCredentials = Depends(asks)) -> None:  # noqa: B008
         right = secrets.compare_digest(sent.password.encode(), room.password.encode())
@@ -109,7 +107,8 @@ def application(room: Room) -> FastAPI:
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        facts = {"version": __version__, "store": re.split(r"[:+]", room.store)[0], "port": room.port}
+        store = re.split(r"[:+]", room.store)[0]
+        facts = {"version": __version__, "mlflow": version("mlflow"), "store": store, "port": room.port}
         try:
             return {"ok": True, "learners": len(accounts.names()), **facts}
         except httpx.HTTPError:
@@ -122,24 +121,32 @@ def application(room: Room) -> FastAPI:
         if not NAME.fullmatch(sent.name) or sent.name == TEACHER:
             raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
         try:
-            known = sent.password and accounts.knows(sent.name, sent.password)
-            if known and accounts.equip(sent.name, sent.password):
-                return {"password": sent.password, "port": room.port}
-            names = accounts.names()
-            if sent.name not in names and len(names) >= room.capacity:
-                why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
-                raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
-            if (password := accounts.open(sent.name)) is None:
+            with one_at_a_time:  # else all who come at once find the last seat free
+                names = accounts.names()
+                if sent.name not in names and len(names) >= room.capacity:
+                    why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
+                    raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
+                is_new = sent.name not in names and accounts.open(sent.name, sent.password)
+            mine = is_new or accounts.knows(sent.name, sent.password)
+            if not (mine and accounts.equip(sent.name, sent.password)):
+                if is_new:
+                    accounts.close(sent.name)
                 raise HTTPException(
                     409, f"the name {sent.name} is taken; choose another: --name. If it was you, ask the teacher"
                 )
-        except httpx.HTTPError as error:
+        except httpx.HTTPError as error:  # an account may be there: asking again with its password goes on from there
             raise HTTPException(503, f"the room's server does not answer ({error}); tell the teacher") from error
-        return {"password": password, "port": room.port}
+        return {"port": room.port}
 
     @app.get("/board", response_class=HTMLResponse, dependencies=[Depends(teacher)])
     def shown(names: bool = True) -> str:
-        return board.page(_standings(room), joined=len(accounts.names()), names=names)
+        try:
+            joined = len(accounts.names())
+        except httpx.HTTPError as error:
+            raise HTTPException(
+                503, f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}"
+            ) from error
+        return board.page(_standings(room), joined=joined, names=names)
 
     @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])
     def export() -> str:

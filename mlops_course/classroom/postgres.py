@@ -9,11 +9,12 @@ import secrets
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cluster", "PostgresError", "dump", "load", "new_password", "programs"]
+__all__ = ["Cluster", "PostgresError", "dump", "load", "new_password", "programs", "without_password"]
 
 OWNER = "mlops"  # of the databases
 ACCOUNT = "postgres"  # of the operating system, if we are the superuser
@@ -52,6 +53,7 @@ class Cluster:
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True, mode=0o700)
+        _expect_open(new.parent)
         secret = new.with_name(f"{new.name}.password")
         secret.write_text(self.password)
         secret.chmod(0o600)
@@ -68,7 +70,7 @@ class Cluster:
         if self.runs():
             return
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories='' "
-        options += f"-c max_connections={CONNECTIONS}"
+        options += f"-c max_connections={CONNECTIONS} -c log_error_verbosity=terse"  # without values of rows, or names
         log = self.folder / "server.log"
         try:
             _run("pg_ctl", "-D", str(self.folder), "-l", str(log), "-w", "-t", str(SECONDS), "-o", options, "start")
@@ -76,10 +78,13 @@ class Cluster:
             said = log.read_text(errors="replace")[-1_000:] if log.exists() else ""
             raise PostgresError(f"{error} {said}".strip()) from error
 
+    def alive(self) -> bool:
+        """Whether the server of this folder is there, whatever listens on its port."""
+        return _call("pg_ctl", "-D", str(self.folder), "status").returncode == 0
+
     def runs(self) -> bool:
         """Whether the server runs and takes connections."""
-        done = _call("pg_ctl", "-D", str(self.folder), "status")
-        if done.returncode != 0:
+        if not self.alive():
             return False
         with socket.socket() as probe:
             probe.settimeout(2)
@@ -87,7 +92,7 @@ class Cluster:
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop the server, if it runs; `at_once` as a crash does, so that the next start recovers what was open."""
-        if _call("pg_ctl", "-D", str(self.folder), "status").returncode == 0:
+        if self.alive():
             mode = "immediate" if at_once else "fast"
             _run("pg_ctl", "-D", str(self.folder), "-m", mode, "-w", "-t", str(SECONDS), "stop")
 
@@ -108,20 +113,44 @@ def new_password() -> str:
     return secrets.token_urlsafe(18)
 
 
-def dump(url: str, file: Path) -> None:
-    """Write a database to a file, as of one moment, while others go on writing. Raises PostgresError."""
-    _run("pg_dump", "--format=custom", f"--file={file}", f"--dbname={_plain(url)}", as_account=False)
+def without_password(url: str) -> tuple[str, dict[str, str]]:
+    """The URL as others may read it in the list of processes, and the environment that has its password."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.password is None:
+        return url, {}
+    login, _, place = parts.netloc.rpartition("@")
+    plain = parts._replace(netloc=f"{login.partition(':')[0]}@{place}").geturl()
+    return plain, {"PGPASSWORD": urllib.parse.unquote(parts.password)}
+
+
+def dump(url: str, file: Path, *, snapshot: str) -> None:
+    """Write a database to a file, as a snapshot of it that is still held. Raises PostgresError."""
+    place, login = _plain(url)
+    options = ["--format=custom", f"--snapshot={snapshot}", f"--file={file}", f"--dbname={place}"]
+    _run("pg_dump", *options, as_account=False, environment=login)
 
 
 def load(url: str, file: Path) -> None:
     """Fill an empty database from a file that `dump` wrote, wholly or not at all. Raises PostgresError."""
     options = ["--single-transaction", "--exit-on-error", "--no-owner"]
-    _run("pg_restore", *options, f"--dbname={_plain(url)}", str(file), as_account=False)
+    place, login = _plain(url)
+    _run("pg_restore", *options, f"--dbname={place}", str(file), as_account=False, environment=login)
 
 
-def _plain(url: str) -> str:
-    """The URL as PostgreSQL's own programs read it."""
-    return url.replace("postgresql+psycopg://", "postgresql://", 1)
+def _plain(url: str) -> tuple[str, dict[str, str]]:
+    """The URL as PostgreSQL's own programs read it, and the environment that has its password."""
+    return without_password(url.replace("postgresql+psycopg://", "postgresql://", 1))
+
+
+def _expect_open(folder: Path) -> None:
+    """Raises PostgresError if the account that the programs run as cannot get through to the folder."""
+    if not _is_superuser():
+        return
+    if subprocess.run(["runuser", "-u", ACCOUNT, "--", "test", "-x", str(folder)], timeout=SECONDS).returncode != 0:
+        raise PostgresError(
+            f"expected a folder that the account {ACCOUNT} can get through to, {folder} is not; PostgreSQL refuses to "
+            "work for the superuser: start the room as another user, or say --folder with one that all may enter"
+        )
 
 
 def _give(*paths: Path) -> None:
@@ -135,7 +164,9 @@ def _is_superuser() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def _call(program: str, *arguments: str, as_account: bool = True) -> subprocess.CompletedProcess:
+def _call(
+    program: str, *arguments: str, as_account: bool = True, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
     place = programs()
     if place is None:
         raise PostgresError("expected PostgreSQL's programs (initdb, pg_ctl, pg_dump), found none; install PostgreSQL")
@@ -147,12 +178,13 @@ def _call(program: str, *arguments: str, as_account: bool = True) -> subprocess.
         stdout=subprocess.PIPE if program != "pg_ctl" or "start" not in arguments else subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         cwd="/",
+        env={**os.environ, **(environment or {})},
         text=True,
         timeout=2 * SECONDS,
     )
 
 
-def _run(program: str, *arguments: str, as_account: bool = True) -> None:
-    done = _call(program, *arguments, as_account=as_account)
+def _run(program: str, *arguments: str, as_account: bool = True, environment: Mapping[str, str] | None = None) -> None:
+    done = _call(program, *arguments, as_account=as_account, environment=environment)
     if done.returncode != 0:
         raise PostgresError(f"{program} failed with code {done.returncode}: {(done.stdout or '').strip()[-1_000:]}")

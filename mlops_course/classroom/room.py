@@ -10,6 +10,7 @@ postgres/       the databases, unless a URL was given or PostgreSQL is not insta
 artifacts/      what learners log as files
 """
 
+import errno
 import json
 import os
 import shutil
@@ -22,8 +23,9 @@ import tarfile
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,9 +41,11 @@ SMALL = 5  # learners that SQLite serves, which lets one write at a time. Sixty 
 # at three times that pace calls waited up to 35 s, and 35 of 6,330 failed (benchmarks/classroom.py, November 2026).
 LARGE = 60  # that this was measured with
 SECONDS = 90  # that MLflow may take to answer after its start
+SAME_SECONDS = 2.0  # between two readings of when a process began; a number is not reused within them
 LOOK_SECONDS = 2.0  # how often to look whether MLflow and PostgreSQL are alive
 PASSWORD_SECONDS = 30  # that a worker of MLflow trusts a password it has checked: checking costs 30 ms of processor
-DATABASES = ("mlflow", "accounts")
+DATABASES = ("accounts", "mlflow")  # a backup takes accounts first: then none has a right to what is not there yet
+HELD = {"accounts": ("users",), "mlflow": ("experiments", "runs", "model_versions")}  # tables that are counted
 SETTINGS, RUNNING = "room.json", "running.json"
 INI = """[mlflow]
 default_permission = NO_PERMISSIONS
@@ -68,19 +72,24 @@ class Room:
     code: str  # that learners join with
     password: str  # of the teacher
     secret: str  # of PostgreSQL and of MLflow's sessions
+    host: str = "127.0.0.1"  # where it listened when it was opened last
 
     @classmethod
-    def make(cls, folder: Path, *, store: str = "", port: int | None = None) -> "Room":
-        """The room in a folder, made if there is none. Raises RoomError if it was made with another store."""
+    def make(cls, folder: Path, *, store: str = "", port: int | None = None, host: str = "") -> "Room":
+        """The room in a folder, made if there is none. Raises RoomError if it was made with another store.
+
+        Another port or host than before goes into the settings when the room is opened, so does another port for
+        PostgreSQL if its old one is taken.
+        """
         folder = folder.resolve()
         file = folder / SETTINGS
         if file.exists():
             room = cls(folder, **json.loads(file.read_text(encoding="utf-8")))
             if store and store != room.store:
                 raise RoomError(f"expected the store that this room was made with, {room.store}; got {store}")
-            if port not in (None, room.port):
-                room = replace(room, port=port)
-                room.save()
+            room = replace(room, port=port or room.port, host=host or room.host)
+            if room.cluster and not _is_free("127.0.0.1", room.postgres_port) and not room.cluster.alive():
+                room = replace(room, postgres_port=free_port())  # somebody took it while the room was closed
             return room
         if not store:
             store = "postgresql" if postgres.programs() and _has_psycopg() else "sqlite"
@@ -88,6 +97,7 @@ class Room:
             raise RoomError(f"expected postgresql, sqlite or the URL of a PostgreSQL database as store, got {store!r}")
         secrets = {"password": postgres.new_password(), "secret": postgres.new_password()}
         room = cls(folder, store, port or PORT, free_port(), code=postgres.new_password()[:8], **secrets)
+        room = replace(room, host=host or room.host)
         folder.mkdir(parents=True, exist_ok=True)
         room.save()
         return room
@@ -125,18 +135,28 @@ class Room:
     @property
     def address(self) -> str:
         """Where MLflow answers, seen from this machine."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
 
     def running(self) -> dict[str, Any] | None:
-        """Process and addresses if the room is open, else None."""
-        with suppress(OSError, ValueError):
+        """Process and addresses if the room is open, else None, also if another process has its number now."""
+        import psutil
+
+        with suppress(OSError, ValueError, KeyError, psutil.Error):
             found = json.loads((self.folder / RUNNING).read_text(encoding="utf-8"))
-            os.kill(found["pid"], 0)
-            return found
+            if abs(psutil.Process(found["pid"]).create_time() - found["since"]) < SAME_SECONDS:
+                return found
         return None
 
+    def _tell(self, mlflow: "_Child") -> None:
+        """Write down which processes these are."""
+        import psutil
+
+        since = psutil.Process().create_time()
+        running = {"pid": os.getpid(), "since": since, "mlflow": mlflow.pid, "address": self.address}
+        _write_secret(self.folder / RUNNING, json.dumps(running))
+
     @contextmanager
-    def open(self, *, host: str = "127.0.0.1", say: Any = print) -> Iterator["Room"]:
+    def open(self, *, say: Any = print) -> Iterator["Room"]:
         """Start all that the room needs, and stop it when the block ends. What dies in between is started again.
 
         Raises RoomError if the room is open already, a port is taken, or MLflow does not answer in time.
@@ -146,17 +166,17 @@ class Room:
                 f"expected a room that is closed, this one is open as process {found['pid']}; close it first"
             )
         self._end_leftovers()
-        expect_free(host, self.port, "MLflow")
-        self.prepare()
+        expect_free(self.host, self.port, "MLflow")
+        self.save()
         stopping = threading.Event()
-        mlflow = _Child(self._command(host), self._environment(), self.folder / "mlflow.log")
+        mlflow = _Child(self._command(), self._environment(), self.folder / "mlflow.log")
         watcher = threading.Thread(target=self._watch, args=(mlflow, stopping, say), daemon=True)
         try:
+            self.prepare()
             mlflow.start()
+            self._tell(mlflow)
             self.wait(mlflow)
             watcher.start()
-            running = {"pid": os.getpid(), "mlflow": mlflow.pid, "address": self.address}
-            _write_secret(self.folder / RUNNING, json.dumps(running))
             yield self
         finally:
             stopping.set()
@@ -166,11 +186,17 @@ class Room:
             self.close_store()
             (self.folder / RUNNING).unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """End what a room that was killed has left behind: MLflow and PostgreSQL. Only for a room that is closed."""
+        self._end_leftovers()
+        self.close_store()
+        (self.folder / RUNNING).unlink(missing_ok=True)
+
     def _end_leftovers(self) -> None:
         """A room that was killed leaves MLflow behind, which holds the port."""
         import psutil
 
-        with suppress(OSError, ValueError, psutil.Error):
+        with suppress(OSError, ValueError, KeyError, psutil.Error):
             pid = json.loads((self.folder / RUNNING).read_text(encoding="utf-8"))["mlflow"]
             if self.artifacts.as_uri() in psutil.Process(pid).cmdline():
                 _end_family(pid)
@@ -214,18 +240,34 @@ class Room:
                 if not mlflow.alive():
                     say("MLflow was gone and is started again.")
                     mlflow.start()
+                    self._tell(mlflow)
                     self.wait(mlflow)
-            except (RoomError, postgres.PostgresError) as error:
+            except (RoomError, postgres.PostgresError, OSError, subprocess.SubprocessError) as error:
                 say(f"It could not be started again, and is tried once more: {error}")
 
-    def _command(self, host: str) -> list[str]:
+    def _command(self) -> list[str]:
         workers = "1" if self.store == "sqlite" else str(max(2, min(4, os.cpu_count() or 2)))
-        stores = ["--backend-store-uri", self.database("mlflow"), "--artifacts-destination", self.artifacts.as_uri()]
-        where = ["--host", host, "--port", str(self.port), "--workers", workers]
+        store, _ = postgres.without_password(self.database("mlflow"))
+        stores = ["--backend-store-uri", store, "--artifacts-destination", self.artifacts.as_uri()]
+        where = ["--host", self.host, "--port", str(self.port), "--workers", workers]
+        where += ["--uvicorn-opts", "--no-access-log"]  # it would keep the names of those who are forgotten
+        if self.host not in ("127.0.0.1", "localhost"):
+            where += ["--allowed-hosts", "*"]  # by any name: whoever asks has to know a password
+            where += ["--cors-allowed-origins", ",".join(self._origins())]
         return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *stores, *where]
 
+    def _origins(self) -> list[str]:
+        """The addresses under which browsers of the room can know this machine; MLflow refuses pages from others."""
+        import psutil
+
+        addresses = {one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET}
+        names = {self.host, socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"}
+        return [f"http://{name}:{self.port}" for name in sorted(addresses | names)]
+
     def _environment(self) -> dict[str, str]:
+        _, login = postgres.without_password(self.database("mlflow"))
         return {
+            **login,
             "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "accounts.ini"),
             "MLFLOW_FLASK_SERVER_SECRET_KEY": self.secret,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nobody here runs jobs, and each worker of them has 230 MB
@@ -293,17 +335,33 @@ def _end_family(pid: int) -> None:
 
 def counts(room: Room) -> dict[str, int]:
     """How many accounts, experiments, runs, and versions of models the store holds. It has to answer."""
+    found: dict[str, int] = {}
+    for name in DATABASES:
+        with _connected(room.database(name)) as connection:
+            found |= _counted(connection, name)
+    return found
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Any]:
+    """A connection that sees the database as of its first question, whatever others write."""
     import sqlalchemy
 
-    tables = {"accounts": ("users",), "mlflow": ("experiments", "runs", "model_versions")}
-    found = {}
-    for name, held in tables.items():
-        engine = sqlalchemy.create_engine(room.database(name), poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
         with engine.connect() as connection:
-            for table in held:
-                found[table] = connection.execute(sqlalchemy.text(f"SELECT count(*) FROM {table}")).scalar_one()
+            if engine.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+    finally:
         engine.dispose()
-    return found
+
+
+def _counted(connection: Any, database: str) -> dict[str, int]:
+    import sqlalchemy
+
+    count = "SELECT count(*) FROM {}".format
+    return {table: connection.execute(sqlalchemy.text(count(table))).scalar_one() for table in HELD[database]}
 
 
 @contextmanager
@@ -329,16 +387,9 @@ def backup(room: Room, file: Path) -> dict[str, int]:
     if file.exists():
         raise RoomError(f"expected a new file for the backup, {file} exists; give it another name")
     with store_runs(room), tempfile.TemporaryDirectory(dir=file.resolve().parent) as place:
-        before = counts(room)
-        for name in DATABASES:
-            target = Path(place) / f"{name}.dump"
-            if room.store == "sqlite":
-                source = sqlite3.connect(room.folder / f"{name}.db")
-                with closing(source), closing(sqlite3.connect(target)) as copy:
-                    source.backup(copy)
-            else:
-                postgres.dump(room.database(name), target)
-        told = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "holds": before, "store": room.store}
+        holds = _dump(room, Path(place))
+        kind = "sqlite" if room.store == "sqlite" else "postgresql"
+        told = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "holds": holds, "store": kind}
         (Path(place) / "backup.json").write_text(json.dumps(told), encoding="utf-8")
         whole = Path(place) / "room.tar.gz"
         with tarfile.open(whole, "w:gz") as archive:
@@ -348,7 +399,31 @@ def backup(room: Room, file: Path) -> dict[str, int]:
             archive.add(room.artifacts, "artifacts")
         whole.chmod(0o600)
         whole.replace(file)
-    return before
+    return holds
+
+
+def _dump(room: Room, folder: Path) -> dict[str, int]:
+    """Write each database to a file as it is at one moment, and count what it holds at that same moment."""
+    import sqlalchemy
+
+    holds: dict[str, int] = {}
+    if room.store == "sqlite":
+        for name in DATABASES:
+            target = folder / f"{name}.dump"
+            source = sqlite3.connect(room.folder / f"{name}.db")
+            with closing(source), closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+            with _connected(f"sqlite:///{target.as_posix()}") as connection:
+                holds |= _counted(connection, name)
+        return holds
+    with ExitStack() as stack:
+        connections = {name: stack.enter_context(_connected(room.database(name))) for name in DATABASES}
+        ask = sqlalchemy.text("SELECT pg_export_snapshot()")
+        snapshots = {name: connections[name].execute(ask).scalar_one() for name in DATABASES}  # both before any dump
+        for name in DATABASES:
+            holds |= _counted(connections[name], name)
+            postgres.dump(room.database(name), folder / f"{name}.dump", snapshot=snapshots[name])
+    return holds
 
 
 def restore(file: Path, folder: Path) -> dict[str, int]:
@@ -356,6 +431,8 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
 
     A room whose store was a URL becomes one with a PostgreSQL of its own. Nothing is there until all of it is.
     """
+    import sqlalchemy
+
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()):
         raise RoomError(f"expected a new or empty folder, {folder} has files in it; restore beside it")
@@ -368,7 +445,7 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
         told = json.loads((new / "backup.json").read_text(encoding="utf-8"))
         settings = json.loads((new / SETTINGS).read_text(encoding="utf-8"))
         store = "sqlite" if told["store"] == "sqlite" else "postgresql"
-        room = Room(new, **{**settings, "store": store, "postgres_port": free_port()})
+        room = Room(new, **{**settings, "store": store, "host": Room.host, "postgres_port": free_port()})
         room.save()
         _fill(room)
         with store_runs(room):
@@ -380,8 +457,10 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
         if folder.exists():
             folder.rmdir()
         new.rename(folder)
-    except (KeyError, tarfile.TarError, EOFError) as error:
+    except (KeyError, ValueError, TypeError, FileNotFoundError, tarfile.TarError, EOFError, zlib.error) as error:
         raise RoomError(f"expected a file that `classroom backup` wrote, got {file}: {error}") from error
+    except (postgres.PostgresError, sqlalchemy.exc.DatabaseError) as error:
+        raise RoomError(f"the databases of {file} cannot be read, it is damaged: {error}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return found
@@ -389,14 +468,16 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
 
 def _fill(room: Room) -> None:
     """Put the databases of a backup into the store of a new room."""
-    room.prepare()
-    for name in DATABASES:
-        source = room.folder / f"{name}.dump"
-        if room.store == "sqlite":
-            shutil.copyfile(source, room.folder / f"{name}.db")
-        else:
-            postgres.load(room.database(name), source)
-    room.close_store()
+    try:
+        room.prepare()
+        for name in DATABASES:
+            source = room.folder / f"{name}.dump"
+            if room.store == "sqlite":
+                shutil.copyfile(source, room.folder / f"{name}.db")
+            else:
+                postgres.load(room.database(name), source)
+    finally:
+        room.close_store()
 
 
 def upgrade(room: Room, file: Path) -> str:
@@ -408,8 +489,8 @@ def upgrade(room: Room, file: Path) -> str:
         raise RoomError("expected a room that is closed, this one is open; close it first: mlops-course classroom down")
     backup(room, file)
     commands = (
-        ["mlflow", "db", "upgrade", room.database("mlflow")],
-        ["mlflow.server.auth", "db", "upgrade", "--url", room.database("accounts")],
+        ["mlflow", "db", "upgrade", postgres.without_password(room.database("mlflow"))[0]],
+        ["mlflow.server.auth", "db", "upgrade", "--url", postgres.without_password(room.database("accounts"))[0]],
     )
     said = []
     with store_runs(room):
@@ -435,14 +516,31 @@ def free_port() -> int:
 
 def expect_free(host: str, port: int, what: str) -> None:
     """Raises RoomError if something listens on the port that `what` needs."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
+    try:
+        _listen(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
             raise RoomError(
-                f"expected port {port} for {what}, it is taken ({error}); stop what listens there, or say --port"
+                f"expected an address of this machine, got {host}; 0.0.0.0 stands for all that it has"
             ) from error
+        raise RoomError(
+            f"expected port {port} for {what}, it is taken ({error}); stop what listens there, or say --port"
+        ) from error
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        _listen(host, port)
+    except OSError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        if os.name != "nt":  # there it would let two listen
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
 
 
 def _has_psycopg() -> bool:

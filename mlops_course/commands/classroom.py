@@ -16,6 +16,7 @@ from mlops_course.workspace import Workspace
 __all__ = ["classroom"]
 
 CLOSING_SECONDS = 60
+OPENING_SECONDS = 180
 
 
 @click.group()
@@ -44,15 +45,16 @@ def _room(folder: Path | None, **settings: Any) -> Any:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 lets the room in.")
 @click.option("--port", type=int, help="Of MLflow, 5000 for a new room; learners join at the next one.")
 @click.option("--store", default="", metavar="STORE", help="postgresql, sqlite (up to five), or a PostgreSQL URL.")
+@click.option("--detach", is_flag=True, help="Return when the room is open; `down` closes it.")
 @_in_folder
-def up(host: str, port: int | None, store: str, folder: Path | None) -> None:
+def up(host: str, port: int | None, store: str, detach: bool, folder: Path | None) -> None:
     """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
     import uvicorn
 
     from mlops_course.classroom import front
     from mlops_course.classroom.room import SETTINGS, expect_free
 
-    room = _room(folder, store=store, port=port)
+    room = _room(folder, store=store, port=port, host=host)
     port = room.port
     if room.store == "sqlite":
         click.echo(
@@ -60,9 +62,14 @@ def up(host: str, port: int | None, store: str, folder: Path | None) -> None:
             "PostgreSQL and what speaks to it (pip install 'mlops-course[classroom]'), and open a new room."
         )
     expect_free(host, port + 1, "the page where learners join")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `down` closes the room as Ctrl-C does
+    if detach:
+        _open_apart(room)
+        return
+    for name in ("SIGTERM", "SIGHUP"):  # `down` and a window that is closed do what Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     click.echo("Opening the room; the first time takes half a minute.")
-    with room.open(host=host, say=click.echo):
+    with room.open(say=click.echo):
         here = _address(host)
         click.echo(f"\nLearners paste:  mlops-course classroom join http://{here}:{port + 1}/#{room.code}\n")
         click.echo(f"Board:  http://{here}:{port + 1}/board  (user teacher, password in {room.folder / SETTINGS})")
@@ -71,6 +78,44 @@ def up(host: str, port: int | None, store: str, folder: Path | None) -> None:
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run()
     click.echo("The room is closed; everything in it is kept.")
+
+
+def _open_apart(room: Any) -> None:
+    """Open the room in a process of its own, and show what it says once learners can join."""
+    import subprocess
+    import sys
+
+    import httpx
+
+    if found := room.running():
+        raise click.ClickException(f"expected a room that is closed, this one is open as process {found['pid']}")
+    log = room.folder / "room.log"
+    log.unlink(missing_ok=True)
+    log.touch(mode=0o600)  # it has the code
+    command = [sys.executable, "-m", "mlops_course", "classroom", "up"]
+    settings = ["--host", room.host, "--port", str(room.port), "--folder", str(room.folder)]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [*command, *settings],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    page = room.address.replace(f":{room.port}", f":{room.port + 1}")
+    until = time.monotonic() + OPENING_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{page}/health", timeout=10, trust_env=False).status_code == 200:
+                said = log.read_text(encoding="utf-8")
+                click.echo(said.replace("Ctrl-C closes the room", "Close it: mlops-course classroom down"))
+                return
+        time.sleep(0.2)
+    if process.poll() is None:
+        process.terminate()
+    raise click.ClickException(
+        f"the room did not open within {OPENING_SECONDS} s; it said:\n{log.read_text(encoding='utf-8')[-2_000:]}"
+    )
 
 
 def _address(host: str) -> str:
@@ -91,6 +136,7 @@ def down(folder: Path | None) -> None:
     """Close the room; everything in it is kept."""
     room = _room(folder)
     if (found := room.running()) is None:
+        room.clear()
         click.echo("The room is closed already.")
         return
     os.kill(found["pid"], signal.SIGTERM)
@@ -101,20 +147,26 @@ def down(folder: Path | None) -> None:
         raise click.ClickException(
             f"expected process {found['pid']} to end within {CLOSING_SECONDS} s; look at its log"
         )
+    room.clear()  # where a process can only be ended at once, as on Windows, the others are still there
     click.echo("The room is closed; everything in it is kept.")
 
 
 @classroom.command()
 @_in_folder
 def status(folder: Path | None) -> None:
-    """Whether the room is open, who has joined, and what it holds."""
+    """Whether the room is open, on what, and who has joined."""
+    import httpx
+
     from mlops_course.classroom import front
 
     room = _room(folder)
     if (found := room.running()) is None:
         click.echo("The room is closed. Open it: mlops-course classroom up")
         return
-    names = front.Accounts(room).names()
+    try:
+        names = front.Accounts(room).names()
+    except httpx.HTTPError as error:
+        raise click.ClickException(f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}") from error
     click.echo(
         f"Open at {found['address']} on {room.store.split(':')[0]}; {len(names)} of {room.capacity} have joined."
     )
