@@ -273,7 +273,7 @@ class _Loop:
             trained = self._train(self._before)
             words = {"reason": f"first release, trained on {self._before[0]} to {self._before[-1]}"}
             self.system.registry.promote(trained.version, **words, **self.plan.signature)
-        self._watched = self.system.registry.champion()
+        self._watched = int(self.system.registry.history()["version"].iloc[0])  # what is usual is learnt from the first
         self.monitor = Monitor(self.system, reference_rows(self.system, self._watched))
 
     def live(self, day: pd.Timestamp) -> dict[str, Any]:
@@ -358,7 +358,7 @@ class _Loop:
             "labelled": len(labelled),
             "log_loss": round(float(-np.log(np.clip(chosen, np.finfo(float).eps, 1)).sum()), 6),  # of all together
             "error_cost": float(error_costs(labelled, self.system.specification).sum()),
-            "champion": self.system.registry.champion(),
+            "champion": self._champion(),
         }
         return facts, {
             **loop,
@@ -367,7 +367,7 @@ class _Loop:
 
     def _alerts(self) -> list[dict[str, Any]]:
         """The alerts of the monitor, whose reference are the rows of the champion of the day."""
-        if (champion := self.system.registry.champion()) != self._watched:
+        if (champion := self._champion()) != self._watched:
             self.monitor.rebase(reference_rows(self.system, champion))
             self._watched = champion
         return [
@@ -376,17 +376,24 @@ class _Loop:
             for alert in self.monitor.alerts(self._today)
         ]
 
-    def _steps(self) -> list[str]:
-        """What the history holds for this evening, in words."""
+    def _evening(self) -> pd.DataFrame:
+        """The steps that the history holds for this evening; some may be from a life of the day that was cut short."""
         history = self.system.registry.history()
-        today = history[(history["when"] == self.clock.now) & history["in_effect"]]
-        return [f"{step.event}: version {step.version}: {step.reason}" for step in today.itertuples()]
+        return history[(history["when"] == self.clock.now) & history["in_effect"]]
+
+    def _champion(self) -> int | None:
+        """The champion of the day, whatever the steps of its evening have made of that."""
+        taken = self._evening()
+        return int(taken["previous"].iloc[0]) if len(taken) else self.system.registry.champion()
+
+    def _steps(self) -> list[str]:
+        """What was done this evening, in words."""
+        return [f"{step.event}: version {step.version}: {step.reason}" for step in self._evening().itertuples()]
 
     def _taken(self, event: str, version: int) -> bool:
-        """Whether the history holds that step for this evening, from a life of the day that was cut short."""
-        history = self.system.registry.history()
-        same = (history["when"] == self.clock.now) & (history["event"] == event) & (history["version"] == version)
-        return bool(same.any())
+        """Whether the history holds that step for this evening."""
+        taken = self._evening()
+        return bool(((taken["event"] == event) & (taken["version"] == version)).any())
 
     def _trial(self, loop: dict[str, Any]) -> dict[str, Any]:
         """Take the version on trial one step further: from shadow to canary, up to the last share, in or out."""
@@ -453,30 +460,42 @@ class _Loop:
         forbidden = retraining.exclusions(alerts, until=self._today.isoformat())
         loop = loop | {"attempted": self._today.isoformat()}
         record |= {"trained_on": batches, "training_cost": float(self.system.specification.costs.training)}
+        record["not_trained_on"] = [one.as_dict() for one in forbidden]
+        if version := self._promoted():  # by a life of this evening that was cut short
+            return self._released(loop, version, batches), record | {"version": version}
         try:
-            trained = self._train(batches, exclusions=[one.as_dict() for one in forbidden])
+            trained = self._train(batches, exclusions=record["not_trained_on"])
         except retraining.CorruptedError as refusal:
+            del record["not_trained_on"]
             return loop, record | {"refused_by": "data", "reason": str(refusal)}
-        record |= {"version": trained.version, "not_trained_on": [one.as_dict() for one in forbidden]}
+        record["version"] = trained.version
         if self.plan.careful and not trained.gate.passed:
             return loop, record | {"refused_by": "gate", "objections": list(trained.gate.reasons)}
-        return self._release(loop, trained, batches), record
+        if trained.version == self.system.registry.champion():
+            return loop, record  # the same rows gave the same model
+        self._release(trained, reason=f"trained on {', '.join(batches)}")
+        return self._released(loop, trained.version, batches), record
 
-    def _release(self, loop: dict[str, Any], trained: pipeline.TrainingResult, batches: list[str]) -> dict[str, Any]:
+    def _promoted(self) -> int | None:
+        """The version that was promoted at once this evening; None if none was, or where somebody is careful."""
+        taken = self._evening()
+        versions = taken.loc[taken["event"] == registry.PROMOTED, "version"]
+        return None if self.plan.careful or versions.empty else int(versions.iloc[0])
+
+    def _release(self, trained: pipeline.TrainingResult, *, reason: str) -> None:
         """Begin the trial of a new version, or promote it at once if nobody is careful."""
-        version, registered = trained.version, self.system.registry
-        words = self.plan.signature | {"reason": f"trained on {', '.join(batches)}"}
-        if version == registered.champion():
-            return loop  # the same rows gave the same model
-        loop = loop | {"candidate": version, "since": self._today.isoformat(), "trained": batches[-1]}
-        if self.plan.careful:
-            if not self._taken(registry.SHADOW, version):
-                registered.shadow(version, **words)
-            return loop | {"phase": IN_SHADOW}
-        if not self._taken(registry.PROMOTED, version):
+        words = self.plan.signature | {"reason": reason}
+        if not self.plan.careful:
             waiver = "" if trained.gate.passed else "nobody looks at the gate"
-            registered.promote(version, waiver=waiver, **words)
-        return loop | {"phase": QUIET}
+            self.system.registry.promote(trained.version, waiver=waiver, **words)
+        elif not self._taken(registry.SHADOW, trained.version):
+            self.system.registry.shadow(trained.version, **words)
+
+    def _released(self, loop: dict[str, Any], version: int, batches: list[str]) -> dict[str, Any]:
+        """The loop once a new version is on trial, or promoted."""
+        phase = IN_SHADOW if self.plan.careful else QUIET
+        since = self._today.isoformat()
+        return loop | {"candidate": version, "since": since, "trained": batches[-1], "phase": phase}
 
     def _state(self, loop: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]]) -> retraining.State:
         """What the policy may know this evening."""
@@ -487,7 +506,7 @@ class _Loop:
         inputs = drift.drop(index="probability", errors="ignore")
         estimated = weeks["estimated_log_loss"].iloc[-1] if len(weeks) else math.nan
         recent = self.monitor.recent_loss(self._today, width=RECENT)
-        label = self.system.specification.target.column
+        label, trial = self.system.specification.target.column, self.system.registry.trial()
         return retraining.State(
             age_days=(self._today - began).days,
             cooldown_days=(self._today - began).days,
@@ -497,7 +516,7 @@ class _Loop:
             estimated_rise=_known(estimated - self.monitor.loss_at_release),
             realised_rise=_known(recent - self.monitor.loss_at_release),
             faults=tuple(sorted({one["kind"] for one in alerts if one["until"] is None} & set(faults.KINDS))),
-            on_trial=self.system.registry.trial() is not None,
+            on_trial=trial is not None and not self._taken(registry.SHADOW, trial.version),  # but from before
         )
 
     def _complete(self) -> list[str]:

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import small_case
 
-from mlops_course import replay, retraining, rollout, service
+from mlops_course import registry, replay, retraining, rollout, service
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
 from mlops_course.replay import Ledger, Plan
@@ -233,6 +234,43 @@ def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
     again = run(system, short, name="again")
     assert len(again.ledger.days) == 3
     assert again.ledger.path.read_bytes() == kept
+
+
+class CutError(Exception):
+    """A life of a day that ends here."""
+
+
+@pytest.mark.parametrize("careful", [True, False], ids=["careful", "careless"])
+def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(system, monthly, monkeypatch, careful):
+    """Each step is the last thing that a life does, and then all of its evening but the line in the ledger."""
+    plan, name = replace(PLAN, careful=careful), f"cut short, {careful=}"
+    whole = monthly if careful else run(system, plan, name="careless")
+    cuts, release, add = set(), registry.Registry._release, Ledger.add
+
+    def cut(*where):
+        if where not in cuts:
+            cuts.add(where)
+            raise CutError
+
+    def releasing(self, event, version, **words):
+        release(self, event, version, **words)
+        cut(event, version, words.get("share"))
+
+    def adding(self, day):
+        if day["steps"]:
+            cut(day["day"])
+        add(self, day)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.Registry, "_release", releasing)
+        patch.setattr(Ledger, "add", adding)
+        finished = None
+        while finished is None:
+            with suppress(CutError):
+                finished = run(system, plan, name=name)
+    assert {where[0] for where in cuts} > ({"promoted", "shadow", "canary"} if careful else {"promoted"})
+    assert finished.ledger.path.read_bytes() == whole.ledger.path.read_bytes()
+    pd.testing.assert_frame_equal(released(finished), released(whole))
 
 
 def live_in_a_child(system, seconds):
