@@ -87,6 +87,7 @@ class Monitor:
         )
         self._bars = alerting.calibrate(self._quiet, a_year=FALSE_ALARMS_A_YEAR)
         self.rebase(reference)
+        self._first_bins = self._bins  # in which alerts look for their slice, whatever drift is measured against since
 
     def rebase(self, reference: Mapping[str, pd.DataFrame]) -> None:
         """Measure drift against another version's rows from now on, for the days behind too."""
@@ -218,7 +219,7 @@ class Monitor:
 
     def _slice_of(self, alert: alerting.Alert) -> str:
         """The slice in which the subject has moved by far the most, if there is one."""
-        if alert.subject not in self._bins.features:
+        if alert.subject not in self._first_bins.features:
             return ""
         rows, end = self._table, alert.raised + DAY
         now = rows[(rows["time"] >= alert.since) & (rows["time"] < end)]
@@ -226,7 +227,11 @@ class Monitor:
         if before.empty or not self._specification.slices:
             return ""
         table = monitoring.drift_by_slice(
-            now, self._bins, against_rows=before, slices=list(self._specification.slices), features=[alert.subject]
+            now,
+            self._first_bins,
+            against_rows=before,
+            slices=list(self._specification.slices),
+            features=[alert.subject],
         ).reset_index()
         table = table[table["rows"] >= MIN_SLICE_ROWS].sort_values("psi", ascending=False)
         if len(table) < 2 or table["psi"].iloc[0] < CONCENTRATED * table["psi"].median():

@@ -156,6 +156,15 @@ def test_with_another_reference_drift_is_measured_against_that(system, reference
     assert monitor.drift(now).loc["temperature", "psi"] < 0.1 < before.loc["temperature", "psi"]
 
 
+def test_with_another_reference_alerts_stay_as_they_were(system, reference, log, monkeypatch):
+    """A monitor that starts anew tells all again, with the reference of the champion of today."""
+    monkeypatch.setattr(watch, "MIN_SLICE_ROWS", 1)
+    first, later = (spoiling(system, reference, log, temperature=90.0) for _ in range(2))
+    later.rebase({name: rows.assign(temperature=90.0) for name, rows in reference.items()})
+    assert later.alerts(END) == first.alerts(END)
+    assert any(alert.subject == "temperature" for alert in first.alerts(END))
+
+
 def test_the_report_is_one_page_that_loads_nothing(monitor):
     page = monitor.report(END)
     assert page.count("<svg") == 2
