@@ -25,6 +25,8 @@ from mlops_course.workspace import Workspace
 
 BATCHES = small_case.batches()[:6]
 SIGNED = {"approver": "Ada", "reason": "first release"}
+# The champion is linear: how its products are summed hangs on the processor, and on how many rows are asked at once.
+LAST_DIGITS = 1e-14
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_the_champion_in_use_answers_as_the_model_that_was_registered(system, re
     model = system.registry.load("champion")
     rows = released.scored.sample(50, random_state=1)
     alone = [model.model.predict_proba(rows.loc[[i], list(model.contract.inputs)])[0, 1] for i in rows.index]
-    np.testing.assert_allclose(alone, rows["probability"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(alone, rows["probability"], rtol=0, atol=LAST_DIGITS)
     assert (rows["decision"] == (rows["probability"] >= model.contract.threshold)).all()
 
 
@@ -150,9 +152,10 @@ def streamed(system, released):
 
 
 def test_every_row_is_in_the_log_once_in_order_of_time_with_the_probability_of_its_batch(streamed, scored):
-    columns = ["id", "probability", "decision", "model_version"]
+    columns = ["id", "decision", "model_version"]
     found = streamed[0].predictions()
     pd.testing.assert_frame_equal(found[columns], scored[columns], check_exact=True, check_dtype=False)
+    np.testing.assert_allclose(found["probability"], scored["probability"], rtol=0, atol=LAST_DIGITS)
     assert found["time"].tolist() == scored["prediction_time"].tolist()
     assert (found["assigned_version"] == found["model_version"]).all()
 
@@ -173,7 +176,7 @@ def test_the_inputs_in_the_log_get_the_same_answer_again(system, streamed):
     answers = batch.predict(
         model.model, batch.conform(again, model.contract.inputs), threshold=model.contract.threshold
     )
-    assert answers["probability"].tolist() == found["probability"].tolist()
+    np.testing.assert_allclose(answers["probability"], found["probability"], rtol=0, atol=LAST_DIGITS)
 
 
 def test_the_same_consumer_does_nothing_more_and_another_one_doubles_nothing(system, streamed, scored):
