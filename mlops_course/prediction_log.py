@@ -10,6 +10,11 @@ other database by its SQLAlchemy URL. It may be repeated: what is there already 
 saw its answer can ask again. A consumer of a stream hands its position over with what it has read, so that both are
 kept or neither: killed and started again, it loses nothing and doubles nothing.
 
+One writer at a time changes a database. Writers of one process that share a file of SQLite are served in the order in
+which they came; a lock that another process holds is asked for again every hundredth of a second. A writer waits for
+its process and for others at most 30 seconds in all, counted from when it came. Then the caller gets a
+LogUnavailableError that says what was waited for, and nothing was kept. Reading waits for no writer.
+
 >>> log = PredictionLog("sqlite://")
 >>> row = {"id": "a", "time": datetime(2013, 4, 1, tzinfo=UTC), "assigned_version": 1, "model_version": 1,
 ...        "share": 0.0, "probability": 0.3, "decision": True, "latency_ms": 2.0, "inputs": '{"wind":4.5}'}
@@ -23,23 +28,28 @@ kept or neither: killed and started again, it loses nothing and doubles nothing.
 
 import os
 import sqlite3
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from threading import Event, Lock
 from time import monotonic, sleep
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 __all__ = ["LabelConflictError", "LogUnavailableError", "PredictionConflictError", "PredictionLog"]
 
-BUSY_SECONDS = 2.0  # how long a locked database is waited for before the caller hears of it
+# How long a writer waits before its caller hears of it: longer than others keep a lock on a busy machine or while they
+# write a file anew, and so short that a request, which may wait for the batch before it too, is answered in a minute
+BUSY_SECONDS = 30.0
+POLL_SECONDS = 0.01  # between two tries to get a lock; steady, as SQLite's own growing pauses starve one of several
 IDS_A_QUERY = 500  # databases limit how many values one statement may carry
 
 
@@ -114,19 +124,56 @@ def _tables(prefix: str) -> _Tables:
     return _Tables(every, predictions, labels, positions)
 
 
+class _Line:
+    """Writers of one file in this process, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._changing, self._places = Lock(), deque[Event]()
+
+    def join(self) -> Event:
+        """A place at the end of the line; it is set when it is the first."""
+        place = Event()
+        with self._changing:
+            self._places.append(place)
+            self._places[0].set()
+        return place
+
+    def leave(self, place: Event) -> None:
+        with self._changing:
+            self._places.remove(place)
+            if self._places:
+                self._places[0].set()
+
+
+_lines: dict[Path, _Line] = {}  # one for each file, whichever PredictionLog writes to it
+if hasattr(os, "register_at_fork"):  # what another thread held when it forked would never be free in the child
+    os.register_at_fork(after_in_child=_lines.clear)
+
+
 class PredictionLog:
-    """Predictions, labels and positions in one database; safe to use from several threads.
+    """Predictions, labels and positions in one database; safe to use from several threads, processes and objects.
 
     A prediction is a mapping with id, time, assigned_version, model_version, share, probability, decision, latency_ms
     and inputs (JSON text); a label one with id, label (0 or 1) and time. Times are aware datetimes, and `number` counts
     the rows of each kind in the order they were kept.
 
+    Whoever writes waits for its turn at most BUSY_SECONDS, counted from when it came: first in line behind the writers
+    of this process, then for the lock of the database. On PostgreSQL the server keeps the line. `clock` counts seconds,
+    and `sleep` passes the time until SQLite's lock is asked for again.
+
     `url` is SQLAlchemy's; the tables, whose names begin with `prefix`, are made where they are missing. Raises
     LogUnavailableError if that fails.
     """
 
-    def __init__(self, url: str, *, prefix: str = "") -> None:
-        self.url, self._tables = sa.make_url(url), _tables(prefix)
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "",
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], object] = sleep,
+    ) -> None:
+        self.url, self._tables, self._clock, self._sleep = sa.make_url(url), _tables(prefix), clock, sleep
         in_memory = self.url.database in (None, "", ":memory:")
         self._file = Path(self.url.database) if self._is_sqlite and not in_memory else None
         self._engine = self._connect_sqlite() if self._is_sqlite else self._connect_server()
@@ -146,16 +193,17 @@ class PredictionLog:
         Returns, by id, the predictions that were on record before, as they are there: they are not changed. A label
         may come before its prediction, and one that is there already is left alone.
 
-        Raises PredictionConflictError, LabelConflictError or LogUnavailableError; then nothing was kept.
+        Raises PredictionConflictError, LabelConflictError or, after a wait of at most BUSY_SECONDS for other writers,
+        LogUnavailableError; then nothing was kept.
         """
         predictions, labels = [_naive(row) for row in predictions], [_naive(row) for row in labels]
-        with self._available():
+        with self._available(), self._turn() as deadline:
             try:
-                with self._writing() as connection:
+                with self._writing(deadline) as connection:
                     self._insert(connection, predictions, labels, position)
                 return {}
             except IntegrityError:  # some are on record: rarely so, so it is not asked for before
-                with self._writing() as connection:
+                with self._writing(deadline) as connection:
                     known = _on_record(connection, self._tables.predictions, predictions)
                     _check_same(known, predictions, "inputs", PredictionConflictError)
                     known_labels = _on_record(connection, self._tables.labels, labels)
@@ -226,14 +274,17 @@ class PredictionLog:
         """
         deleted = 0
         with self._available():
-            with self._writing() as connection:
-                for start in range(0, len(ids), IDS_A_QUERY):
-                    some = list(ids[start : start + IDS_A_QUERY])
-                    for table in (self._tables.labels, self._tables.predictions):
-                        deleted_now = connection.execute(sa.delete(table).where(table.c.id.in_(some))).rowcount
-                    deleted += deleted_now
+            with self._turn() as deadline:
+                with self._writing(deadline) as connection:
+                    for start in range(0, len(ids), IDS_A_QUERY):
+                        some = list(ids[start : start + IDS_A_QUERY])
+                        for table in (self._tables.labels, self._tables.predictions):
+                            deleted_now = connection.execute(sa.delete(table).where(table.c.id.in_(some))).rowcount
+                        deleted += deleted_now
+                if self._is_sqlite:
+                    self._write_anew(deadline)
             if self._is_sqlite:
-                self._write_anew()
+                self._empty_write_ahead_log()  # waits for readers, and no writer waits behind it in line
         return deleted
 
     def close(self) -> None:
@@ -249,19 +300,26 @@ class PredictionLog:
     def _connect_sqlite(self) -> sa.Engine:
         # One that lives in memory has one connection, which the threads take in turn
         memory = {} if self._file else {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
-        waits = {"timeout": BUSY_SECONDS, "check_same_thread": False}
-        engine = sa.create_engine(self.url, connect_args=waits, **memory)
+        engine = sa.create_engine(self.url, connect_args={"timeout": 0, "check_same_thread": False}, **memory)
 
         @sa.event.listens_for(engine, "connect")
         def durable(connection: Any, _: Any) -> None:
             connection.isolation_level = None  # transactions begin where SQLAlchemy says so, see below
-            _write_ahead(connection)
+            # Two that set the mode of a new file at once get an error at once, whatever SQLite's timeout is
+            set_mode = partial(_went_through, connection.execute, "PRAGMA journal_mode=WAL")
+            self._wait_for(set_mode, deadline=self._clock() + BUSY_SECONDS)
             connection.execute("PRAGMA synchronous=FULL")  # a commit returns once the disk has it
 
         @sa.event.listens_for(engine, "begin")
         def begin(connection: sa.Connection) -> None:
-            writes = connection.get_execution_options().get("writes")
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")  # wait for the lock, or have none
+            deadline = connection.get_execution_options().get("deadline")  # of a writer
+            if deadline is None:  # who reads has no lock to wait for, but for a moment when a file is mended or closed
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.exec_driver_sql("PRAGMA busy_timeout=0")
+                lock = partial(_went_through, connection.exec_driver_sql, "BEGIN IMMEDIATE")
+                self._wait_for(lock, deadline=deadline)
 
         return engine
 
@@ -279,24 +337,37 @@ class PredictionLog:
             def begin(connection: sa.Connection) -> None:
                 # One writer at a time, as with SQLite: a row with a smaller number never appears after one with a
                 # greater number, which a reader that goes on after the greater one would miss; and no two deadlock
-                if connection.get_execution_options().get("writes"):
-                    name = self._tables.predictions.name
+                if connection.get_execution_options().get("deadline") is not None:
+                    name = sa.func.concat(sa.func.current_schema(), ".", self._tables.predictions.name)
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
 
         return engine
 
-    def _write_anew(self) -> None:
-        """Write the file of SQLite without what was deleted, and empty the write-ahead log, which has it still."""
-        raw = self._engine.raw_connection()  # SQLAlchemy would begin a transaction, within which neither is allowed
+    def _write_anew(self, deadline: float) -> None:
+        """Write the file of SQLite without what was deleted; the write-ahead log has it still."""
+        with self._outside_transaction() as cursor:
+            self._wait_for(partial(_went_through, cursor.execute, "VACUUM"), deadline=deadline)
+
+    def _empty_write_ahead_log(self) -> None:
+        def empty() -> bool:
+            busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+        with self._outside_transaction() as cursor:
+            self._wait_for(empty, deadline=self._clock() + BUSY_SECONDS)
+
+    @contextmanager
+    def _outside_transaction(self) -> Iterator[sqlite3.Cursor]:
+        raw = self._engine.raw_connection()  # SQLAlchemy would begin a transaction, in which neither of them is allowed
         try:
-            raw.cursor().execute("VACUUM")
-            busy, *_ = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error as error:
-            raise OSError(f"what was deleted is still in the file: {error}") from error
+            cursor = raw.cursor()
+            cursor.execute("PRAGMA busy_timeout=0")  # it is tried again instead, so that others have the lock meanwhile
+            yield cursor
+        except (sqlite3.Error, TimeoutError) as error:
+            why = f"{error}; somebody may be reading" if isinstance(error, TimeoutError) else error
+            raise OSError(f"what was deleted is still in the file or in its write-ahead log: {why}") from error
         finally:
             raw.close()
-        if busy:
-            raise OSError("somebody is reading, so what was deleted is still in the write-ahead log")
 
     @contextmanager
     def _available(self) -> Iterator[None]:
@@ -337,12 +408,39 @@ class PredictionLog:
         with self._engine.connect() as connection:
             there = set(sa.inspect(connection).get_table_names())
         if not there.issuperset(self._tables.every.tables):
-            with self._writing() as connection:
+            with self._turn() as deadline, self._writing(deadline) as connection:
                 self._tables.every.create_all(connection)
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+    def _turn(self) -> Iterator[float]:
+        """Wait until the writers of this process that came before are served; gives until when the lock is waited for.
+
+        The wait counts from here, so that n writers behind a lock of another process do not wait n times as long.
+        """
+        if self._file is None:  # a server keeps its own line; a log in memory has one connection, taken in turn
+            yield self._clock() + BUSY_SECONDS
+            return
+        line = _lines.setdefault(self._file.resolve(), _Line())
+        place = line.join()
+        try:
+            deadline = self._clock() + BUSY_SECONDS
+            if not place.wait(BUSY_SECONDS):
+                raise TimeoutError(f"waited {BUSY_SECONDS:g} s behind other writers of this process that hold the lock")
+            yield deadline
+        finally:
+            line.leave(place)
+
+    def _wait_for(self, went_through: Callable[[], bool], *, deadline: float) -> None:
+        """Try until it went through; at least once, as a lock that is free is not refused to who comes late."""
+        while not went_through():
+            if self._clock() >= deadline:
+                raise TimeoutError(f"waited {BUSY_SECONDS:g} s, and another connection still keeps the database locked")
+            self._sleep(POLL_SECONDS)
+
+    @contextmanager
+    def _writing(self, deadline: float) -> Iterator[sa.Connection]:
+        with self._engine.connect().execution_options(deadline=deadline) as connection, connection.begin():
+            self._look_for_file()  # it may have gone while the lock was waited for
             yield connection
 
     def _insert(
@@ -370,17 +468,15 @@ class PredictionLog:
         return frame.assign(**{name: pd.to_datetime(frame[name], utc=True).dt.as_unit("us") for name in times})
 
 
-def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Set the journal mode; two that do so at once on a new file get an error at once, without the usual wait."""
-    deadline = monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or monotonic() > deadline:
-                raise
-            sleep(0.01)
+def _went_through(execute: Callable[[str], Any], statement: str) -> bool:
+    """Execute a statement of SQLite; False if another connection holds the lock that it needs."""
+    try:
+        execute(statement)
+    except (sqlite3.OperationalError, OperationalError) as error:
+        if not getattr(error, "orig", error).sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise
+        return False
+    return True
 
 
 def _naive(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
-from itertools import count
-from threading import Barrier
-from time import monotonic
+from queue import Queue
+from threading import Barrier, Event, get_ident
 from uuid import uuid4
 
 import pandas as pd
@@ -28,6 +27,7 @@ from mlops_course.prediction_log import LabelConflictError, LogUnavailableError,
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES")
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+DEADLINE = 120  # seconds, for what another thread does at once
 LONG = "x" * 100_000  # needs pages that the file has not yet
 ODD_IDS = ["it's", '"', "%s", ":id", "\\0", "\\x00", "NULL", "None", "nan", "", " a", "a", "A", "ä", "日本", "🛫"]
 
@@ -53,6 +53,13 @@ def tell(url, statement):
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql(statement)
+
+
+def emptied(log, url):
+    """A log without its rows, for the next generated example."""
+    for table in ("predictions", "labels"):
+        tell(url, f"DELETE FROM {table}")
+    return log
 
 
 def state(log):
@@ -81,6 +88,32 @@ def url(request, file):
 @pytest.fixture
 def log(url):
     with closing(PredictionLog(url)) as log:
+        yield log
+
+
+class Time:
+    """A clock that goes on by a second for each pause of a writer, and what else happens in the first, second, ..."""
+
+    def __init__(self):
+        self.pauses, self.then = 0, {}
+
+    def clock(self):
+        return float(self.pauses)
+
+    def sleep(self, _):
+        self.pauses += 1
+        self.then.pop(self.pauses, int)()
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def file_log(file, time):
+    with closing(PredictionLog(f"sqlite:///{file.as_posix()}", clock=time.clock, sleep=time.sleep)) as log:
+        log.append([prediction("before")])
         yield log
 
 
@@ -140,17 +173,15 @@ some_predictions = st.lists(
     max_size=4,
 )
 some_labels = st.lists(st.builds(label, names, st.sampled_from([1, 1, 1, 0])), max_size=3)
-prefixes = (f"example{number}_" for number in count())
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(some_predictions, some_labels), max_size=5))
-def test_whatever_is_appended_the_first_of_each_id_is_kept_in_order_or_nothing_of_the_call(url, calls):
-    dicts = Dicts()
-    with closing(PredictionLog(url, prefix=next(prefixes))) as log:
-        for call in calls:
-            assert outcome(log, *call) == outcome(dicts, *call)
-            assert read(log) == read_dicts(dicts)
+def test_whatever_is_appended_the_first_of_each_id_is_kept_in_order_or_nothing_of_the_call(url, log, calls):
+    dicts, log = Dicts(), emptied(log, url)
+    for call in calls:
+        assert outcome(log, *call) == outcome(dicts, *call)
+        assert read(log) == read_dicts(dicts)
 
 
 def test_the_first_answer_stays_and_is_the_one_returned(log):
@@ -270,12 +301,11 @@ def test_any_text_is_an_id(log):
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(anything, unique=True, max_size=8))
-def test_two_texts_are_one_id_only_if_they_are_the_same(url, some):
-    with closing(PredictionLog(url, prefix=next(prefixes))) as log:
-        log.append([prediction(name, inputs=name) for name in some])
-        assert ids(log) == log.predictions()["inputs"].tolist() == some
+def test_two_texts_are_one_id_only_if_they_are_the_same(url, log, some):
+    emptied(log, url).append([prediction(name, inputs=name) for name in some])
+    assert ids(log) == log.predictions()["inputs"].tolist() == some
 
 
 def test_a_null_character_in_an_id_is_kept_by_sqlite(file):
@@ -354,7 +384,9 @@ def test_prefixes_keep_two_logs_apart_in_one_database(url):
 
 # Several at once
 
-THREADS, IDS_A_THREAD, IDS_A_CALL = 8, 200, 10
+ROWS_A_WRITER = 10
+THREADS, IDS_A_THREAD, IDS_A_CALL = 8, 80, 10
+ALL_IDS = 5 * IDS_A_THREAD // 2  # four pairs of threads, half of whose ids are those of the next pair too
 
 
 def at_once(job, arguments):
@@ -370,9 +402,9 @@ def at_once(job, arguments):
 
 
 def append_overlapping(number_and_log):
-    """Append 200 ids, every other of which half of the other threads append, too, some upwards and some downwards."""
+    """Append 80 ids, every other of which half of the other threads append, too, some upwards and some downwards."""
     number, log = number_and_log
-    some = [f"{100 * (number // 2) + each}" for each in range(IDS_A_THREAD)][:: 1 if number % 2 else -1]
+    some = [f"{IDS_A_THREAD // 2 * (number // 2) + each}" for each in range(IDS_A_THREAD)][:: 1 if number % 2 else -1]
     known = [
         log.append([prediction(name, model_version=number) for name in some[start : start + IDS_A_CALL]])
         for start in range(0, IDS_A_THREAD, IDS_A_CALL)
@@ -386,7 +418,7 @@ def test_threads_that_append_the_same_ids_at_once_agree_on_one_answer_for_each(u
     known = at_once(append_overlapping, [(number, logs[number % len(logs)]) for number in range(THREADS)])
     kept = logs[0].predictions().set_index("id")["model_version"]
     [log.close() for log in logs]
-    assert sorted(kept.index, key=int) == [f"{number}" for number in range(500)]
+    assert sorted(kept.index, key=int) == [f"{number}" for number in range(ALL_IDS)]
     assert all(kept[name] == version for answers in known for name, version in answers.items())
     assert sum(map(len, known)) == THREADS * IDS_A_THREAD - len(kept)
 
@@ -395,7 +427,7 @@ def test_threads_that_append_the_same_ids_at_once_agree_on_one_answer_for_each(u
 def test_threads_share_a_log_in_memory(url):
     with closing(PredictionLog(url)) as log:
         at_once(append_overlapping, [(number, log) for number in range(THREADS)])
-        assert len(ids(log)) == 500
+        assert len(ids(log)) == ALL_IDS
 
 
 def test_a_new_log_may_be_opened_by_several_at_once(url):
@@ -407,7 +439,7 @@ def test_a_new_log_may_be_opened_by_several_at_once(url):
 
 def test_a_reader_that_goes_on_after_the_last_number_it_saw_misses_no_row(url):
     def write(log, number):
-        [log.append([prediction(f"{number}-{each}")]) for each in range(50)]
+        [log.append([prediction(f"{number}-{each}")]) for each in range(ROWS_A_WRITER)]
 
     seen, after = [], 0
     with closing(PredictionLog(url)) as log, ThreadPoolExecutor(THREADS) as threads:
@@ -417,17 +449,122 @@ def test_a_reader_that_goes_on_after_the_last_number_it_saw_misses_no_row(url):
         seen += ids(log, after=after)
         assert [writer.result() for writer in writers] == [None] * THREADS
         assert seen == ids(log)
-    assert len(seen) == 50 * THREADS
+    assert len(seen) == ROWS_A_WRITER * THREADS
 
 
-# Faults
+# Waiting for another writer
 
 
 @contextmanager
 def locked(file, log):
-    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+    """By a connection of somebody else; gives what releases the lock."""
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
-        yield
+        yield partial(other.execute, "ROLLBACK")
+
+
+def wait_until_in_line(came, name):
+    """A writer reads the clock when it stands in the line."""
+    while came.get(timeout=DEADLINE) != name:
+        pass
+
+
+def test_a_lock_of_another_connection_is_waited_for_until_it_is_released(file, file_log, time):
+    with locked(file, file_log) as release:
+        time.then[3] = release
+        assert file_log.append([prediction()]) == {}
+    assert time.pauses == 3
+    assert ids(file_log) == ["before", "a"]
+
+
+def test_a_lock_is_waited_for_as_long_as_is_said_and_then_nothing_is_kept(file, file_log, time):
+    with (
+        locked(file, file_log),
+        pytest.raises(LogUnavailableError, match=r"waited 30 s, and another .* nothing was kept"),
+    ):
+        file_log.append([prediction()], labels=[label()], position=("reader", 7))
+    assert time.pauses == prediction_log.BUSY_SECONDS == 30
+    assert state(file_log) == (["before"], [], 0)
+
+
+def test_writers_of_one_process_are_served_in_the_order_in_which_they_came(file):
+    came, paused, go_on, names = Queue(), [], Event(), "hcbgafed"
+
+    def writer(name):
+        def pause(_):
+            paused.append(name)
+            go_on.wait(DEADLINE)
+
+        return PredictionLog(f"sqlite:///{file.as_posix()}", clock=lambda: came.put(name) or 0.0, sleep=pause)
+
+    logs = {name: writer(name) for name in names}
+    while not came.empty():  # they read the clock when they open the file, too
+        came.get()
+    with ThreadPoolExecutor(len(names)) as threads:
+        with locked(file, logs) as release:
+            for name, log in logs.items():
+                threads.submit(log.append, [prediction(name)])
+                wait_until_in_line(came, name)
+            release()
+        go_on.set()
+    assert ids(logs["a"]) == list(names)
+    assert set(paused) == {names[0]}, "who is not the first asks for the lock, too"
+    [log.close() for log in logs.values()]
+
+
+def test_a_wait_counts_from_when_a_writer_came_and_who_was_behind_another_does_not_wait_as_long_again(file):
+    now, came, paused, go_on = [0.0], Queue(), Queue(), Event()
+
+    def pause(_):
+        paused.put(get_ident())
+        go_on.wait(DEADLINE)
+        now[0] += prediction_log.BUSY_SECONDS
+
+    log = PredictionLog(f"sqlite:///{file.as_posix()}", clock=lambda: came.put(get_ident()) or now[0], sleep=pause)
+    with closing(log), locked(file, log), ThreadPoolExecutor(2) as threads:
+        one = threads.submit(log.append, [prediction("a")])
+        first = paused.get(timeout=DEADLINE)
+        while not came.empty():
+            came.get()
+        other = threads.submit(log.append, [prediction("b")])
+        assert came.get(timeout=DEADLINE) != first
+        go_on.set()
+        for writer in (one, other):
+            with pytest.raises(LogUnavailableError, match="waited 30 s, and another connection"):
+                writer.result()
+    assert paused.empty()
+    assert ids(log) == []
+
+
+def test_who_waits_too_long_in_line_hears_of_it_and_those_behind_are_served(file, monkeypatch):
+    paused, go_on = Event(), Event()
+    log = PredictionLog(f"sqlite:///{file.as_posix()}", sleep=lambda _: paused.set() or go_on.wait(DEADLINE))
+    with closing(log), ThreadPoolExecutor(1) as threads:
+        with locked(file, log) as release:
+            first = threads.submit(log.append, [prediction("first")])
+            assert paused.wait(DEADLINE)
+            with monkeypatch.context() as patched:
+                patched.setattr(prediction_log, "BUSY_SECONDS", 0)
+                with pytest.raises(LogUnavailableError, match=r"waited 0 s behind other writers .* nothing was kept"):
+                    log.append([prediction("second")])
+            release()
+        go_on.set()
+        assert first.result() == log.append([prediction("third")]) == {}
+        assert ids(log) == ["first", "third"]
+
+
+@needs_posix
+def test_a_file_that_goes_while_its_lock_is_waited_for_is_not_written_to(file, file_log, time):
+    away = file.with_suffix(".away")
+    with locked(file, file_log) as release:
+        time.then = {1: lambda: file.rename(away), 2: release}
+        with pytest.raises(LogUnavailableError, match=r"log\.db is gone; put the old one back"):
+            file_log.append([prediction()])
+        away.rename(file)
+    assert ids(file_log) == ["before"]
+
+
+# Faults
 
 
 @contextmanager
@@ -502,21 +639,12 @@ FAULTS = {
 }
 
 
-@pytest.fixture
-def file_log(file, monkeypatch):
-    monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
-    with closing(PredictionLog(f"sqlite:///{file.as_posix()}")) as log:
-        log.append([prediction("before")])
-        yield log
-
-
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-def test_a_fault_is_reported_keeps_nothing_and_is_over_when_its_cause_is(fault, file, file_log):
+def test_a_fault_is_reported_keeps_nothing_and_is_over_when_its_cause_is(fault, file, file_log, time):
     call = partial(file_log.append, [prediction("b", inputs=LONG)], labels=[label("b")], position=("reader", 7))
-    began = monotonic()
     with fault(file, file_log), pytest.raises(LogUnavailableError, match=r"log\.db to answer: .*nothing was kept"):
         call()
-    assert monotonic() - began < 10
+    assert time.pauses == (prediction_log.BUSY_SECONDS if fault is locked else 0), "only a lock is waited for"
     assert state(file_log) == (["before"], [], 0)
     assert call() == {}
     assert state(file_log) == (["before", "b"], ["b"], 7)
@@ -546,8 +674,7 @@ def test_a_log_that_another_writes_to_can_be_read(file, file_log):
         assert ids(file_log) == ["before"]
 
 
-def test_who_opens_a_log_to_read_it_needs_no_lock(url, monkeypatch):
-    monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
+def test_who_opens_a_log_to_read_it_needs_no_lock(url):
     engine = sa.create_engine(url)
     lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE predictions IN EXCLUSIVE MODE"
     with closing(PredictionLog(url)) as log, engine.connect() as other:
@@ -559,17 +686,15 @@ def test_who_opens_a_log_to_read_it_needs_no_lock(url, monkeypatch):
     engine.dispose()
 
 
-def test_a_lock_is_waited_for_but_not_forever(url, monkeypatch):
+def test_a_lock_is_waited_for_but_not_forever(url, monkeypatch):  # by the clock of the machine, or by the server's
     monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
     engine = sa.create_engine(url)
     lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE predictions IN EXCLUSIVE MODE"
     with closing(PredictionLog(url)) as log, engine.connect() as other:
         log.append([prediction("before")])
         other.exec_driver_sql(lock)
-        began = monotonic()
         with pytest.raises(LogUnavailableError, match=r"(?is)lock.*nothing was kept"):
             log.append([prediction()])
-        assert monotonic() - began < 10
         other.exec_driver_sql("ROLLBACK")
         assert log.append([prediction()]) == {}
         assert ids(log) == ["before", "a"]
@@ -673,12 +798,14 @@ def test_no_byte_of_what_is_taken_out_stays_in_the_file(file_log, file, name):
     assert [path for path in file.parent.iterdir() if name.encode() in path.read_bytes()] == []
 
 
-def test_a_reader_who_keeps_the_file_open_is_told_and_repeating_completes_it(file_log, file):
+def test_a_reader_keeps_what_is_taken_out_in_the_file_and_others_write_meanwhile(file_log, file, time):
     file_log.append([prediction("to go")])
+    time.then[2] = lambda: tell(f"sqlite:///{file.as_posix()}?timeout=0", "BEGIN IMMEDIATE")
     with closing(sqlite3.connect(file, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM predictions").fetchone()
         with pytest.raises(LogUnavailableError, match="still in the"):
             file_log.delete(["to go"])
-    assert file_log.delete(["to go"]) == 0
+    assert (time.pauses, time.then) == (prediction_log.BUSY_SECONDS, {})
+    assert file_log.delete(["to go"]) == 0  # repeating it completes it
     assert [path for path in file.parent.iterdir() if b"to go" in path.read_bytes()] == []
