@@ -4,12 +4,14 @@
 
 Each learner joins, logs twenty runs (parameters, metrics, a file), registers a model and sends twenty results of
 checks, spread over the minutes. With --kill MLflow is killed at a third of the time and PostgreSQL at two thirds;
-learners then ask again until they are answered, and at the end every write that was acknowledged is looked for.
+learners then ask again until they are answered, and at the end every write that was acknowledged is looked for. Exits
+with 1 if one is missing.
 """
 
 import argparse
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -175,6 +177,7 @@ def main(number: int, minutes: float, store: str, killed: bool) -> None:
         f"{len(calls)} calls, {(~calls['answered']).sum()} failed; p95 {1_000 * calls['seconds'].quantile(0.95):.0f} ms"
     )
     print(f"runs acknowledged {sum(len(one.runs) for one in people)}, acknowledged and lost {gone}; store holds {held}")
+    sys.exit(gone > 0)
 
 
 if __name__ == "__main__":

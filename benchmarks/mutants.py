@@ -5,7 +5,8 @@
 
 An edit swaps an operator, a comparison or two arguments, moves a number by one, negates a condition, takes the opposite
 of a method (`min` for `max`), leaves out a keyword, or drops a statement. What survives is either an answer as right as
-the solution, listed with the reason in `equivalent_mutants.yaml` beside this file, or a hole in the check.
+the solution, listed with the reason in `equivalent_mutants.yaml` beside this file, or a hole in the check. Exits
+with 1 if there is a hole.
 """
 
 import ast
@@ -137,7 +138,7 @@ def judged(lesson: str, gap: Gap, known: dict[str, str]) -> tuple[dict, list[str
 def main() -> None:
     answers.SECONDS = SECONDS
     known = yaml.safe_load(EQUIVALENT.read_text(encoding="utf-8")) or {}
-    rows, begun = [], time.perf_counter()
+    rows, begun, let_through = [], time.perf_counter(), 0
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLOPS_HOME"] = home
         for path in sorted((ROOT / "solutions").glob("*.ipynb")):
@@ -147,6 +148,7 @@ def main() -> None:
             for gap in gaps(nbformat.read(path, as_version=4)):
                 row, holes = judged(lesson, gap, known.get(f"{lesson}.{gap.name}", {}))
                 rows.append(row)
+                let_through += len(holes)
                 for hole in holes:
                     print(f"let through by {row['gap']}: {hole}")
     table = pd.DataFrame(rows).set_index("gap")
@@ -155,6 +157,7 @@ def main() -> None:
     print(f"{len(table)} gaps, {table['edits'].sum()} edits, {table['equivalent'].sum()} equivalent;", end=" ")
     print(f"rejected {table['rejected'].sum()} of {real} ({table['rejected'].sum() / real:.1%})", end=", ")
     print(f"{time.perf_counter() - begun:.0f} s")
+    sys.exit(let_through > 0)
 
 
 if __name__ == "__main__":

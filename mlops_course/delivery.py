@@ -53,6 +53,8 @@ __all__ = [
 ]
 
 GREEN, RED, NOT_RUN = "green", "red", "not run"
+CHECKOUT = "actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1"  # v7.0.1; by digest, as a tag can be moved
+SETUP_PYTHON = "actions/setup-python@5fda3b95a4ea91299a34e894583c3862153e4b97"  # v7.0.0
 PRODUCTION = "refs/heads/production"
 NOTES = "--ref=delivery"
 SECONDS = 600  # that a job may take
@@ -374,8 +376,8 @@ def to_github(workflow: Workflow, *, plan: str, cron: str, python: str = "3.11")
     if taken := {"plan", "deploy"} & set(workflow.jobs):
         raise ValueError(f"jobs: expected other names than those of the two that are added, got {sorted(taken)}")
     setup = [
-        {"uses": "actions/checkout@v4", "with": {"fetch-depth": 0}},  # all of the history: production is in it
-        {"uses": "actions/setup-python@v5", "with": {"python-version": python}},
+        {"uses": CHECKOUT, "with": {"fetch-depth": 0}},  # all of the history: production is in it
+        {"uses": SETUP_PYTHON, "with": {"python-version": python}},
         {"run": "python -m pip install -r requirements.txt"},
     ]
     fetch = "git fetch origin production:production || true"  # before the first deployment there is none

@@ -17,6 +17,7 @@ def pytest_configure(config):
     config.stash[WORKSPACE] = tempfile.mkdtemp(prefix="mlops-course-")
     os.environ["MLOPS_HOME"] = config.stash[WORKSPACE]
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already; more threads wait for each other
 
 
 def pytest_unconfigure(config):

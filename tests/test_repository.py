@@ -3,9 +3,11 @@
 import fnmatch
 import itertools
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def links(path: Path) -> set[str]:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
 
 
 def test_the_top_level_holds_what_it_should():
@@ -123,7 +125,7 @@ def test_readme_names_every_command():
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_a_documented_make_target_exists(name):
-    assert set(re.findall(r"\bmake ([a-z]+)\b(?=[`\s])", "\n".join(code_of(name)))) <= targets()
+    assert set(re.findall(r"\bmake ([a-z-]+)(?=[`\s])", "\n".join(code_of(name)))) <= targets()
 
 
 def code_of(name: str) -> list[str]:
@@ -149,14 +151,135 @@ def test_a_workflow_runs_this_repository_s_own_commands(path):
     workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     commands = "\n".join(step.get("run", "") for step in steps)
-    assert set(re.findall(r"\bmake ([a-z]+)\b", commands)) <= targets()
-    assert {"actions/checkout@v4", "actions/setup-python@v5"} >= {step["uses"] for step in steps if "uses" in step}
+    assert set(re.findall(r"\bmake ([a-z-]+)", commands)) <= targets()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+def test_a_workflow_pins_each_action_by_digest_and_says_which_release_that_is(path):
+    used = re.findall(r"\buses: *(.*)", path.read_text(encoding="utf-8"))
+    pin = re.compile(r"actions/(checkout|setup-python)@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert used
+    assert [action for action in used if not pin.fullmatch(action)] == []
+
+
+def test_each_action_is_pinned_to_one_release_everywhere_also_in_what_learners_take_along():
+    others = ROOT.glob("mlops_course/**/*"), ROOT.glob("notebooks/*.ipynb")
+    texts = [path for path in itertools.chain(WORKFLOWS, *others) if path.suffix in {".yml", ".jinja", ".py", ".ipynb"}]
+    used = re.compile(r"\bactions/[\w-]+@[\w.]+")
+    pins = {pin for path in texts for pin in used.findall(path.read_text(encoding="utf-8"))}
+    assert pins
+    assert {pin for pin in pins if not re.search(r"@[0-9a-f]{40}$", pin)} == set()
+    assert len(pins) == len({pin.split("@")[0] for pin in pins})
 
 
 def test_the_windows_lines_of_the_readme_are_those_that_ci_runs():
     block = re.search(r"```bat\n(.*?)```", read("README.md"), re.DOTALL)[1]
     _, *lines = block.strip().splitlines()  # the first line makes .venv with the py launcher, which a runner lacks
     assert all(line.strip() in read(".github/workflows/ci.yml") for line in lines)
+
+
+def runs(workflow: str, job: str) -> list[str]:
+    """The commands of a job of a workflow."""
+    steps = yaml.safe_load(read(f".github/workflows/{workflow}.yml"))["jobs"][job]["steps"]
+    return [step["run"] for step in steps if "run" in step]
+
+
+def recipe(target: str) -> list[str]:
+    """The commands of a target of the Makefile, without the folder that the programs are in."""
+    makefile = read("Makefile")
+    makefile = makefile.replace("$(PYTEST)", re.search(r"^PYTEST := (.+)$", makefile, re.MULTILINE)[1])
+    lines = re.search(rf"^{target}:.*\n((?:\t.+\n)+)", makefile, re.MULTILINE)[1].replace("$(NBVAL)", "--nbval-lax")
+    return [line.strip().removeprefix("$(BIN)/") for line in lines.splitlines()]
+
+
+def test_ci_checks_on_windows_what_make_test_checks():
+    checks = [*recipe("lint"), *recipe("test")]
+    assert [rf".venv\Scripts\{check}" for check in checks] == runs("ci", "windows")[-len(checks) :]
+
+
+def test_the_newest_releases_pass_what_make_test_runs():
+    assert set(recipe("test")) <= set(runs("weekly", "newest"))
+
+
+def supported() -> tuple[list[str], str]:
+    """The Pythons that the Makefile accepts, and the first that is too new for it."""
+    bounds = re.search(r"^SUPPORTED := \(3, (\d+)\) <= sys.version_info < \(3, (\d+)\)$", read("Makefile"), re.M)
+    least, beyond = map(int, bounds.groups())
+    return [f"3.{minor}" for minor in range(least, beyond)], f"3.{beyond}"
+
+
+def test_every_list_of_supported_pythons_is_the_same():
+    versions, beyond = supported()
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    assert project["requires-python"] == f">={versions[0]},<{beyond}"
+    assert re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"])) == versions
+    assert re.search(r"for python in ((?:python3\.\d+ )+)", read("Makefile"))[1].split() == [
+        f"python{version}" for version in reversed(versions)
+    ]
+    assert set(re.findall(r"Python (3\.\d+ \w+ 3\.\d+)", read("Makefile"))) == {f"{versions[0]} to {versions[-1]}"}
+    named = f"Python {', '.join(versions[:-1])} {{}} {versions[-1]}"
+    assert named.format("or") in read("README.md")
+    assert named.format("and") in read("CONTRIBUTING.md")
+    jobs = yaml.safe_load(read(".github/workflows/ci.yml"))["jobs"]
+    assert [jobs[name]["strategy"]["matrix"]["python"] for name in ("unix", "windows")] == [versions, versions]
+
+
+def make_with_pythons(folder: Path, *arguments: str, **pythons: str) -> subprocess.CompletedProcess:
+    """Ask for the environment in a copy of the repository, where the only Pythons are these, which say what they are.
+
+    None of them can make an environment, so nothing is installed: make ends where one was taken.
+    """
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    (programs := folder / "programs").mkdir()
+    for name, version in pythons.items():
+        says = f"import sys; sys.version = '{version}'; sys.version_info = ({version.replace('.', ', ')}, 'final', 0)"
+        script = f'#!/bin/sh\ntest "$1" = -c || exit 9\nexec "{sys.executable}" -c "{says}; exec(sys.argv[1])" "$2"\n'
+        (programs / name).write_text(script, encoding="utf-8", newline="\n")
+        (programs / name).chmod(0o755)
+    environ = {name: value for name, value in os.environ.items() if name not in {"PYTHON", "MAKEFLAGS", "MAKELEVEL"}}
+    return subprocess.run(
+        [shutil.which("make"), *arguments, ".venv/.installed"],
+        cwd=folder,
+        env={**environ, "PATH": str(programs)},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+has_make = pytest.mark.skipif(os.name == "nt" or not shutil.which("make"), reason="needs make and sh")
+
+
+@has_make
+@pytest.mark.parametrize("version", ["3.10.9", "{beyond}.0"])
+def test_make_says_in_one_sentence_which_pythons_it_takes(version, tmp_path):
+    versions, beyond = supported()
+    version = version.format(beyond=beyond)
+    done = make_with_pythons(tmp_path, "PYTHON=mine", mine=version)
+    assert done.returncode != 0
+    said, *rest = done.stderr.splitlines()
+    assert said == (
+        f"Python {versions[0]} to {versions[-1]} is needed, {version} came from PYTHON=mine. "
+        "Install one, or say where it is: make PYTHON=..."
+    )
+    assert len(rest) == 1, "make's own line on the target that failed"
+    assert done.stdout == "", "nothing was begun"
+
+
+@has_make
+def test_make_looks_past_a_python_that_is_too_new_or_too_old(tmp_path):
+    versions, beyond = supported()
+    done = make_with_pythons(tmp_path, **{"python3": f"{beyond}.0", "python": f"{versions[0]}.4"})
+    assert done.stdout.startswith("Installing into .venv with python. ")
+
+
+@has_make
+def test_make_says_so_when_no_python_will_do(tmp_path):
+    versions, beyond = supported()
+    done = make_with_pythons(tmp_path, **{"python3": f"{beyond}.0", "python": "3.10.9"})
+    assert done.stdout == (
+        f"No Python {versions[0]} to {versions[-1]} found. Install one, or say where it is: make PYTHON=...\n"
+    )
 
 
 @pytest.mark.parametrize("path", READABLE, ids=name_of)
