@@ -15,7 +15,7 @@ import pandas as pd
 
 from mlops_course import dashboard, pipeline, replay, report
 from mlops_course.lifecycle import System, release
-from mlops_course.watch import Monitor, reference_rows
+from mlops_course.watch import Monitor
 
 __all__ = ["tell"]
 
@@ -131,7 +131,7 @@ class _Story:
         from mlops_course.prediction_log import PredictionLog
 
         own, days = done.system, done.ledger.frame()
-        monitor = Monitor(own, reference_rows(own, int(own.registry.history()["version"].iloc[0])))
+        monitor = Monitor.of(own)
         log = PredictionLog(done.log_url)
         monitor.read(log)
         log.close()

@@ -78,8 +78,8 @@ def application(
 
     `loaded` is called after a model was loaded. Close the log when the application has ended. Unless it goes on
     `by_itself`, it looks at the registry only when POST /refresh asks it to, and leaves `follow_shadow` and
-    `step_canary` to its caller: in simulated time a day may pass within a second. `watched` gives a
-    monitor's state.
+    `step_canary` to its caller, and waits for the answer of a canary as long as it takes: in simulated time a day may
+    pass within a second. `watched` gives a monitor's state.
     """
     releases = _Releases(system, log, by_itself=by_itself)
 
@@ -100,6 +100,7 @@ def application(
         clock=system.clock,
         token=token,
         refresh_seconds=serving.REFRESH_SECONDS if by_itself else math.inf,
+        challenger_seconds=serving.CHALLENGER_SECONDS if by_itself else None,
         title=title,
         stopped=releases.stop,
         watched=serving.Watched(watched, page, dashboard.export) if watched else None,
@@ -397,7 +398,7 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
         while parent is None or parent.is_alive():
             if (champion := system.registry.champion()) is not None:
                 if monitor is None:
-                    monitor = Monitor(system, reference_rows(system, champion))
+                    monitor = Monitor.of(system)
                 elif champion != version:
                     monitor.rebase(reference_rows(system, champion))
                 version = champion

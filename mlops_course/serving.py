@@ -400,7 +400,7 @@ class _Service:
         current: Callable[[], Rollout],
         log: Any,
         clock: Callable[[], datetime],
-        challenger_seconds: float,
+        challenger_seconds: float | None,
     ) -> None:
         self._load, self._current, self.log, self.clock = load, current, log, clock
         self._challenger_seconds = challenger_seconds
@@ -608,7 +608,7 @@ def create_app(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     token: str = "",
     refresh_seconds: float = REFRESH_SECONDS,
-    challenger_seconds: float = CHALLENGER_SECONDS,
+    challenger_seconds: float | None = CHALLENGER_SECONDS,
     title: str = "Model service",
     stopped: Callable[[], None] = lambda: None,
     watched: Watched | None = None,
@@ -619,8 +619,9 @@ def create_app(
 
     `current` says which versions answer and is asked every `refresh_seconds`, in a thread; `load` loads one. `log` has
     `append(predictions, labels=...)`, which returns once they are on disk, and by id those that were there before; it
-    raises ValueError for a caller's contradiction and anything else if it cannot keep them. With a `token`, predict,
-    feedback and refresh want it as a bearer token. Nothing is loaded before the server starts the application, and
+    raises ValueError for a caller's contradiction and anything else if it cannot keep them. Where a canary takes longer
+    than `challenger_seconds`, the champion answers; None waits without end. With a `token`, predict, feedback and
+    refresh want it as a bearer token. Nothing is loaded before the server starts the application, and
     `stopped` is called when it has ended.
     """
     service = _Service(load=load, current=current, log=log, clock=clock, challenger_seconds=challenger_seconds)

@@ -1,6 +1,7 @@
 """The monitor of a running system: follows the prediction log, and says what has moved and how good the answers are.
 
     Monitor          what is known of the days so far: drift, signals, alerts, performance, state, report
+    Monitor.of       one for a system, as if it had been there from the first release on
     reference_rows   the rows that a registered version was made from, as the reference
 
 A monitor reads the log by the numbers of its rows, so each counts once, however late it comes. What it says of a moment
@@ -14,6 +15,7 @@ drift, and no alarm.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -24,6 +26,7 @@ import pandas as pd
 from mlops_course import alerting, data, monitoring, performance, report, signals
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
+from mlops_course.registry import PROMOTED, Registry, RegistryError
 
 __all__ = ["Monitor", "reference_rows"]
 
@@ -31,7 +34,6 @@ DAY = pd.Timedelta("1D")
 WEEK = pd.Timedelta("7D")
 MONTH = pd.Timedelta("28D")
 MOST_LABELS = 0.99  # of the labels that ever come have come after the lag at which a day is judged
-FALSE_ALARMS_A_YEAR = 1.0  # over all series together, if the world stays as quiet as it was in training
 SHOWN_DAYS = 60  # of traffic in the state
 MIN_SLICE_ROWS = 50  # of the days of an alert, for a slice to be blamed
 CONCENTRATED = 3.0  # times the median of slices: then it is that slice, and not all
@@ -61,6 +63,16 @@ def reference_rows(system: System, version: int) -> dict[str, pd.DataFrame]:
     }
 
 
+def _first_of_its_kind(registry: Registry, champion: int) -> int:
+    """The first version that was in charge with the inputs of the champion; one that does not load is passed over."""
+    inputs, history = registry.load(champion).contract.inputs, registry.history()
+    for version in history.loc[history["in_effect"] & (history["event"] == PROMOTED), "version"].unique().tolist():
+        with suppress(RegistryError):
+            if version == champion or registry.load(version).contract.inputs == inputs:
+                return version
+    return champion
+
+
 class Monitor:
     """What is known of the days so far; `reference` are the rows of the champion as `reference_rows` gives them.
 
@@ -85,9 +97,25 @@ class Monitor:
         self._quiet = signals.of_inputs(before, self._profile).join(
             signals.of_labels(before, now=before["time"].max() + DAY + self._lag, lag=self._lag)
         )
-        self._bars = alerting.calibrate(self._quiet, a_year=FALSE_ALARMS_A_YEAR)
+        budget = self._specification.monitoring.max_false_alarms_per_year
+        self._bars = alerting.calibrate(self._quiet, a_year=budget)
         self.rebase(reference)
         self._first_bins = self._bins  # in which alerts look for their slice, whatever drift is measured against since
+
+    @classmethod
+    def of(cls, system: System) -> "Monitor":
+        """A monitor that says what one would that has been there from the first release on.
+
+        What is usual is learnt from the rows of the first version in charge that takes the inputs of the champion, and
+        drift is measured against the rows of the champion. Raises ValueError if there is none.
+        """
+        if (champion := system.registry.champion()) is None:
+            raise ValueError("expected a champion whose answers to watch, found none; train and promote one first")
+        first = _first_of_its_kind(system.registry, champion)
+        monitor = cls(system, reference_rows(system, first))
+        if champion != first:
+            monitor.rebase(reference_rows(system, champion))
+        return monitor
 
     def rebase(self, reference: Mapping[str, pd.DataFrame]) -> None:
         """Measure drift against another version's rows from now on, for the days behind too."""

@@ -63,11 +63,7 @@ def monitor(context: click.Context, at: Any, log_url: str | None, as_json: bool)
     from mlops_course import report, watch
 
     system = system_of(context)
-    if (champion := system.registry.champion()) is None:
-        raise click.ClickException(
-            "expected a champion whose answers to watch, found none; train and promote one first"
-        )
-    monitor = watch.Monitor(system, watch.reference_rows(system, champion))
+    monitor = watch.Monitor.of(system)
     with open_log(system, log_url) as log:
         monitor.read(log)
     now = pd.Timestamp(at, tz="UTC") if at else monitor.end
