@@ -53,6 +53,7 @@ SHOW_SECONDS = 3.0  # between two states of the page: a day passes in less
 PATIENCE_MS = 60_000.0  # for an answer: a real latency says nothing in simulated time
 QUIET, IN_SHADOW, IN_CANARY = "quiet", "shadow", "canary"  # phases of the loop
 BEGUN = {"phase": QUIET, "candidate": None, "since": None, "label_number": 0, "trained": None, "attempted": None}
+BEGUN |= {"candidate_trained": None, "champion_trained": None}  # evenings on which the two were trained
 SEED = 0
 
 
@@ -429,7 +430,9 @@ class _Loop:
 
     def _after_canary(self, loop: dict[str, Any]) -> dict[str, Any]:
         version, registered = loop["candidate"], self.system.registry
-        if self._taken(registry.PROMOTED, version) or self._taken(registry.ENDED, version):
+        if self._taken(registry.PROMOTED, version):
+            return _with_new_champion(loop)
+        if self._taken(registry.ENDED, version):
             return loop | {"phase": QUIET}
         if not self._taken(registry.CANARY, version):
             said = service.step_canary(self.system, self.log, plan=self._plan_of_canary)
@@ -438,7 +441,7 @@ class _Loop:
             waited = (self._today - pd.Timestamp(loop["since"])).days >= LAST_STEP_DAYS
             if waited and trial.share == self._plan_of_canary.steps[-1] and not self._taken(registry.CANARY, version):
                 registered.promote(version, reason="went through its canary", evidence=said, **self.plan.signature)
-                return loop | {"phase": QUIET}
+                return _with_new_champion(loop)
         return loop | {"since": self._today.isoformat()} if self._taken(registry.CANARY, version) else loop
 
     @property
@@ -493,23 +496,23 @@ class _Loop:
 
     def _released(self, loop: dict[str, Any], version: int, batches: list[str]) -> dict[str, Any]:
         """The loop once a new version is on trial, or promoted."""
-        phase = IN_SHADOW if self.plan.careful else QUIET
-        since = self._today.isoformat()
-        return loop | {"candidate": version, "since": since, "trained": batches[-1], "phase": phase}
+        today = self._today.isoformat()
+        loop = loop | {"candidate": version, "since": today, "trained": batches[-1], "candidate_trained": today}
+        return loop | {"phase": IN_SHADOW} if self.plan.careful else _with_new_champion(loop)
 
     def _state(self, loop: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]]) -> retraining.State:
         """What the policy may know this evening."""
         trained_until = loop["trained"] or self._before[-1]
         new = [name for name in self._complete() if name > trained_until]
-        began = pd.Timestamp(loop["attempted"]) if loop["attempted"] else self._events["time"].iloc[0].floor("D")
+        first = self._events["time"].iloc[0].floor("D")  # when the first champion was trained
         drift, weeks = self.monitor.drift(self._today), self.monitor.performance(self._today)
         inputs = drift.drop(index="probability", errors="ignore")
         estimated = weeks["estimated_log_loss"].iloc[-1] if len(weeks) else math.nan
         recent = self.monitor.recent_loss(self._today, width=RECENT)
         label, trial = self.system.specification.target.column, self.system.registry.trial()
         return retraining.State(
-            age_days=(self._today - began).days,
-            cooldown_days=(self._today - began).days,
+            age_days=(self._today - pd.Timestamp(loop["champion_trained"] or first)).days,
+            cooldown_days=(self._today - pd.Timestamp(loop["attempted"] or first)).days,
             new_rows=int(self._rows.loc[self._rows["batch"].isin(new), label].notna().sum()),
             new_batches=len(new),
             drift=_known(inputs["psi"].max() if len(inputs) else math.nan),
@@ -533,6 +536,11 @@ class _Loop:
             progress=self._progress,
             **changes,
         )
+
+
+def _with_new_champion(loop: Mapping[str, Any]) -> dict[str, Any]:
+    """The loop once the candidate is the champion: only then does the age of the champion begin anew."""
+    return {**loop, "phase": QUIET, "champion_trained": loop["candidate_trained"]}
 
 
 def _known(value: float) -> float | None:

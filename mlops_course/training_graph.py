@@ -241,7 +241,7 @@ def latency_ms(
     gate_code: str,
     workspace: Workspace,
 ) -> float:
-    """Time to answer one row, 95th percentile, on one core as a service would: waking others for a row costs more."""
+    """Processor time to answer one row, 95th percentile, on one core as in a service."""
     rows = data.load_snapshot(workspace.snapshots, split_rows)["test"]
     model = pickle.loads(calibrated_model)
     with threadpool_limits(1):
