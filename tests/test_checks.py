@@ -5,9 +5,11 @@ import contextlib
 import json
 import re
 import threading
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
+import nbclient
 import nbformat.v4 as made
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_course import checks
-from mlops_course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, marking, progress
+from mlops_course.checks import Rejected, YourTurn, answers, attempt, check, expect, expect_same, marking, progress
 from mlops_course.checks.answers import limits, watched
 from mlops_course.checks.gaps import stored
 from mlops_course.classroom.client import Joined
@@ -105,10 +107,52 @@ def test_memory_that_never_stops_growing_is_stopped_and_named():
         hoard([])
 
 
-def test_what_ends_in_time_is_left_alone():
-    for _ in range(200):
-        with limits("answer", seconds=0.001):
+class Clocks:
+    """The clocks of `limits`, set by a test; `looks` counts how often they were looked at."""
+
+    def __init__(self):
+        self.processor, self.wall, self.looks = 0.0, 0.0, threading.Semaphore(0)
+
+    def process_time(self):
+        return self.processor
+
+    def monotonic(self):
+        now = self.wall
+        self.looks.release()
+        return now
+
+    def jump(self, *, processor, wall):
+        """Set both, and go on when `limits` has judged by them."""
+        self.processor, self.wall = processor, wall
+        while self.looks.acquire(blocking=False):
             pass
+        for _ in range(3):  # the first look may have begun before; the second sees it; at the third its verdict is out
+            assert self.looks.acquire(timeout=300)
+
+
+@pytest.fixture
+def clocks(monkeypatch):
+    monkeypatch.setattr(answers, "time", Clocks())
+    return answers.time
+
+
+def test_an_answer_that_sleeps_is_stopped_although_it_takes_no_processor_time(clocks):
+    with pytest.raises(Rejected, match="still busy"), limits("answer"):
+        clocks.jump(processor=0.0, wall=answers.PATIENCE * answers.SECONDS + 1)
+
+
+def test_an_answer_that_a_busy_machine_keeps_waiting_for_minutes_is_not_stopped(clocks):
+    with limits("answer"):
+        clocks.jump(processor=2.0, wall=240.0)
+
+
+def test_what_ends_in_time_is_left_alone(clocks):
+    before = set(threading.enumerate())
+    with limits("answer"):
+        [watch] = set(threading.enumerate()) - before
+    clocks.processor = clocks.wall = 1e9
+    watch.join(300)
+    assert not watch.is_alive()
 
 
 def test_a_gap_that_was_not_filled_is_no_mistake():
@@ -576,9 +620,13 @@ def worked_on(tmp_path):
     return path
 
 
-def test_a_notebook_is_marked_gap_by_gap_and_left_as_it_is(worked_on, home):
+def test_a_notebook_is_marked_gap_by_gap_and_left_as_it_is(worked_on, home, monkeypatch):
+    def seconds_of(cell):  # only the cell that never ends is short of time, however slow the machine is with the others
+        return 1 if "while True" in cell.source else 600
+
+    monkeypatch.setattr(nbclient, "NotebookClient", partial(nbclient.NotebookClient, timeout_func=seconds_of))
     before = worked_on.read_bytes()
-    marks = marking.mark(worked_on, cell_seconds=5)
+    marks = marking.mark(worked_on)
     assert [(mark.name, mark.outcome) for mark in marks] == [
         ("known_by", "done"),
         ("version_of", "not yet"),

@@ -27,7 +27,7 @@ import psutil
 __all__ = ["Rejected", "YourTurn", "limits", "watched"]
 
 SECONDS = 10.0  # of processor time that one check may take; ours take less than two
-PATIENCE = 6  # times as long on the clock, for an answer that sleeps
+PATIENCE = 30  # times as long on the clock, for an answer that sleeps; a busy machine makes a right one wait as well
 GROWTH = 1_500_000_000  # bytes of memory that one check may take; ours stay far below
 TICK = 0.05  # seconds between two looks at time and memory
 
