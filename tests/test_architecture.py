@@ -1,10 +1,12 @@
 """The rules of the package's shape, each with the reason it is held: see "How the package is cut" in CONTRIBUTING."""
 
 import ast
+import json
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,12 @@ CASE_WORDS = re.compile(
 )
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A module as it was parsed; nobody changes it."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
@@ -35,7 +43,7 @@ def package_imports(path: Path) -> set[str]:
     """The parts of the package that a module imports, at any depth: `from mlops_course import data` gives data."""
     folder = ("mlops_course", *path.relative_to(PACKAGE).parent.parts)
     dotted = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             dotted |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -46,13 +54,12 @@ def package_imports(path: Path) -> set[str]:
 
 def public_functions(path: Path) -> list[ast.FunctionDef]:
     """The functions that a module names in `__all__`."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
     public = public_names(path)
-    return [node for node in body if isinstance(node, ast.FunctionDef) and node.name in public]
+    return [node for node in tree_of(path).body if isinstance(node, ast.FunctionDef) and node.name in public]
 
 
 def public_names(path: Path) -> list[str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in tree_of(path).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             return ast.literal_eval(node.value)
     return []
@@ -75,7 +82,7 @@ def run_alone(code: str, *arguments: str, folder: Path) -> subprocess.CompletedP
         env={**os.environ, **home},
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=1200,
     )
 
 
@@ -115,23 +122,52 @@ def test_the_case_imports_stages_only(path):
 
 
 ALONE = """
-import doctest, importlib, pathlib, sys
-folder, repository, name = sys.argv[1:]
-sys.path[:] = [folder, *(entry for entry in sys.path if entry != repository)]
-module = importlib.import_module(name)
-assert pathlib.Path(module.__file__).parent == pathlib.Path(folder), module.__file__
-failed, attempted = doctest.testmod(module)
-assert attempted, "the module docstring shows no example"
-assert "mlops_course" not in sys.modules
-sys.exit(failed)
+import contextlib, doctest, importlib, io, json, os, pathlib, sys, traceback
+
+def examples(folder):
+    module = importlib.import_module(folder.name)
+    assert pathlib.Path(module.__file__).parent == folder, module.__file__
+    failed, attempted = doctest.testmod(module)
+    assert attempted, "the module docstring shows no example"
+    assert "mlops_course" not in sys.modules
+
+repository, *folders = sys.argv[1:]
+sys.path[:] = [entry for entry in sys.path if entry != repository]
+told = {}
+for folder in map(pathlib.Path, folders):
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        try:
+            examples(folder)
+        except BaseException:
+            traceback.print_exc(file=said)
+    told[folder.name] = said.getvalue()
+    sys.path.remove(str(folder))
+    sys.modules.pop(folder.name, None)  # so that no later stage finds it
+print(json.dumps(told))
 """
 
 
-@pytest.mark.parametrize("path", STAGES, ids=name_of)
-def test_a_stage_copied_alone_into_an_empty_folder_runs_its_example(path, tmp_path):
-    (tmp_path / path.name).write_bytes(path.read_bytes())
-    done = run_alone(ALONE, str(tmp_path), str(ROOT), path.stem, folder=tmp_path)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What is said against each stage when it is copied into an empty folder and its example runs there.
+
+    One process does it for all of them, each while no other can be imported: loading pandas takes longer than examples.
+    """
+    home = tmp_path_factory.mktemp("home").resolve()
+    for path in STAGES:
+        (home / path.stem).mkdir()
+        (home / path.stem / path.name).write_bytes(path.read_bytes())
+    done = run_alone(ALONE, str(ROOT), *(str(home / path.stem) for path in STAGES), folder=home)
     assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("path", STAGES, ids=name_of)
+def test_a_stage_copied_alone_into_an_empty_folder_runs_its_example(path, alone):
+    assert alone[path.stem] == ""
 
 
 QUIET_IMPORT = """
@@ -161,7 +197,7 @@ def test_importing_the_whole_package_does_nothing(tmp_path):
 
 @pytest.mark.parametrize("path", STAGES, ids=name_of)
 def test_a_stage_says_what_is_public(path):
-    defined = {node.name for node in ast.parse(path.read_text(encoding="utf-8")).body if hasattr(node, "name")}
+    defined = {node.name for node in tree_of(path).body if hasattr(node, "name")}
     constants = {name for name in public_names(path) if name.isupper()}
     assert public_names(path), "a stage lists its public names in __all__"
     assert set(public_names(path)) - constants <= defined, "a public name is defined here, not passed on"
@@ -175,6 +211,6 @@ def test_public_functions_take_two_positional_arguments_at_most(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_what_is_public_has_a_docstring(path):
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    public = [node for node in body if getattr(node, "name", "") in public_names(path)]
+    names = public_names(path)
+    public = [node for node in tree_of(path).body if getattr(node, "name", "") in names]
     assert [node.name for node in public if not ast.get_docstring(node)] == []

@@ -1,30 +1,29 @@
 """Batch scoring, killed by SIGKILL at every step: the file that was there or the new one, and never a row twice.
 
-Run as a script, this file is the server that the tests talk to: it imports the package once, and forks a child for each
-order. The child counts its steps (each part or file opened for writing, moved, removed, before and after it is seen on
-disk) and kills itself at the step that it is told.
+A child is forked for each run. It counts its steps (each part or file opened for writing, moved, removed, before and
+after it is seen on disk) and kills itself at the step that it is told.
 """
 
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_batch import answer, contents, make_rows, score, spoil, write
 
-if sys.platform == "win32":
-    pytest.skip("needs os.fork and SIGKILL, which Windows has not", allow_module_level=True)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
 
 ROWS, ROWS_PER_PART = 23, 6
 ENDS = ["", ".quarantine.csv", ".manifest.json"]
+EVERY = [3, pytest.param(1, marks=pytest.mark.long)]  # which steps are killed at: every third, or all
 
 
-# The server
+# In the child
 
 
 def count_steps(die_at):
@@ -51,17 +50,32 @@ def count_steps(die_at):
     return steps
 
 
-def serve(warm_up):
-    prepare(Path(warm_up), ".csv")
-    for order in map(json.loads, sys.stdin):
-        child = os.fork()
-        if not child:
-            steps = count_steps(order["die_at"])
-            score(Path(order["source"]), Path(order["target"]), rows_per_part=ROWS_PER_PART)
-            print(json.dumps(steps), flush=True)
-            os._exit(0)
-        if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            print(code, flush=True)
+def in_a_child(act):
+    """Do something in a forked process; its exit code, which is negative if a signal ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def score_in_a_child(folder, source, target, die_at=0):
+    """Score the source in a folder: the names of the steps, or the exit code if that is not 0."""
+    reading, writing = os.pipe()
+
+    def act():
+        steps = count_steps(die_at)
+        score(folder / source.name, folder / target.name, rows_per_part=ROWS_PER_PART)
+        os.write(writing, json.dumps(steps).encode())
+
+    code = in_a_child(act)
+    os.close(writing)
+    with open(reading) as told:
+        return code or json.load(told)
 
 
 # The tests
@@ -85,30 +99,23 @@ def stopped(part):
     return answer(part)
 
 
-@pytest.fixture(scope="module")
-def kills(tmp_path_factory):
+@pytest.fixture(scope="module", params=EVERY)
+def kills(tmp_path_factory, request):
     """One row for each killed run: what was there after it, and what one more run did and left."""
     base, rows = tmp_path_factory.mktemp("killed"), []
     source, target = prepare(base / "template", ".csv")
-    command = [sys.executable, __file__, f"{base / 'warm-up'}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-
-        def ask(folder, die_at=0):
-            order = {"source": f"{folder / source.name}", "target": f"{folder / target.name}", "die_at": die_at}
-            server.stdin.write(json.dumps(order) + "\n")
-            server.stdin.flush()
-            return json.loads(server.stdout.readline())
-
-        shutil.copytree(base / "template", base / "whole")
-        steps, old_parts = ask(base / "whole"), parts_of(target)
-        for die_at, step in enumerate(steps, start=1):
-            folder = base / f"{die_at}"
-            shutil.copytree(base / "template", folder)
-            row = {"step": step, "exit": ask(folder, die_at), "target": (folder / target.name).read_bytes()}
-            rows.append(row | resume(folder / source.name, folder / target.name, old_parts))
-            shutil.rmtree(folder)
+    shutil.copytree(base / "template", base / "whole")
+    steps, old_parts = score_in_a_child(base / "whole", source, target), parts_of(target)
+    for die_at, step in list(enumerate(steps, start=1))[:: request.param]:
+        folder = base / f"{die_at}"
+        shutil.copytree(base / "template", folder)
+        code = score_in_a_child(folder, source, target, die_at)
+        row = {"step": step, "exit": code, "target": (folder / target.name).read_bytes()}
+        rows.append(row | resume(folder / source.name, folder / target.name, old_parts))
+        shutil.rmtree(folder)
     frame = pd.DataFrame(rows)
-    frame.attrs |= {"old": target.read_bytes(), "whole": contents(base / "whole"), "target": target.name}
+    whole = contents(base / "whole")
+    frame.attrs |= {"old": target.read_bytes(), "whole": whole, "target": target.name, "steps": steps}
     return frame
 
 
@@ -131,10 +138,15 @@ def resume(source, target, old_parts):
 
 def test_every_kill_lands_and_the_steps_lie_before_between_and_after_the_three_files(kills):
     assert kills["exit"].eq(-signal.SIGKILL).all()
-    moves = kills.loc[kills["step"].str.startswith("os.rename"), "step"].tolist()
+    moves = [step for step in kills.attrs["steps"] if step.startswith("os.rename")]
     assert len(moves) == 4 + 2 + 3, "four parts, two of them with rows set aside, and the three files"
+    assert set(kills["step"].map(kind)) == set(map(kind, kills.attrs["steps"]))
     assert kills["target"].nunique() == kills["manifest"].nunique() == 2
-    assert len(kills) >= 40
+    assert len(kills.attrs["steps"]) >= 40
+
+
+def kind(step):
+    return step if step.endswith("fsync") else step.split()[0]
 
 
 def test_the_target_is_the_old_one_or_the_new_one(kills):
@@ -157,7 +169,3 @@ def test_no_finished_part_is_answered_again(kills):
     missing = [sorted({0, 1, 2, 3} - finished) for finished in kills[~done]["finished"]]
     assert kills[~done]["answered"].tolist() == missing
     assert {len(parts) for parts in missing} == {0, 1, 2, 3, 4}
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

@@ -108,7 +108,7 @@ def test_a_version_leaves_the_table_as_it_was(table):
 cells = st.one_of(st.none(), st.integers(-2, 2))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(cells, cells), max_size=4), st.lists(st.tuples(cells, cells), max_size=4))
 def test_two_tables_have_one_version_exactly_if_they_are_the_same_multiset_of_rows(left, right):
     def version(rows):

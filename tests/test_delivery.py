@@ -171,7 +171,7 @@ def test_a_run_leaves_the_folder_and_its_branches_as_they_were(tmp_path):
     ("command", "said"), [("no-such-program x", "could not be started"), ("python -m sleep", "stopped after 0.5 s")]
 )
 def test_a_job_that_cannot_start_or_does_not_end_is_red(tmp_path, command, said):
-    one = commit(tmp_path, {"sleep.py": "import time; time.sleep(30)\n"})
+    one = commit(tmp_path, {"sleep.py": "import time; time.sleep(1e6)\n"})  # ends in no time that a machine may take
     workflow = Workflow({"job": {"run": command}}, {}, {})
     found = delivery.run(tmp_path, one, workflow=workflow, seconds=0.5)
     assert found.loc[0, "verdict"] == "red"

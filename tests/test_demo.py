@@ -5,16 +5,19 @@ import small_case
 
 from mlops_course import demo, replay, rollout, service
 from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """What was said, and the pages; the canary is content with the few rows of the small case."""
+@pytest.fixture(scope="module", params=[16, pytest.param(demo.LAST, marks=pytest.mark.long)], ids="{} days".format)
+def told(request, warm, tmp_path_factory):
+    """What was said, and the pages; the canary is content with the few rows of the small case.
+
+    The first days have the bad challenger and the broken feed in them, all of them a retraining and a way back too.
+    """
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
-    system, said = System("small_case", Workspace(tmp_path_factory.mktemp("demo"))), []
+    system, said = System("small_case", warm(tmp_path_factory.mktemp("demo"))), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "canary_plan", lambda system: plan)
+        patch.setattr(demo, "LAST", request.param)
         pages = demo.tell(system, say=said.append, train_on=6)
     return system, said, pages
 
@@ -64,8 +67,9 @@ def test_the_champion_of_the_workspace_is_the_first_release(told):
     assert [*system.registry.history()["event"]] == ["promoted"]
 
 
-def test_every_day_is_in_the_ledger(told):
+def test_every_day_is_in_the_ledger(told, request):
     *_, pages = told
-    assert len(pages["ledger"].read_text(encoding="utf-8").splitlines()) == 1 + demo.LAST
+    days = request.node.callspec.params["told"]
+    assert len(pages["ledger"].read_text(encoding="utf-8").splitlines()) == 1 + days
     assert replay.DAY == demo.DAY
     assert small_case.batches()[6] in pages["ledger"].read_text(encoding="utf-8")

@@ -31,6 +31,10 @@ GAPS = [
     for stem, notebook in {"CONTRIBUTING": documented_solution(), **SOLUTIONS}.items()
     for gap in gaps(notebook)
 ]
+SOLVED = [  # all of them, but in the quick run only the documented one: the others run from top to bottom there
+    pytest.param(*case.values, id=case.id, marks=[pytest.mark.long] * (not case.id.startswith("CONTRIBUTING")))
+    for case in GAPS
+]
 OTHERS = [  # of each gap the first one in every run, as one right answer of another kind is what a check overlooks
     pytest.param(gap, other, id=f"{case.id}-{number}", marks=[pytest.mark.long] * (number > 1))
     for case in GAPS
@@ -68,8 +72,20 @@ def fill(prepared, tmp_path, monkeypatch):
     return fill
 
 
-@pytest.mark.parametrize("gap", GAPS)
-def test_the_solution_is_accepted(fill, gap, capsys):
+@pytest.mark.parametrize("stem", SOLUTIONS)
+def test_a_solution_runs_from_top_to_bottom_and_every_check_accepts_it(stem, tmp_path, monkeypatch, capsys):
+    """As in JupyterLab, but without a kernel, which takes longer to start than most solutions take to run."""
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for cell in SOLUTIONS[stem].cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, stem, "exec"), names)
+    said = capsys.readouterr().out
+    assert [gap.name for gap in gaps(SOLUTIONS[stem]) if f"{gap.name}: correct." not in said] == []
+
+
+@pytest.mark.parametrize("gap", SOLVED)
+def test_the_solution_of_a_gap_needs_no_earlier_answer(fill, gap, capsys):
     exec(gap.check, fill(gap, gap.solution))
     assert f"{gap.name}: correct." in capsys.readouterr().out
 

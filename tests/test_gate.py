@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_course import evaluation
@@ -151,6 +151,7 @@ def verdicts(report):
     return report.checks.set_index("check")["verdict"]
 
 
+@settings(max_examples=40)
 @given(st.floats(0.4, 0.9), st.floats(0.4, 1.4), st.floats(0, 100), st.floats(-0.05, 0.05))
 def test_a_report_has_a_reason_for_every_failed_check_and_no_other(auc, cost_ratio, latency_ms, low):
     differences = [("all", "all", 9000, low + 0.01, low)]
@@ -162,6 +163,7 @@ def test_a_report_has_a_reason_for_every_failed_check_and_no_other(auc, cost_rat
     assert set(report.checks["verdict"]) <= {"pass", "fail"}
 
 
+@settings(max_examples=40)
 @given(st.floats(0.4, 0.9), st.floats(0, 0.4))
 def test_a_better_value_never_turns_a_pass_into_a_refusal(auc, better):
     reasons, fewer = (gate(evidence(auc=value), GATES, latency_ms=1).reasons for value in (auc, min(1.0, auc + better)))

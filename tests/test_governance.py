@@ -26,10 +26,10 @@ EIGHTH = pd.Timestamp("2024-08-01", tz="UTC")
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory):
+def origin(warm, tmp_path_factory):
     """A workspace with a champion, released before its first answers, and a month in the log."""
     root = tmp_path_factory.mktemp("governance") / "origin"
-    system = System("small_case", Workspace(root), clock=lambda: SEVENTH.to_pydatetime())
+    system = System("small_case", warm(root), clock=lambda: SEVENTH.to_pydatetime())
     trained = pipeline.train(system.case, BATCHES, workspace=system.workspace, seed=0)
     system.registry.promote(trained.version, **SIGNED)
     with closing(PredictionLog(system.workspace.prediction_log_url)) as log:

@@ -1,27 +1,21 @@
-"""From batches to a champion in use: what is promoted, what is scored, and that nothing happens by accident.
-
-Run as a script, this file is the server of the last test: it imports the package once, and forks a child for each
-order. The child streams into a log, one event after the other, and is killed so many seconds after its first one.
-"""
+"""From batches to a champion in use: what is promoted, what is scored, and that nothing happens by accident."""
 
 import json
 import os
 import signal
-import subprocess
-import sys
 from contextlib import closing
-from pathlib import Path
-from threading import Timer
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_case
+import sqlalchemy as sa
+from test_batch_kill import in_a_child
 
 from mlops_course import batch, lifecycle
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
-from mlops_course.workspace import Workspace
 
 BATCHES = small_case.batches()[:6]
 SIGNED = {"approver": "Ada", "reason": "first release"}
@@ -30,8 +24,10 @@ LAST_DIGITS = 1e-14
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    return System("small_case", Workspace(tmp_path_factory.mktemp("lifecycle")))
+def system(warm, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # no connection is open when a child is forked
+        yield System("small_case", warm(tmp_path_factory.mktemp("lifecycle")))
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +129,8 @@ def test_a_source_that_is_neither_batch_nor_file_is_refused(system, tmp_path):
 # As a stream
 
 STREAMED = ["2024-07", "2024-08"]
-KILLS = 8
-LONGEST_SECONDS = 0.12
+MOST = 20  # events that are put on record together
+MOMENTS = ["before the append", "before the rows", "before the position", "before the commit", "after the append"]
 
 
 @pytest.fixture(scope="module")
@@ -193,47 +189,48 @@ def everything(log):
     return log.predictions().merge(log.labelled()[["id", "label", "label_time", "label_number"]], on="id", how="left")
 
 
-def stream_until_killed(system, url, seconds):
-    timer = Timer(seconds, os.kill, [os.getpid(), signal.SIGKILL])
+def stream_until_killed(system, url, reached, moment):
+    """Stream, and die at a moment while the events up to a position are put on record."""
+    log, now = PredictionLog(url), [None]
+    append = log.append
 
-    def wait(_):
-        if not timer.is_alive():
-            timer.start()
+    def come(to):
+        if now[0] == reached and to == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    lifecycle.stream(system, STREAMED, log=PredictionLog(url), consumer="desk", most=1, wait=wait)
+    def executing(_, __, statement, *rest):
+        if statement.startswith(("INSERT INTO predictions", "INSERT INTO labels")):
+            come("before the rows")
+        elif "positions" in statement:
+            come("before the position")
+
+    def appending(*rows, position, **more):
+        now[0] = position[1]
+        come("before the append")
+        append(*rows, position=position, **more)
+        come("after the append")
+
+    log.append = appending
+    sa.event.listen(log._engine, "before_cursor_execute", executing)
+    sa.event.listen(log._engine, "commit", lambda _: come("before the commit"))
+    lifecycle.stream(system, STREAMED, log=log, consumer="desk", most=MOST)
 
 
-def serve(root, url):
-    system = System("small_case", Workspace(Path(root)))
-    system.registry.load("champion")  # warms up
-    for seconds in map(float, sys.stdin):
-        child = os.fork()
-        if not child:
-            stream_until_killed(system, url, seconds)
-            os._exit(0)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and SIGKILL, which Windows has not")
-def test_a_stream_that_is_killed_again_and_again_leaves_the_log_of_one_that_is_not(system, streamed, tmp_path):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+@pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.long)])
+def test_a_stream_that_is_killed_again_and_again_leaves_the_log_of_one_that_is_not(system, streamed, tmp_path, kills):
+    """Each life goes on from where the record of the one before ends, and dies around an append of its own."""
     whole, count = streamed
-    url, exits, positions = f"sqlite:///{(tmp_path / 'log.db').as_posix()}", [], [0]
-    command = [sys.executable, __file__, f"{system.workspace.root}", url]
-    with (
-        closing(PredictionLog(url)) as log,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
-    ):
-        for seconds in np.random.default_rng().uniform(0, LONGEST_SECONDS, KILLS):
-            server.stdin.write(f"{seconds}\n")
-            server.stdin.flush()
-            exits.append(int(server.stdout.readline()))
-            positions.append(log.position("desk"))
-        assert exits == [-signal.SIGKILL] * KILLS
-        assert positions == sorted(positions)
-        assert 0 < positions[-1] < count
+    url, found, expected = f"sqlite:///{(tmp_path / 'log.db').as_posix()}", [], []
+    points = [MOST * int(number) for number in np.linspace(1, count // MOST - 1, kills)]
+    assert len(set(points)) == kills
+    for reached, moment in zip(points, MOMENTS * (kills // len(MOMENTS)), strict=True):
+        life = partial(stream_until_killed, system, url, reached, moment)
+        assert in_a_child(life) == -signal.SIGKILL, (reached, moment)
+        with closing(PredictionLog(url)) as log:
+            found.append(log.position("desk"))
+        expected.append(reached if moment == "after the append" else reached - MOST)
+    assert found == expected
+    with closing(PredictionLog(url)) as log:
         assert lifecycle.stream(system, STREAMED, log=log, consumer="desk") == count
         pd.testing.assert_frame_equal(everything(log), everything(whole))
-
-
-if __name__ == "__main__":
-    serve(*sys.argv[1:])

@@ -25,7 +25,7 @@ from mlops_course import (
     validation,
 )
 from mlops_course.validation import InvalidBatch
-from mlops_course.workspace import Workspace
+from mlops_course.workspace import EMPTY, Workspace
 
 # Warning of MLflow 3.17 about its own code, when it is first imported
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
@@ -62,7 +62,7 @@ def workspaces(tmp_path_factory):
 
     def make(name):
         workspace = Workspace(tmp_path_factory.mktemp(name))
-        shutil.copy(template.database, workspace.database)
+        shutil.copy(template.root / EMPTY, workspace.root)
         return workspace
 
     return make
@@ -81,6 +81,16 @@ def trained(workspace):
 @pytest.fixture(scope="module")
 def elsewhere(workspaces):
     return workspaces("elsewhere")
+
+
+@pytest.fixture
+def fresh(workspace, trained, tmp_path):
+    """A workspace with a store of its own, and a copy of the results that are kept where it was trained."""
+    fresh = Workspace(tmp_path / "fresh")
+    for folder in ("cache", "snapshots"):
+        shutil.copytree(getattr(workspace, folder), getattr(fresh, folder))
+    shutil.copy(workspace.root / EMPTY, fresh.root)
+    return fresh
 
 
 @pytest.fixture(scope="module")
@@ -216,14 +226,13 @@ def test_a_run_says_what_was_not_trained_on(workspace):
     assert json.loads(written) == {"not_trained_on": [drop]}
 
 
-def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(workspaces):
-    workspace = workspaces("withheld")
-    before = train(workspace)
-    name = split_parts(workspace, before)["id"].iloc[0]
-    workspace.withhold([name])
-    after = train(workspace)
-    assert set(split_parts(workspace, before)["id"]) - set(split_parts(workspace, after)["id"]) >= {name}
-    assert name not in pipeline.prediction_rows(small_case, BATCHES, workspace=workspace)["id"].tolist()
+def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(fresh):
+    before = train(fresh)
+    name = split_parts(fresh, before)["id"].iloc[0]
+    fresh.withhold([name])
+    after = train(fresh)
+    assert set(split_parts(fresh, before)["id"]) - set(split_parts(fresh, after)["id"]) >= {name}
+    assert name not in pipeline.prediction_rows(small_case, BATCHES, workspace=fresh)["id"].tolist()
     assert after.version != before.version
 
 
@@ -279,11 +288,10 @@ def test_a_bar_that_nobody_passes_judges_again_without_training_again(workspace,
     assert aliases(workspace, refused.version) == set()
 
 
-def test_the_version_that_passed_is_challenger_until_somebody_promotes_it(workspaces):
-    workspace = workspaces("fresh")
-    result = train(workspace)
-    assert aliases(workspace, result.version) == {"challenger"}
-    assert workspace.registry(small_case).champion() is None
+def test_the_version_that_passed_is_challenger_until_somebody_promotes_it(fresh):
+    result = train(fresh)
+    assert aliases(fresh, result.version) == {"challenger"}
+    assert fresh.registry(small_case).champion() is None
 
 
 # What is recorded

@@ -725,11 +725,21 @@ EDITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("statements", "found"), EDITS.values(), ids=list(EDITS))
-def test_an_edit_of_the_database_is_found_and_placed(registry, store, statements, found):
+@pytest.fixture(scope="module")
+def four_releases(store):
+    """The name of a store with four releases, of the versions 1, 3, 1 again and 4, whose history is intact."""
+    registry = restored(store, "four.db")
     play(registry, "1 3 back")
     registry.promote(4, **SIGNED)
     assert registry.verify_history().intact
+    with closing(sqlite3.connect(store / "mlflow.db")) as used, closing(sqlite3.connect(store / "releases.db")) as kept:
+        used.backup(kept)
+    return "releases.db"
+
+
+@pytest.mark.parametrize(("statements", "found"), EDITS.values(), ids=list(EDITS))
+def test_an_edit_of_the_database_is_found_and_placed(store, four_releases, statements, found):
+    registry = restored(store, four_releases)
     change(store, *statements)
     chain = registry.verify_history()
     assert not chain.intact

@@ -3,27 +3,33 @@
 import asyncio
 import json
 import os
-import random
 import shutil
 import signal
-import time
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import small_case
+from test_batch_kill import in_a_child
+from test_pipeline_kill import die_at, spread
 
 from mlops_course import registry, replay, retraining, rollout, service
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
 from mlops_course.replay import Ledger, Plan
-from mlops_course.workspace import Workspace
 
-PLAN = Plan(first="2024-07", last="2024-08", policy="monthly")
-KILLS = 20
-LIVED = 2.5  # seconds that a replay may live at most, beyond those in which it starts; the plan takes about eight
+QUIET = "2024-08-05"  # the last day of a quiet time, in which nobody has anything to decide
+TRAINED = "2024-08-09"  # by then July has been learnt by whoever trains
+UNTIL = "2024-08-16"  # by then the second version has been through shadow and canary, and has been promoted
+PLAN = Plan(first="2024-07", last="2024-08", until=UNTIL, policy="monthly")
+KINDS = [  # of steps to kill a replay at: one side of each thing that it keeps, and then the other side
+    *("before a pipeline step", "after a release", "before a rename", "after an append", "before a line"),
+    *("after a pipeline step", "before a release", "after a rename", "before an append", "after a line"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,8 +42,8 @@ def small_scale():
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    return System("small_case", Workspace(tmp_path_factory.mktemp("replay")).create())
+def system(warm, tmp_path_factory):
+    return System("small_case", warm(tmp_path_factory.mktemp("replay")).create())
 
 
 def run(system, plan=PLAN, *, name="monthly", **options):
@@ -51,13 +57,30 @@ def run(system, plan=PLAN, *, name="monthly", **options):
 
 @pytest.fixture(scope="module")
 def monthly(system):
-    return run(system)
+    """A whole replay; beside it a copy of what it was at the end of the quiet time."""
+
+    def told(day, _):
+        if f"{day:%Y-%m-%d}" == QUIET:
+            shutil.copytree(system.workspace.root / "replays" / "monthly", system.workspace.root / "quiet")
+
+    return run(system, told=told)
+
+
+def run_on(system, plan=PLAN, *, name, **options):
+    """A replay that goes on from the end of the quiet time, up to which all plans live through the same."""
+    folder = system.workspace.root / "replays" / name
+    if not folder.exists():
+        shutil.copytree(system.workspace.root / "quiet", folder)
+        _, *days = (folder / "ledger.jsonl").read_text().splitlines()
+        (folder / "ledger.jsonl").write_text("".join(f"{line}\n" for line in (json.dumps(asdict(plan)), *days)))
+    return replay.replay(system, plan, name=name, **options)
 
 
 @pytest.fixture(scope="module")
 def asked():
     rows = small_case.build(small_case.read(["2024-06", "2024-07", "2024-08"]))
-    return rows[rows["batch"] != "2024-06"].set_index("id")
+    lived = (rows["batch"] != "2024-06") & (rows["prediction_time"] < pd.Timestamp(UNTIL, tz="UTC"))
+    return rows[lived].set_index("id")
 
 
 def log_of(replayed):
@@ -72,7 +95,7 @@ def steps(replayed):
 def test_every_row_is_asked_once_and_every_label_recorded_once(monthly, asked):
     predictions, labels = log_of(monthly).predictions(), log_of(monthly).labelled()
     assert sorted(predictions["id"]) == sorted(asked.index)
-    known = asked["failed"].dropna().astype(int)
+    known = asked.loc[asked["label_time"] < pd.Timestamp(UNTIL, tz="UTC"), "failed"].astype(int)
     assert labels.set_index("id")["label"].sort_index().to_dict() == known.sort_index().to_dict()
     ledger = monthly.ledger.frame()
     assert ledger["answered"].sum() == len(predictions)
@@ -105,7 +128,7 @@ def test_a_new_version_goes_through_shadow_and_canary_before_it_is_promoted(mont
 
 
 def test_nothing_is_trained_on_what_was_not_known_in_the_evening(monthly, asked):
-    complete = asked.groupby("batch")["label_time"].max()
+    complete = asked.loc[asked["batch"] == "2024-07"].groupby("batch")["label_time"].max()
     trained = [day for day in monthly.ledger.days if "trained_on" in day]
     assert trained
     for day in trained:
@@ -128,31 +151,74 @@ def test_a_second_call_does_nothing_more(system, monthly):
     assert (again.ledger.path.read_bytes(), steps(again)) == before
 
 
-def test_a_replay_may_end_before_its_last_batch_does(system):
-    short = run(system, replace(PLAN, policy="never", until="2024-07-04"), name="short")
-    assert [day["day"] for day in short.ledger.days] == ["2024-07-01", "2024-07-02", "2024-07-03"]
+def test_a_replay_may_end_before_its_last_batch_does(system, monthly):
+    short = run_on(system, replace(PLAN, policy="never", until="2024-08-08"), name="short")
+    assert [day["day"] for day in short.ledger.days if day["day"] > QUIET] == ["2024-08-06", "2024-08-07"]
 
 
-def test_over_http_the_ledger_is_the_same(system, monthly):
-    over_http = run(system, name="http", over_http=True)
-    assert over_http.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+@contextmanager
+def watched(system, name, step):
+    """Call `step` with the lines that the ledger has and the kind, at each step of a replay; gives its `progress`."""
+    ledger = system.workspace.root / "replays" / name / "ledger.jsonl"
+
+    def tell(kind):
+        step(ledger.read_bytes().count(b"\n") if ledger.exists() else 0, kind)
+
+    def around(act, what):
+        def told(*arguments, **options):
+            tell(f"before {what}")
+            result = act(*arguments, **options)
+            tell(f"after {what}")
+            return result
+
+        return told
+
+    def progress(_, happening):
+        tell(f"{'before' if happening == 'started' else 'after'} a pipeline step")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, act, what in (
+            (PredictionLog, "append", "an append"),
+            (Ledger, "add", "a line"),
+            (registry.Registry, "_release", "a release"),
+            (os, "replace", "a rename"),
+        ):
+            patch.setattr(owner, act, around(getattr(owner, act), what))
+        yield progress
 
 
-def test_a_replay_can_be_called_where_an_event_loop_runs_as_in_a_notebook(system):
+@pytest.fixture(scope="module")
+def over_http(system, monthly):
+    """The same replay through a real server, from the end of the quiet time on, and its steps in order."""
+    steps = []
+    with watched(system, "http", lambda *step: steps.append(step)) as progress:
+        replayed = run_on(system, name="http", over_http=True, progress=progress)
+    return SimpleNamespace(replayed=replayed, steps=steps)
+
+
+def test_over_http_the_ledger_is_the_same(monthly, over_http):
+    assert over_http.replayed.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+
+
+def test_a_replay_can_be_called_where_an_event_loop_runs_as_in_a_notebook(system, monthly):
     async def cell():
-        return run(system, replace(PLAN, policy="never", until="2024-07-02"), name="loop")
+        return run_on(system, replace(PLAN, policy="never", until="2024-08-07"), name="loop")
 
-    assert len(asyncio.run(cell()).ledger.days) == 1
+    assert asyncio.run(cell()).ledger.days[-1]["day"] == "2024-08-06"
 
 
-def test_a_team_without_care_promotes_at_once(system):
-    careless = run(system, replace(PLAN, careful=False), name="careless")
+@pytest.fixture(scope="module")
+def careless(system, monthly):
+    return run_on(system, replace(PLAN, careful=False, until=TRAINED), name="careless")
+
+
+def test_a_team_without_care_promotes_at_once(careless):
     assert {event for event, _ in steps(careless)} == {"promoted"}
     assert len(steps(careless)) > 1
 
 
-def test_whoever_never_trains_keeps_the_first_champion(system):
-    never = run(system, replace(PLAN, policy="never"), name="never")
+def test_whoever_never_trains_keeps_the_first_champion(system, monthly):
+    never = run_on(system, replace(PLAN, policy="never", until=TRAINED), name="never")
     assert steps(never) == [("promoted", 1)]
     assert set(log_of(never).predictions()["model_version"]) == {1}
 
@@ -163,13 +229,14 @@ def test_a_replay_does_not_touch_the_workspace_that_it_was_started_from(system, 
 
 
 def test_faults_of_the_plan_reach_the_service(system):
-    outage = {"kind": "label outage", "start": "2024-07-08", "end": "2024-07-15"}
-    told = run(system, replace(PLAN, last="2024-07", policy="never", faults=[outage]), name="outage")
-    within = log_of(told).labelled()["time"].between("2024-07-08", "2024-07-15")
+    outage = {"kind": "label outage", "start": "2024-07-02", "end": "2024-07-04"}
+    told = run(system, replace(PLAN, until="2024-07-14", policy="never", faults=[outage]), name="outage")
+    within = log_of(told).labelled()["time"].between("2024-07-02", "2024-07-04")
+    assert len(within)
     assert not within.any()
 
 
-def test_rows_that_the_service_refuses_are_counted_and_the_others_answered(system, monkeypatch):
+def test_rows_that_the_service_refuses_are_counted_and_the_others_answered(system, asked, monkeypatch):
     inject = replay.pipeline.prediction_rows
 
     def spoilt(*arguments, **options):
@@ -177,10 +244,10 @@ def test_rows_that_the_service_refuses_are_counted_and_the_others_answered(syste
         return rows.assign(maker=rows["maker"].astype(object).mask(np.arange(len(rows)) % 10 == 0, None))
 
     monkeypatch.setattr(replay.pipeline, "prediction_rows", spoilt)
-    spoilt_run = run(system, replace(PLAN, last="2024-07", policy="never"), name="spoilt")
-    ledger = spoilt_run.ledger.frame()
-    assert ledger["refused"].sum() == 25
-    assert ledger["answered"].sum() == 225 == len(log_of(spoilt_run).predictions())
+    spoilt_run = run(system, replace(PLAN, until="2024-07-08", policy="never"), name="spoilt")
+    ledger, rows = spoilt_run.ledger.frame(), (asked["prediction_time"] < pd.Timestamp("2024-07-08", tz="UTC")).sum()
+    assert ledger["refused"].sum() == np.ceil(rows / 10)
+    assert ledger["answered"].sum() == rows - np.ceil(rows / 10) == len(log_of(spoilt_run).predictions())
 
 
 @pytest.mark.parametrize(
@@ -220,7 +287,7 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: MLflow holds on to a database in its process")
 def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
-    short = replace(PLAN, policy="never", until="2024-07-04")
+    short = replace(PLAN, policy="never", until="2024-07-02")
     child = os.fork()
     if child == 0:
         try:
@@ -232,7 +299,7 @@ def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
     kept = (folder / "ledger.jsonl").read_bytes()
     shutil.rmtree(folder)
     again = run(system, short, name="again")
-    assert len(again.ledger.days) == 3
+    assert len(again.ledger.days) == 1
     assert again.ledger.path.read_bytes() == kept
 
 
@@ -241,10 +308,11 @@ class CutError(Exception):
 
 
 @pytest.mark.parametrize("careful", [True, False], ids=["careful", "careless"])
-def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(system, monthly, monkeypatch, careful):
+def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
+    system, monthly, careless, monkeypatch, careful
+):
     """Each step is the last thing that a life does, and then all of its evening but the line in the ledger."""
-    plan, name = replace(PLAN, careful=careful), f"cut short, {careful=}"
-    whole = monthly if careful else run(system, plan, name="careless")
+    whole, name = monthly if careful else careless, f"cut short, {careful=}"
     cuts, release, add = set(), registry.Registry._release, Ledger.add
 
     def cut(*where):
@@ -267,44 +335,34 @@ def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(syst
         finished = None
         while finished is None:
             with suppress(CutError):
-                finished = run(system, plan, name=name)
+                finished = run_on(system, whole.plan, name=name)
     assert {where[0] for where in cuts} > ({"promoted", "shadow", "canary"} if careful else {"promoted"})
     assert finished.ledger.path.read_bytes() == whole.ledger.path.read_bytes()
     pd.testing.assert_frame_equal(released(finished), released(whole))
 
 
-def live_in_a_child(system, seconds):
-    """Go on with a replay in a forked process and kill it after so many seconds; whether that was before its end."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            run(system, name="killed")
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
-def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly):
-    begun = time.monotonic()
-    run(system)  # has nothing to do but to start
-    longest = time.monotonic() - begun + LIVED
-    delays, killed, days = random.Random(), 0, []
-    folder = system.workspace.root / "replays" / "killed"
-    while killed < KILLS:
-        if not live_in_a_child(system, delays.uniform(0.2, longest)):
-            assert (folder / "ledger.jsonl").read_bytes() == monthly.ledger.path.read_bytes()
-            shutil.rmtree(folder)
-            continue
-        killed += 1
-        days.append(
-            len((folder / "ledger.jsonl").read_bytes().splitlines()) if (folder / "ledger.jsonl").exists() else 0
-        )
-    finished = run(system, name="killed")
-    assert len(set(days)) > 3
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["end", "whole"])
+def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly, over_http, whole):
+    """Each life goes on from the ledger of the one before, and ends at a step of the kind whose turn it is."""
+    name, steps, go_on = f"killed, {whole=}", over_http.steps, run if whole else run_on
+    if whole:
+        steps = []
+        with watched(system, "counted", lambda *step: steps.append(step)) as progress:
+            run(system, name="counted", progress=progress)
+    kinds, turns = (KINDS, range(2)) if whole else (KINDS[:5], range(1))
+    points, places = spread(steps, kinds, turns=turns, of=len(turns)), range(len(monthly.ledger.days) + 2)
+    assert {kind for _, _, kind in points} == set(kinds)
+    assert len({place for place, _, _ in points}) > 3
+    assert len(points) == (20 if whole else 5)
+
+    def live_until(point):
+        with watched(system, name, die_at(point, places)) as progress:
+            go_on(system, name=name, progress=progress)
+
+    for point in points:
+        assert in_a_child(partial(live_until, point)) == -signal.SIGKILL, point
+    finished = go_on(system, name=name)
     assert finished.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
     pd.testing.assert_frame_equal(released(finished), released(monthly))
     columns = ["id", "time", "probability", "decision", "model_version", "assigned_version", "share", "inputs"]

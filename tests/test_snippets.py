@@ -1,8 +1,10 @@
 """What is taken to work runs there: in an empty project, with the stages beside it and only what it says it needs."""
 
 import importlib.metadata
+import json
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 from packaging.requirements import Requirement
@@ -11,8 +13,8 @@ from mlops_course import snippets
 
 each_snippet = pytest.mark.parametrize("name", snippets.names())
 
-ONLY = """
-import importlib.machinery, importlib.metadata, runpy, sys
+RUN = """
+import contextlib, importlib.machinery, importlib.metadata, io, json, os, pathlib, runpy, sys, traceback
 
 class Only(importlib.machinery.PathFinder):
     @classmethod
@@ -20,12 +22,28 @@ class Only(importlib.machinery.PathFinder):
         if name.partition(".")[0] not in hidden:
             return super().find_spec(name, path, target)
 
-script, *allowed = sys.argv[1:]
-hidden = {top for top, owners in importlib.metadata.packages_distributions().items() if not {*owners} & {*allowed}}
-hidden.add("mlops_course")
+scripts, allowed = json.loads(sys.argv[1])
+hidden = set()
+if allowed is not None:
+    owned = importlib.metadata.packages_distributions().items()
+    hidden = {"mlops_course", *(top for top, owners in owned if not {*owners} & {*allowed})}
 sys.meta_path[:] = [Only if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
-sys.path.insert(0, ".")
-runpy.run_path(script, run_name="__main__")
+told = {}
+for name, (script, folder) in scripts.items():
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    before, shown, error = set(sys.modules), io.StringIO(), ""
+    with contextlib.redirect_stdout(shown):
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except BaseException:
+            error = traceback.format_exc()
+    told[name] = [shown.getvalue(), error]
+    sys.path.remove(folder)
+    for module in set(sys.modules) - before:
+        if pathlib.Path(folder) in pathlib.Path(getattr(sys.modules[module], "__file__", None) or "/").parents:
+            del sys.modules[module]  # a stage that lay beside it; the next snippet has its own
+print(json.dumps(told))
 """
 
 
@@ -46,36 +64,71 @@ def closure(distributions) -> set[str]:
     return found
 
 
-def run(script, folder, allowed):
-    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", ONLY, script, *sorted(allowed)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=120)
+def run(scripts, allowed=None):
+    """What each script, in its folder, has shown and which error has ended it; all run in one process of their own.
+
+    `scripts` are pairs of script and folder by name. Only `allowed` distributions can be imported, if they are given.
+    """
+    asked = {name: [str(script), str(folder)] for name, (script, folder) in scripts.items()}
+    sent = json.dumps([asked, None if allowed is None else sorted(allowed)])
+    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", RUN, sent]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=1200)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """Each snippet in an empty project: the files of its copy, what it showed, and its error.
+
+    Snippets that need the same run in one process, as importing takes longer than they do.
+    """
+    places = {name: tmp_path_factory.mktemp(name).resolve() for name in snippets.names()}
+    written = {name: snippets.copy(snippets.load(name), place) for name, place in places.items()}
+    groups = defaultdict(list)
+    for name in places:
+        groups[frozenset(closure(snippets.load(name).needs))].append(name)
+    told = {}
+    for allowed, names in groups.items():
+        told |= run({name: (places[name] / f"use_{name}.py", places[name]) for name in names}, allowed)
+    return {name: (written[name], *told[name]) for name in places}
 
 
 @each_snippet
-def test_a_snippet_runs_in_an_empty_project_with_what_it_says_it_needs(name, tmp_path):
-    snippet = snippets.load(name)
-    written = snippets.copy(snippet, tmp_path)
+def test_a_snippet_runs_in_an_empty_project_with_what_it_says_it_needs(name, taken):
+    snippet, (written, shown, error) = snippets.load(name), taken[name]
+    assert error == ""
+    assert shown, "a snippet shows what it did"
     assert {path.name for path in written} == {f"use_{name}.py", *(f"{module}.py" for module in snippet.modules)}
     assert all(path.read_text(encoding="utf-8").startswith("# MIT License, Copyright") for path in written)
-    done = run(f"use_{name}.py", tmp_path, closure(snippet.needs))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout, "a snippet shows what it did"
 
 
 def test_a_snippet_that_needs_more_than_it_says_does_not_run(tmp_path):
     snippet = snippets.load("psi")
     snippets.copy(snippet, tmp_path)
-    done = run("use_psi.py", tmp_path, closure({*snippet.needs} - {"pandas", "scikit-learn"}))
-    assert "No module named 'pandas'" in done.stderr
+    told = run({"psi": (tmp_path / "use_psi.py", tmp_path)}, closure({*snippet.needs} - {"pandas", "scikit-learn"}))
+    assert "No module named 'pandas'" in told["psi"][1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Each snippet as it stands, where the package can be imported: the folder it ran in, and its error.
+
+    In the opposite order, so that one that lives on what another has left behind is found here or in `taken`.
+    """
+    scripts, places = tmp_path_factory.mktemp("scripts"), {}
+    for name in reversed(snippets.names()):
+        (scripts / f"{name}.py").write_text(snippets.load(name).code, encoding="utf-8")
+        places[name] = tmp_path_factory.mktemp(f"{name}-runs").resolve()
+    told = run({name: (scripts / f"{name}.py", place) for name, place in places.items()})
+    return {name: (place, told[name][1]) for name, place in places.items()}
 
 
 @each_snippet
-def test_a_snippet_runs_as_it_stands_where_the_package_is_installed(name, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", snippets.load(name).code], cwd=tmp_path, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
+def test_a_snippet_runs_as_it_stands_where_the_package_is_installed(name, installed):
+    folder, error = installed[name]
+    assert error == ""
+    assert list(folder.iterdir()) == [], "it leaves nothing behind"
 
 
 @each_snippet

@@ -9,9 +9,10 @@ import pytest
 import small_case
 from mlflow import MlflowClient
 
-from mlops_course import lifecycle, pipeline, watch
+from mlops_course import alerting, lifecycle, pipeline, watch
 from mlops_course.lifecycle import System
 from mlops_course.prediction_log import PredictionLog
+from mlops_course.registry import Registry, TamperedError
 from mlops_course.watch import Monitor
 from mlops_course.workspace import Workspace
 
@@ -21,8 +22,8 @@ END = pd.Timestamp("2024-09-15", tz="UTC")
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    system = System("small_case", Workspace(tmp_path_factory.mktemp("watch")))
+def system(warm, tmp_path_factory):
+    system = System("small_case", warm(tmp_path_factory.mktemp("watch")))
     trained = pipeline.train(system.case, BATCHES, workspace=system.workspace, seed=0)
     system.registry.promote(trained.version, approver="Ada", reason="first release")
     return system
@@ -163,6 +164,66 @@ def test_with_another_reference_alerts_stay_as_they_were(system, reference, log,
     later.rebase({name: rows.assign(temperature=90.0) for name, rows in reference.items()})
     assert later.alerts(END) == first.alerts(END)
     assert any(alert.subject == "temperature" for alert in first.alerts(END))
+
+
+def test_the_budget_of_the_specification_sets_the_bars(system, reference):
+    def bars(a_year):
+        rules = system.specification.monitoring.model_copy(update={"max_false_alarms_per_year": a_year})
+        other = replace(system)
+        other.__dict__["specification"] = system.specification.model_copy(update={"monitoring": rules})
+        monitor = Monitor(other, reference)
+        expected = alerting.calibrate(monitor._quiet, a_year=a_year).bars
+        pd.testing.assert_series_equal(monitor._bars.bars, expected)
+        return expected
+
+    assert (bars(1) > bars(12)).any()
+
+
+@pytest.fixture(scope="module")
+def twice_released(system, tmp_path_factory):
+    """A system whose second champion has learnt from more months than its first, and a monitor that saw both come."""
+    system = System("small_case", Workspace(tmp_path_factory.mktemp("twice"), shared=system.workspace.root))
+    for batches in (BATCHES[:4], BATCHES):
+        trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=0)
+        words = {"approver": "Ada", "reason": f"trained on {len(batches)} months", "waiver": "for a test"}
+        system.registry.promote(trained.version, **words)
+        if trained.version == 1:
+            monitor = Monitor.of(system)
+    monitor.rebase(watch.reference_rows(system, 2))
+    return system, monitor
+
+
+def test_a_monitor_that_starts_after_a_promotion_says_what_one_does_that_saw_it(twice_released, log):
+    system, monitor = twice_released
+    anew = Monitor.of(system)
+    anew.read(log)
+    monitor.read(log)
+    assert json.dumps(anew.state(END)) == json.dumps(monitor.state(END))
+    pd.testing.assert_frame_equal(anew.signals(END), monitor.signals(END))
+
+
+@pytest.mark.parametrize("why", ["spoilt", "other inputs"])
+def test_a_first_version_that_is_spoilt_or_knew_other_inputs_says_nothing_of_what_is_usual(
+    twice_released, monkeypatch, why
+):
+    load = Registry.load
+
+    def loaded(self, version):
+        found = load(self, version)
+        if found.version == 1 and why == "spoilt":
+            raise TamperedError("version 1 is not what was registered")
+        fewer = {name: kind for name, kind in found.contract.inputs.items() if name != "vibration"}
+        return replace(found, contract=replace(found.contract, inputs=fewer)) if found.version == 1 else found
+
+    system, _ = twice_released
+    of_second = Monitor(system, watch.reference_rows(system, 2))
+    monkeypatch.setattr(Registry, "load", loaded)
+    pd.testing.assert_frame_equal(Monitor.of(system).signals(END), of_second.signals(END))
+
+
+def test_without_a_champion_there_is_nothing_to_watch(system, tmp_path):
+    with pytest.raises(ValueError, match="train and promote one first"):
+        Monitor.of(System("small_case", Workspace(tmp_path, shared=system.workspace.root)))
 
 
 def test_the_report_is_one_page_that_loads_nothing(monitor):
