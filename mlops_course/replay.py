@@ -284,14 +284,15 @@ class _Loop:
         self._post("/refresh", b"")
         served = self._serve(day)
         self.clock.now = (day + DAY).to_pydatetime()
+        champion = self._champion()
         facts, loop = self._count(before)
         self.monitor.read(self.log)
-        alerts = self._alerts()
+        alerts = self._alerts(champion)
         loop = self._trial(loop)
         loop, decided = self._decide(loop, alerts)
         costs = {"serving_cost": served["answered"] / 1_000 * self.system.specification.costs.serving}
         open_alerts = [one for one in alerts if one["until"] is None]
-        line = {"day": f"{day:%Y-%m-%d}", **served, **facts, **costs, **decided}
+        line = {"day": f"{day:%Y-%m-%d}", **served, **facts, "champion": champion, **costs, **decided}
         line |= {"alerts": open_alerts, "steps": self._steps(), "loop": loop}
         self.ledger.add(line)
         if self.shown and time.monotonic() > self._shown_at + SHOW_SECONDS:
@@ -359,16 +360,15 @@ class _Loop:
             "labelled": len(labelled),
             "log_loss": round(float(-np.log(np.clip(chosen, np.finfo(float).eps, 1)).sum()), 6),  # of all together
             "error_cost": float(error_costs(labelled, self.system.specification).sum()),
-            "champion": self._champion(),
         }
         return facts, {
             **loop,
             "label_number": int(labelled["label_number"].max()) if len(labelled) else loop["label_number"],
         }
 
-    def _alerts(self) -> list[dict[str, Any]]:
+    def _alerts(self, champion: int) -> list[dict[str, Any]]:
         """The alerts of the monitor, whose reference are the rows of the champion of the day."""
-        if (champion := self._champion()) != self._watched:
+        if champion != self._watched:
             self.monitor.rebase(reference_rows(self.system, champion))
             self._watched = champion
         return [

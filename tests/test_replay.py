@@ -223,6 +223,37 @@ def test_whoever_never_trains_keeps_the_first_champion(system, monthly):
     assert set(log_of(never).predictions()["model_version"]) == {1}
 
 
+@pytest.fixture
+def evenings(monkeypatch):
+    """What the policy is told each evening; it wants a training on the second one."""
+    told = []
+
+    def policy(state, limits):
+        told.append(state)
+        return retraining.Decision(len(told) == 2, "the second evening")
+
+    monkeypatch.setitem(retraining.POLICIES, "monthly", policy)
+    return told
+
+
+def test_a_candidate_that_is_refused_leaves_the_champion_as_old_as_it_was(system, evenings, monkeypatch):
+    train = replay.pipeline.train
+
+    def refused(*arguments, **options):
+        result = train(*arguments, **options)
+        return replace(result, gate=replace(result.gate, reasons=("worse",)))
+
+    monkeypatch.setattr(replay.pipeline, "train", refused)
+    run(system, replace(PLAN, until="2024-07-05"), name="refused candidate")
+    assert [state.age_days for state in evenings] == [1, 2, 3, 4]
+    assert [state.cooldown_days for state in evenings] == [1, 2, 1, 2]
+
+
+def test_a_champion_is_young_from_its_own_training_on(system, evenings):
+    run(system, replace(PLAN, careful=False, window="last 3", until="2024-07-05"), name="promoted candidate")
+    assert [state.age_days for state in evenings] == [1, 2, 1, 2]
+
+
 def test_a_replay_does_not_touch_the_workspace_that_it_was_started_from(system, monthly):
     assert system.registry.champion() is None
     assert not (system.workspace.root / "ledger.jsonl").exists()

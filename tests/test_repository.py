@@ -292,4 +292,4 @@ def test_tests_mirror_the_package():
     modules = {path.stem for path in (ROOT / "mlops_course").glob("*.py")} | folders
     stems = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     others = {stem for stem in stems if not stem.startswith(tuple(modules))}
-    assert others == {"architecture", "course", "exercises", "notebooks", "repository"}
+    assert others == {"architecture", "benchmarks", "course", "exercises", "notebooks", "repository"}
