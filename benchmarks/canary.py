@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mlops_course import flights, rollout, training
+from mlops_course import flights
 from mlops_course.design import load_specification
+from mlops_course.development import training
+from mlops_course.operations.deployment import rollout
 
 SPECIFICATION = load_specification(flights.SPECIFICATION)
 COSTS = {"false_alarm": SPECIFICATION.costs.false_alarm, "missed": SPECIFICATION.costs.missed}

@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 import uvicorn
 
-from mlops_course.checks.progress import EXPERIMENT
-from mlops_course.classroom import client, front
-from mlops_course.classroom.room import Room, counts, free_port, store_runs
+from mlops_course.course.classroom import front
+from mlops_course.course.classroom.room import Room, counts, free_port, store_runs
+from mlops_course.course.progress import EXPERIMENT, client
 
 RUNS = RESULTS = 20
 TRIES_SECONDS = 120.0  # that a learner goes on asking, with --kill
@@ -109,7 +109,10 @@ class Learner:
             self.source = {"source": f"{made['run']['info']['artifact_uri']}/model", "run_id": run}
 
     def send_result(self, run: str, turn: int) -> None:
-        if self.ask("result", "runs/log-batch", run_id=run, tags=[{"key": f"03.gap{turn}", "value": "{}"}]) is not None:
+        if (
+            self.ask("result", "runs/log-batch", run_id=run, tags=[{"key": f"features.gap{turn}", "value": "{}"}])
+            is not None
+        ):
             self.results += 1
 
 
@@ -136,7 +139,7 @@ def lost(room: Room, learners: list[Learner]) -> int:
             missing += not whole
         sent = store.get_experiment_by_name(f"{EXPERIMENT}{one.name}")
         kept = [run.data.tags for run in store.search_runs([sent.experiment_id])] if sent else []
-        missing += one.results - sum(name.startswith("03.gap") for tags in kept for name in tags)
+        missing += one.results - sum(name.startswith("features.gap") for tags in kept for name in tags)
     return missing
 
 

@@ -14,12 +14,13 @@ import tempfile
 import time
 
 MONTHS = ["2013-01", "2013-02", "2013-03"]
-IMPORTS = "import mlflow, hamilton.driver, pandera.pandas, mlops_course.lifecycle, mlops_course.flights"
+IMPORTS = "import mlflow, hamilton.driver, pandera.pandas, mlops_course.system.release, mlops_course.flights"
 RERUN = f"""
 {IMPORTS}
 import time
-from mlops_course import flights, pipeline
-from mlops_course.workspace import Workspace
+from mlops_course import flights
+from mlops_course.system import pipeline
+from mlops_course.system.workspace import Workspace
 start = time.perf_counter()
 done = pipeline.train(flights, {MONTHS}, workspace=Workspace.locate(), seed=0)
 print(f"{{time.perf_counter() - start:.2f}} s in the pipeline, {{len(done.executed)}} steps ran")

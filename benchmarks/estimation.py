@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pandas as pd
 
-from mlops_course import performance, pipeline, watch
-from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
+from mlops_course.operations.monitoring import performance
+from mlops_course.system import monitor, pipeline
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 WEEK = pd.Timedelta("7D")
 START = pd.Timestamp("2013-04-01", tz="UTC")
@@ -30,7 +31,7 @@ def main() -> None:
     costs = {"false_alarm": specification.costs.false_alarm, "missed": specification.costs.missed}
     trained = pipeline.train(case, case.batches()[:3], workspace=system.workspace, seed=0)
     model = system.registry.load(trained.version)
-    test = watch.reference_rows(system, trained.version)["test"]
+    test = monitor.reference_rows(system, trained.version)["test"]
     rows = pipeline.prediction_rows(case, case.batches(), workspace=system.workspace)
     rows = rows[(rows["prediction_time"] >= START) | rows["id"].isin(test["id"])]
     rows = rows.assign(probability=model.model.predict_proba(rows[list(model.contract.inputs)])[:, 1])

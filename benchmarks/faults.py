@@ -18,9 +18,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from mlops_course import alerting, faults, flights, monitoring, pipeline, signals
-from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
+from mlops_course import flights
+from mlops_course.operations.monitoring import alerting, drift, faults, signals
+from mlops_course.system import pipeline
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 DAY = pd.Timedelta("1D")
 START, END = pd.Timestamp("2013-04-01", tz="UTC"), pd.Timestamp("2013-12-31", tz="UTC")
@@ -117,9 +119,9 @@ class World:
         """Each measure of drift of each day against the training sample, one column a feature."""
         columns = [*self.inputs.datetime, *self.inputs.numeric, "probability"]
         before = self.rows[self.rows["time"] < START]
-        bins = monitoring.reference(before, numeric=columns, categorical=self.inputs.categorical, identity=[])
+        bins = drift.reference(before, numeric=columns, categorical=self.inputs.categorical, identity=[])
         rows = self.stream(drawn)
-        table = monitoring.drift_by(monitoring.summarise_by(rows, bins, window=rows["time"].dt.floor("D")))
+        table = drift.drift_by(drift.summarise_by(rows, bins, window=rows["time"].dt.floor("D")))
         days = {}
         for measure in MEASURES:
             wide = table[measure].unstack().dropna(axis=1, how="all")

@@ -27,7 +27,7 @@ import uvicorn
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from mlops_course.prediction_log import PredictionLog
+from mlops_course.operations.deployment.prediction_log import PredictionLog
 
 SLOW_SECONDS = 5.0
 HEADERS = {
@@ -154,13 +154,14 @@ def send_raw(address: str, method: str, path: str, body: bytes, headers: dict[st
 
 
 def main(requests: int) -> None:
-    from mlops_course import lifecycle, service
-    from mlops_course.lifecycle import System
-    from mlops_course.workspace import Workspace
+    from mlops_course.system import service
+    from mlops_course.system.release import release
+    from mlops_course.system.system import System
+    from mlops_course.system.workspace import Workspace
 
     system = System("mlops_course.flights", Workspace.locate())
     batches = ["2013-01", "2013-02", "2013-03"]
-    lifecycle.release(system, batches, first_use="2013-04", approver="benchmark", reason="to be fuzzed")
+    release(system, batches, first_use="2013-04", approver="benchmark", reason="to be fuzzed")
     log = PredictionLog(system.workspace.prediction_log_url)
     with running(service.application(system, log=log)) as address:
         begun = perf_counter()

@@ -44,7 +44,7 @@ def ours(path: str) -> dict:
     start = time.perf_counter()
     import pandas as pd
 
-    from mlops_course import monitoring
+    from mlops_course.operations.monitoring import drift
 
     found = {"import": time.perf_counter() - start}
     rows = pd.read_parquet(path)
@@ -52,15 +52,15 @@ def ours(path: str) -> dict:
     first, rest = rows[rows["first"]], rows[~rows["first"]]
 
     def bins_of(identity):
-        return monitoring.reference(first, numeric=numeric, categorical=CATEGORICAL, identity=identity)
+        return drift.reference(first, numeric=numeric, categorical=CATEGORICAL, identity=identity)
 
     def against_the_rest(identity):
         bins = bins_of(identity)
-        return monitoring.drift(monitoring.summarise(rest, bins))
+        return drift.drift(drift.summarise(rest, bins))
 
     def by_day(bins):
-        window = monitoring.windows(rows["day"], width=pd.Timedelta("1D"))
-        return monitoring.drift_by(monitoring.summarise_by(rows, bins, window=window))
+        window = drift.windows(rows["day"], width=pd.Timedelta("1D"))
+        return drift.drift_by(drift.summarise_by(rows, bins, window=window))
 
     bare, hashed = bins_of([]), bins_of(None)
     found["rest"], table = seconds(lambda: against_the_rest([]))
@@ -134,8 +134,9 @@ def scipy_ks(first, rest, numeric) -> dict[str, float]:
 
 def write_columns(path: Path) -> None:
     """The year with the predictions of a model of January to March, in a file that both libraries read."""
-    from mlops_course import flights, training
+    from mlops_course import flights
     from mlops_course.design import load_specification
+    from mlops_course.development import training
 
     kinds = load_specification(flights.SPECIFICATION)
     frame = flights.build(flights.read(flights.batches()))

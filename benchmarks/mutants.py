@@ -25,8 +25,8 @@ import nbformat
 import pandas as pd
 import yaml
 
-from mlops_course.checks import answers
-from mlops_course.checks.gaps import BEGIN, END, Gap, gaps
+from mlops_course.course.checks import answers
+from mlops_course.course.checks.gaps import BEGIN, END, Gap, gaps
 
 ROOT = Path(__file__).parents[1]
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.yaml")  # gap -> edit -> why it changes nothing
@@ -142,8 +142,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         os.environ["MLOPS_HOME"] = home
         for path in sorted((ROOT / "solutions").glob("*.ipynb")):
-            lesson = path.name[:2]
-            if sys.argv[1:] and lesson not in sys.argv[1:]:
+            lesson = path.stem[3:]
+            if sys.argv[1:] and path.name[:2] not in sys.argv[1:]:
                 continue
             for gap in gaps(nbformat.read(path, as_version=4)):
                 row, holes = judged(lesson, gap, known.get(f"{lesson}.{gap.name}", {}))

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from mlops_course.lifecycle import System, error_costs
-from mlops_course.prediction_log import PredictionLog
-from mlops_course.replay import Plan, Replayed, replay
-from mlops_course.workspace import Workspace
+from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.system.replay import Plan, Replayed, replay
+from mlops_course.system.scoring import error_costs
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 SPAN = {"first": "2013-04", "last": "2013-12"}
 PLANS = {

@@ -23,9 +23,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
-from mlops_course import flights, lifecycle, scale
-from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
+from mlops_course import flights
+from mlops_course.system import cluster, scoring
+from mlops_course.system.release import release
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 KINDS = {"one process": 0, "one process, one core": 0, "1 worker": 1, "2 workers": 2}
 BYTES_A_ROW = 200  # of the file, its scores, and its parts, with room to spare
@@ -46,7 +48,7 @@ def prepare(folder: Path, repeats: list[int]) -> None:
         raise SystemExit(f"expected {wanted / 1e9:.0f} GB free in {folder}, found {free / 1e9:.1f}")
     system = System("mlops_course.flights", Workspace(folder / "home"))
     if system.registry.champion() is None:
-        lifecycle.release(system, names[:3], first_use=names[3], approver="benchmark", reason="to have a model")
+        release(system, names[:3], first_use=names[3], approver="benchmark", reason="to have a model")
     year = None
     for count in repeats:
         path = folder / f"{count}.parquet"
@@ -72,13 +74,13 @@ def one(folder: Path, kind: str, repeats: int) -> dict[str, float | str]:
     asked = {"target": target, "progress": lambda rows, of: told.append(time.perf_counter())}
     begun, start, workers = time.perf_counter(), 0.0, []
     if KINDS[kind]:
-        with scale.connect("local", workers=KINDS[kind]) as client:
+        with cluster.connect("local", workers=KINDS[kind]) as client:
             start = time.perf_counter() - begun
-            done = scale.score_to_file(system, f"{source}", client=client, **asked)
+            done = cluster.score_to_file(system, f"{source}", client=client, **asked)
             end = time.perf_counter()
             workers = list(client.run(used).values())
     else:
-        done = lifecycle.score_to_file(system, f"{source}", **asked)
+        done = scoring.score_to_file(system, f"{source}", **asked)
         end = time.perf_counter()
     with open(target, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,9 +20,9 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from mlops_course import lifecycle
-from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
+from mlops_course.system.release import release
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 CASE, TRAIN_ON = "mlops_course.flights", ["2013-01", "2013-02", "2013-03"]
 LOADS = [(1, 1), (8, 1), (64, 1), (1, 1000), (8, 1000)]  # connections, rows in a body
@@ -83,7 +83,7 @@ def serve_ours(port: int) -> None:
     """The service as `mlops-course serve` runs it, with the floor beside it."""
     from fastapi import FastAPI, Request
 
-    from mlops_course import service
+    from mlops_course.system import service
 
     def add_floor(app: FastAPI) -> None:
         @app.post("/floor")
@@ -131,7 +131,7 @@ def peak_mb(pid: int) -> float:
 
 def main(seconds: float) -> None:
     system = System(CASE, Workspace.locate())
-    released = lifecycle.release(system, TRAIN_ON, first_use="2013-04", approver="benchmark", reason="to be measured")
+    released = release(system, TRAIN_ON, first_use="2013-04", approver="benchmark", reason="to be measured")
     model = system.registry.load("champion")
     names = list(model.contract.inputs)
     rows = json.loads(released.scored[names].head(1000).to_json(orient="records", date_format="iso"))

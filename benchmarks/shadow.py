@@ -20,9 +20,12 @@ import pandas as pd
 from mlflow import MlflowClient
 from serving import CASE, TRAIN_ON, free_port, load, wait_for
 
-from mlops_course import data, flights, lifecycle, registry, training
-from mlops_course.lifecycle import System
-from mlops_course.workspace import Workspace
+from mlops_course import flights
+from mlops_course.development import data, training
+from mlops_course.operations import registry
+from mlops_course.system.release import release
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 TREES, SECONDS, ROUNDS, CONNECTIONS = 4_000, 4.0, 3, 8
 SIGNED = {"approver": "benchmark", "reason": "to be measured"}
@@ -59,7 +62,7 @@ def mode_of(port: int) -> str:
 
 def main() -> None:
     system = System(CASE, Workspace.locate())
-    released = lifecycle.release(system, TRAIN_ON, first_use="2013-04", **SIGNED)
+    released = release(system, TRAIN_ON, first_use="2013-04", **SIGNED)
     rows = released.scored[released.scored["late"].notna()]
     slow = register_slow(system, rows.head(6_000))
     names = list(system.registry.load("champion").contract.inputs)

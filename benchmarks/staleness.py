@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import log_loss, roc_auc_score
 
-from mlops_course import flights, training
+from mlops_course import flights
 from mlops_course.design import load_specification
+from mlops_course.development import training
 from mlops_course.flights.features import WEATHER
 
 SPECIFICATION = load_specification(flights.SPECIFICATION)

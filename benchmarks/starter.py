@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mlops_course.commands.starter import new
-from mlops_course.starter import inference
+from mlops_course.starter import table
 
 SECONDS = 600  # that tests or training of a project may take
 
@@ -223,7 +223,7 @@ def run(make: Callable[[Path], list[str]], folder: Path) -> tuple[dict[str, str]
     start = time.perf_counter()
     made = CliRunner().invoke(new, [str(project), *arguments])
     seconds = time.perf_counter() - start
-    cells, _, _ = inference.look(Path(arguments[1]))
+    cells, _, _ = table.look(Path(arguments[1]))
     line = {"table": make.__name__, "rows": f"{len(cells):,}", "columns": f"{cells.shape[1]}"}
     line["new"] = f"{seconds:.1f} s"
     if made.exit_code:

@@ -1,10 +1,15 @@
-"""The package behind the MLOps Course notebooks: one module a stage, from specification to retraining.
+"""The package behind the MLOps Course notebooks. Its folders are the phases of MLOps, as the course teaches them.
 
-    design → data → validation → features → training → evaluation → registry → serving
+    design        the specification of a project, and what it is worth
+    development   data, validation, features, training, evaluation, gate
+    operations    registry, deployment, delivery, monitoring, retraining
+    system        what puts these stages together: pipeline, release, service, monitor, replay
+    flights       the running case: the only folder that knows about flights
+    course        checks of the exercises, progress, classroom, snippets
+    starter       a project of one's own; `commands` and `cli` are the command line
 
-A stage imports no sibling, so each file can be copied into another project and works there. `pipeline` composes the
-stages into a training run, `lifecycle` into a release, and `cli` is the command line. `flights` is the running case,
-the only folder that knows about flights.
+A stage is a file, or a folder whose `__init__.py` says what is in it. It imports no other stage, so it can be copied
+into another project and works there.
 """
 
 __version__ = "0.1.0"

@@ -29,8 +29,8 @@ def warm(tmp_path_factory):
     """
     import small_case
 
-    from mlops_course import pipeline
-    from mlops_course.workspace import EMPTY, Workspace
+    from mlops_course.system import pipeline
+    from mlops_course.system.workspace import EMPTY, Workspace
 
     source = Workspace(tmp_path_factory.mktemp("warm"))
     pipeline.train(small_case, small_case.batches()[:6], workspace=source, seed=0)

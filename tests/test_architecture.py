@@ -13,56 +13,89 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlops_course"
-COMPOSITION = {
-    *("pipeline", "training_graph", "lifecycle", "service", "cli", "workspace", "__main__"),
-    *("governance", "readiness", "replay", "watch", "demo", "scale"),
-}
-FOLDERS = {"flights", "checks", "snippets", "commands", "classroom", "starter"}
-COMPOSING = {"checks", "commands", "classroom"}  # folders that use composition, as lessons do
+PHASES = ("design", "development", "operations")  # hold the stages
+COMPOSING = {"system", "course", "commands", "starter", "cli", "__main__"}  # may use the system, as lessons do
+FOLDERS = {*PHASES, "system", "flights", "course", "starter", "commands"}
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if not {"data", "scripts"} & {*path.relative_to(PACKAGE).parts[:-1]}
-)
-STAGES = sorted(path for path in PACKAGE.glob("*.py") if path.stem not in COMPOSITION | {"__init__"})
-HOMES = sorted(path for path in PACKAGE.glob("*.py") if path.stem in COMPOSITION)
-CASE_WORDS = re.compile(
-    r"\w*(?:flight|carrier|airline|airport|aircraft|runway|departure|dep_delay|arr_delay)\w*", re.IGNORECASE
 )
 
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    """A module as it was parsed; nobody changes it."""
+    """A file as it was parsed; nobody changes it."""
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def public_names(path: Path) -> list[str]:
+    """What a file, or the `__init__.py` of a folder, lists in `__all__`."""
+    for node in tree_of(path / "__init__.py" if path.is_dir() else path).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def stages_in(path: Path) -> list[Path]:
+    """Files, and folders that list public names; a folder that lists none only holds stages."""
+    if path.suffix == ".py" or public_names(path):
+        return [path]
+    inside = [part for part in sorted(path.iterdir()) if part.suffix == ".py" or (part / "__init__.py").is_file()]
+    return [stage for part in inside if part.name != "__init__.py" for stage in stages_in(part)]
+
+
+STAGES = [stage for phase in PHASES for stage in stages_in(PACKAGE / phase)]
+SYSTEM = stages_in(PACKAGE / "system")
+HOMES = [*SYSTEM, PACKAGE / "cli.py", PACKAGE / "__main__.py"]
+CASE_WORDS = re.compile(
+    r"\w*(?:flight|carrier|airline|airport|aircraft|runway|departure|dep_delay|arr_delay)\w*", re.IGNORECASE
+)
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+def files_of(path: Path) -> list[Path]:
+    """A file, or all files of a folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
+def code_of(path: Path) -> list[Path]:
+    return [file for file in files_of(path) if file.suffix == ".py"]
+
+
+def text_of(path: Path) -> str:
+    return "\n".join(file.read_text(encoding="utf-8") for file in files_of(path))
+
+
 def package_imports(path: Path) -> set[str]:
-    """The parts of the package that a module imports, at any depth: `from mlops_course import data` gives data."""
-    folder = ("mlops_course", *path.relative_to(PACKAGE).parent.parts)
+    """What a file or folder imports of the package, at any depth, in dots below it: development.data.known_at."""
     dotted = set()
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Import):
-            dotted |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = folder[: len(folder) - node.level + 1] if node.level else ()
-            dotted |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
-    return {parts[1] for name in dotted if len(parts := name.split(".")) > 1 and parts[0] == "mlops_course"}
+    for file in code_of(path):
+        folder = ("mlops_course", *file.relative_to(PACKAGE).parent.parts)
+        for node in ast.walk(tree_of(file)):
+            if isinstance(node, ast.Import):
+                dotted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                base = folder[: len(folder) - node.level + 1] if node.level else ()
+                dotted |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
+    return {name.removeprefix("mlops_course.") for name in dotted if name.startswith("mlops_course.")}
+
+
+def imported_folders(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in package_imports(path)}
+
+
+def body_of(path: Path) -> list[ast.stmt]:
+    return [node for file in code_of(path) for node in tree_of(file).body]
 
 
 def public_functions(path: Path) -> list[ast.FunctionDef]:
-    """The functions that a module names in `__all__`."""
+    """The functions that a stage names in `__all__`."""
     public = public_names(path)
-    return [node for node in tree_of(path).body if isinstance(node, ast.FunctionDef) and node.name in public]
-
-
-def public_names(path: Path) -> list[str]:
-    for node in tree_of(path).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            return ast.literal_eval(node.value)
-    return []
+    return [node for node in body_of(path) if isinstance(node, ast.FunctionDef) and node.name in public]
 
 
 def code_without_docstrings(path: Path) -> str:
@@ -88,14 +121,23 @@ def run_alone(code: str, *arguments: str, folder: Path) -> subprocess.CompletedP
 
 @pytest.mark.parametrize("path", STAGES, ids=name_of)
 def test_a_stage_imports_no_sibling(path):
-    assert package_imports(path) == set(), "a stage gets what it needs as plain values, so that it can be copied out"
+    own = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    others = {name for name in package_imports(path) if not f"{name}.".startswith(f"{own}.")}
+    assert others == set(), "a stage gets what it needs as plain values, so that it can be copied out"
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in MODULES if path not in HOMES and path.parent.name not in COMPOSING], ids=name_of
+    "path",
+    [path for path in MODULES if path.relative_to(PACKAGE).with_suffix("").parts[0] not in COMPOSING],
+    ids=name_of,
 )
 def test_only_composition_imports_composition(path):
-    assert package_imports(path) & COMPOSITION == set()
+    assert imported_folders(path) & COMPOSING == set()
+
+
+@pytest.mark.parametrize("path", SYSTEM, ids=name_of)
+def test_the_system_imports_stages_and_itself_only(path):
+    assert imported_folders(path) <= {*PHASES, "system"}
 
 
 def test_every_folder_of_the_package_is_a_known_one():
@@ -104,21 +146,21 @@ def test_every_folder_of_the_package_is_a_known_one():
 
 @pytest.mark.parametrize("path", STAGES, ids=name_of)
 def test_a_stage_knows_nothing_about_the_running_case(path):
-    assert CASE_WORDS.findall(path.read_text(encoding="utf-8")) == [], "what is about flights lives in flights/"
+    assert CASE_WORDS.findall(text_of(path)) == [], "what is about flights lives in flights/"
 
 
 @pytest.mark.parametrize("path", HOMES, ids=name_of)
 def test_composition_knows_the_running_case_by_name_only(path):
-    assert set(CASE_WORDS.findall(path.read_text(encoding="utf-8"))) <= {"flights"}
+    assert set(CASE_WORDS.findall(text_of(path))) <= {"flights"}
 
 
 def test_composition_names_the_running_case_in_one_constant():
-    assert sum(len(CASE_WORDS.findall(code_without_docstrings(path))) for path in HOMES) <= 1
+    assert sum(len(CASE_WORDS.findall(code_without_docstrings(file))) for path in HOMES for file in code_of(path)) <= 1
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("flights/*.py")), ids=name_of)
 def test_the_case_imports_stages_only(path):
-    assert package_imports(path) <= {stage.stem for stage in STAGES} | {"flights"}
+    assert imported_folders(path) <= {*PHASES, "flights"}
 
 
 ALONE = """
@@ -126,7 +168,7 @@ import contextlib, doctest, importlib, io, json, os, pathlib, sys, traceback
 
 def examples(folder):
     module = importlib.import_module(folder.name)
-    assert pathlib.Path(module.__file__).parent == folder, module.__file__
+    assert folder in pathlib.Path(module.__file__).parents, module.__file__
     failed, attempted = doctest.testmod(module)
     assert attempted, "the module docstring shows no example"
     assert "mlops_course" not in sys.modules
@@ -145,7 +187,8 @@ for folder in map(pathlib.Path, folders):
             traceback.print_exc(file=said)
     told[folder.name] = said.getvalue()
     sys.path.remove(str(folder))
-    sys.modules.pop(folder.name, None)  # so that no later stage finds it
+    for name in [name for name in sys.modules if name.partition('.')[0] == folder.name]:
+        del sys.modules[name]  # so that no later stage finds it
 print(json.dumps(told))
 """
 
@@ -159,7 +202,10 @@ def alone(tmp_path_factory):
     home = tmp_path_factory.mktemp("home").resolve()
     for path in STAGES:
         (home / path.stem).mkdir()
-        (home / path.stem / path.name).write_bytes(path.read_bytes())
+        for file in files_of(path):
+            copy = home / path.stem / file.relative_to(path.parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
     done = run_alone(ALONE, str(ROOT), *(str(home / path.stem) for path in STAGES), folder=home)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -197,10 +243,10 @@ def test_importing_the_whole_package_does_nothing(tmp_path):
 
 @pytest.mark.parametrize("path", STAGES, ids=name_of)
 def test_a_stage_says_what_is_public(path):
-    defined = {node.name for node in tree_of(path).body if hasattr(node, "name")}
+    defined = {node.name for node in body_of(path) if hasattr(node, "name")}
     constants = {name for name in public_names(path) if name.isupper()}
     assert public_names(path), "a stage lists its public names in __all__"
-    assert set(public_names(path)) - constants <= defined, "a public name is defined here, not passed on"
+    assert set(public_names(path)) - constants <= defined, "a public name is defined in its stage, not passed on"
 
 
 @pytest.mark.parametrize("path", STAGES, ids=name_of)

@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from mlops_course import cli, replay, snippets
-from mlops_course.checks import progress
+from mlops_course import cli
+from mlops_course.course import progress, snippets
+from mlops_course.system import replay
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"]
@@ -121,13 +122,14 @@ def test_score_names_the_file_of_the_rows_that_were_set_aside_each_time(run, tmp
 @pytest.fixture
 def answered(run, home, champion):
     """An id in the prediction log."""
-    from mlops_course import lifecycle
-    from mlops_course.prediction_log import PredictionLog
-    from mlops_course.workspace import Workspace
+    from mlops_course.operations.deployment.prediction_log import PredictionLog
+    from mlops_course.system import scoring
+    from mlops_course.system.system import System
+    from mlops_course.system.workspace import Workspace
 
-    system = lifecycle.System("small_case", Workspace(home))
+    system = System("small_case", Workspace(home))
     with closing(PredictionLog(system.workspace.prediction_log_url)) as log:
-        lifecycle.stream(system, ["2024-07"], log=log, consumer="cli")
+        scoring.stream(system, ["2024-07"], log=log, consumer="cli")
         return log.predictions(limit=1)["id"].iloc[0]
 
 
@@ -183,7 +185,7 @@ def test_what_is_forgotten_is_unknown_afterwards_and_repeating_it_is_harmless(ru
 
 @pytest.mark.usefixtures("champion")
 def test_readiness_shows_the_probes_and_the_score_of_the_weakest_section(run, monkeypatch):
-    from mlops_course import readiness
+    from mlops_course.system import readiness
 
     few = {"data": {"schema": readiness.schema}, "model": {"review": readiness.reviewed}}
     monkeypatch.setattr(readiness, "PROBES", few)
@@ -269,9 +271,9 @@ def test_reset_keeps_what_a_learner_has_done(tmp_path, monkeypatch):
 def test_check_runs_the_exercise_of_a_lesson_and_progress_tells_of_it(run):
     assert "your turn  known_by" in run("check", "3", expected=1)
     solution = ROOT / "solutions" / "03_data_engineering.ipynb"
-    assert "done       known_by" in run("check", "03", "--notebook", solution)
-    assert "03.known_by                      done" in run("progress", "03")
-    assert re.search(r"03  █+  3 of 3", run("progress"))
+    assert "done       known_by" in run("check", "data_engineering", "--notebook", solution)
+    assert "data_engineering.known_by                    done" in run("progress", "data_engineering")
+    assert re.search(r"03 data_engineering +█+  3 of 3", run("progress"))
 
 
 @pytest.mark.parametrize(
@@ -295,10 +297,10 @@ def test_a_classroom_that_is_away_is_told_and_waited_for(run, home, monkeypatch)
 
 def test_snippets_are_listed_printed_and_copied(run, tmp_path):
     listed = {row["snippet"]: row for row in json.loads(run("snippet", "--json"))}
-    assert listed["psi"]["module"] == "monitoring"
+    assert listed["psi"]["module"] == "operations.monitoring.drift"
     assert run("snippet", "psi") == snippets.load("psi").code
     said = run("snippet", "psi", "--copy", tmp_path / "mine")
-    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"monitoring.py", "use_psi.py"}
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"drift", "use_psi.py"}
     assert listed["psi"]["needs"].replace(",", "") in said
     assert "Error: expected a snippet out of" in run("snippet", "spi", expected=1)
     assert "name the snippet to copy" in run("snippet", "--copy", tmp_path, expected=2)

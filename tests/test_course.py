@@ -11,8 +11,8 @@ import pytest
 
 import course
 import slides
-from mlops_course import snippets
-from mlops_course.checks.gaps import LEVEL, gaps
+from mlops_course.course import snippets
+from mlops_course.course.checks.gaps import LEVEL, gaps
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]
@@ -85,8 +85,13 @@ def test_a_lesson_imports_what_is_public_only(path):
 
 
 def public_names() -> dict[str, list[str]]:
-    modules = sorted(path.stem for path in (ROOT / "mlops_course").glob("*.py") if not path.stem.startswith("_"))
-    return {name: importlib.import_module(f"mlops_course.{name}").__all__ for name in modules}
+    folders = ("design", "development", "operations", "system")
+    files = [ROOT / "mlops_course" / "cli.py"]
+    files += [file for folder in folders for file in (ROOT / "mlops_course" / folder).rglob("*.py")]
+    dotted = [".".join(file.relative_to(ROOT / "mlops_course").with_suffix("").parts) for file in files]
+    modules = {name.removesuffix(".__init__") for name in dotted}
+    names = {name: getattr(importlib.import_module(f"mlops_course.{name}"), "__all__", []) for name in sorted(modules)}
+    return {name: public for name, public in names.items() if public}
 
 
 def test_every_public_name_is_used_by_a_lesson():
@@ -128,17 +133,18 @@ def test_every_lesson_but_the_first_has_something_to_take_along():
 
 @pytest.mark.parametrize("code", taken_along())
 def test_what_is_taken_along_runs_in_an_empty_folder_with_its_modules_only(code, tmp_path):
-    names = set()
+    stages = set()
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.module == "mlops_course":
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlops_course."):
-            names.add(node.module.split(".")[1])
-    (tmp_path / "mlops_course").mkdir()
-    (tmp_path / "mlops_course" / "__init__.py").touch()
-    for name in names:
-        text = (ROOT / "mlops_course" / f"{name}.py").read_text(encoding="utf-8")
-        (tmp_path / "mlops_course" / f"{name}.py").write_text(text, encoding="utf-8")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "mlops_course":
+            inner = node.module.removeprefix("mlops_course").lstrip(".")
+            stages |= {snippets.stage_of(f"{inner}.{alias.name}".lstrip(".")) for alias in node.names}
+    package = ROOT / "mlops_course"
+    for file in {file for stage in stages for file in snippets.files_of(stage)}:
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        for folder in file.relative_to(package).parents:
+            (tmp_path / "mlops_course" / folder / "__init__.py").touch()
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     begin = f"import runpy, sys; sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]; sys.path.insert(0, '.'); "
     run = [sys.executable, "-c", begin + "runpy.run_path('mine.py', run_name='__main__')"]
@@ -161,7 +167,7 @@ def test_a_term_has_twelve_weeks_and_every_lesson_once():
 
 @pytest.mark.parametrize("snippet", DATA["snippets"], ids=lambda snippet: snippet["task"])
 def test_a_snippet_is_public_and_in_its_lesson(snippet):
-    module, name = snippet["name"].split(".")
+    module, _, name = snippet["name"].rpartition(".")
     assert name in importlib.import_module(f"mlops_course.{module}").__all__
     [path] = [path for path in LESSONS if path.name.startswith(snippet["lesson"])]
     assert re.search(rf"\b{name}\b", source(path))
@@ -173,7 +179,7 @@ def test_every_program_to_copy_is_in_the_index_once():
 
 @pytest.mark.parametrize("row", [row for row in DATA["snippets"] if "snippet" in row], ids=lambda row: row["snippet"])
 def test_a_program_to_copy_uses_what_the_index_says(row):
-    module, name = row["name"].split(".")
+    module, _, name = row["name"].rpartition(".")
     snippet = snippets.load(row["snippet"])
     assert module in snippet.modules
     assert re.search(rf"\b{name}\b", snippet.code)
@@ -190,7 +196,7 @@ def test_a_practice_has_a_lesson_and_a_test(practice):
 
 
 def test_each_of_the_28_tests_has_its_row():
-    from mlops_course import readiness
+    from mlops_course.system import readiness
 
     told = {(row["section"], row["name"]) for row in DATA["ml_test_score"]["rows"]}
     assert told == {(section, name) for section, probes in readiness.PROBES.items() for name in probes}
@@ -228,7 +234,7 @@ def test_an_agenda_goes_the_way_of_its_name(way):
 
 
 def test_an_agenda_leaves_time_for_its_exercises():
-    cells = {path.name[:2]: read(path) for path in (ROOT / "solutions").glob("*.ipynb")}
+    cells = {path.stem[3:]: read(path) for path in (ROOT / "solutions").glob("*.ipynb")}
     needed = {f"{at}.{gap.name}": int(LEVEL.search(gap.task)[2]) for at, one in cells.items() for gap in gaps(one)}
     planned = re.findall(r"^\| (\d+) \| exercises? ((?:`[\d.\w]+`(?:, )?)+) \|", TEACHING, re.MULTILINE)
     assert len(planned) == 9

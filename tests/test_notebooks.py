@@ -9,13 +9,13 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 import notebooks
-from mlops_course.checks.gaps import GapError, derived, gaps, stored
+from mlops_course.course.checks.gaps import GapError, derived, gaps, stored
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SOLUTIONS = sorted((ROOT / "solutions").glob("*.ipynb"))
 
-TASK = '## 1. Twice\n\nLevel 1 of 3 · 5 minutes\n\nAdd it to itself. Stuck? `checks.hint("03.twice")`'
+TASK = '## 1. Twice\n\nLevel 1 of 3 · 5 minutes\n\nAdd it to itself. Stuck? `checks.hint("data_engineering.twice")`'
 ANSWER = textwrap.dedent('''
     def twice(x):
         """Two times x.
@@ -35,7 +35,10 @@ MISTAKE = '**Common mistake.**\n```python wrong=twice hint="two times"\ndef twic
 
 
 def solution(*, task=TASK, answer=ANSWER, check=CHECK, mistake=MISTAKE, tags=("solution-only",)):
-    cells = [made.new_code_cell("from mlops_course.checks import lesson03 as checks"), made.new_markdown_cell(task)]
+    cells = [
+        made.new_code_cell("from mlops_course.course.checks import data_engineering as checks"),
+        made.new_markdown_cell(task),
+    ]
     cells += [made.new_code_cell(answer), made.new_code_cell(check)]
     return made.new_notebook(cells=[*cells, made.new_markdown_cell(mistake, metadata={"tags": list(tags)})])
 
@@ -157,7 +160,7 @@ def test_a_gap_carries_its_setup_its_mistakes_and_other_answers():
     other = "```python right=twice\ndef twice(x):\n    return 2 * x\n```"
     [gap] = gaps(solution(mistake=f"{other}\n{MISTAKE}"))
     assert gap.others == ("def twice(x):\n    return 2 * x\n",)
-    assert gap.setup == ("from mlops_course.checks import lesson03 as checks",)
+    assert gap.setup == ("from mlops_course.course.checks import data_engineering as checks",)
     assert [(mistake.hint, mistake.code) for mistake in gap.mistakes] == [
         ("two times", "def twice(x):\n    return x**2\n")
     ]
@@ -184,7 +187,7 @@ def test_a_lesson_that_fails_warns_or_prints_a_path_is_not_rendered(source, erro
 
 
 def test_a_check_cell_shows_the_learner_its_message_and_no_stack():
-    source = lesson("from mlops_course import checks", "def answer():\n    raise checks.YourTurn\nanswer()")
+    source = lesson("from mlops_course.course import checks", "def answer():\n    raise checks.YourTurn\nanswer()")
     with pytest.raises(CellExecutionError) as stopped:
         notebooks.executed(source)
     assert stopped.value.traceback.count("Your turn: ") == 1

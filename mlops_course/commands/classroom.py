@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mlops_course.commands.shared import because, by_whom
-from mlops_course.workspace import Workspace
+from mlops_course.system.workspace import Workspace
 
 __all__ = ["classroom"]
 
@@ -33,7 +33,7 @@ def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _room(folder: Path | None, **settings: Any) -> Any:
-    from mlops_course.classroom.room import SETTINGS, Room
+    from mlops_course.course.classroom.room import SETTINGS, Room
 
     folder = folder or Workspace.locate().root / "classroom"
     if not settings and not (folder / SETTINGS).exists():
@@ -51,8 +51,8 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
     """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
     import uvicorn
 
-    from mlops_course.classroom import front
-    from mlops_course.classroom.room import SETTINGS, expect_free
+    from mlops_course.course.classroom import front
+    from mlops_course.course.classroom.room import SETTINGS, expect_free
 
     room = _room(folder, store=store, port=port, host=host)
     port = room.port
@@ -157,7 +157,7 @@ def status(folder: Path | None) -> None:
     """Whether the room is open, on what, and who has joined."""
     import httpx
 
-    from mlops_course.classroom import front
+    from mlops_course.course.classroom import front
 
     room = _room(folder)
     if (found := room.running()) is None:
@@ -181,13 +181,13 @@ def join(url: str, name: str | None) -> None:
     import getpass
     import re
 
-    from mlops_course.classroom import client
+    from mlops_course.course.progress import client
 
     name = name or re.sub(r"[^a-z0-9-]+", "-", getpass.getuser().lower()).strip("-")[:31]
     here = client.join(url, name, root=Workspace.locate().root)
     click.echo(f"You are in, as {here.learner}. What your checks say goes to the teacher's board from now on.")
     click.echo("In a notebook, to log runs to the room:\n")
-    click.echo("    from mlops_course.classroom import client\n    client.connect()\n")
+    click.echo("    from mlops_course.course.progress import client\n    client.connect()\n")
     click.echo(f"MLflow is at {here.server}; name and password are in {client.FILE} of your workspace.")
 
 
@@ -196,7 +196,7 @@ def join(url: str, name: str | None) -> None:
 @_in_folder
 def backup(file: Path, folder: Path | None) -> None:
     """Write the whole room to FILE, open or closed. It holds the passwords: keep it like one."""
-    from mlops_course.classroom import room as rooms
+    from mlops_course.course.classroom import room as rooms
 
     held = rooms.backup(_room(folder), file)
     click.echo(f"{file} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
@@ -207,7 +207,7 @@ def backup(file: Path, folder: Path | None) -> None:
 @click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new one.")
 def restore(file: Path, folder: Path) -> None:
     """Make a room from the backup FILE in a new folder, here or on another machine."""
-    from mlops_course.classroom import room as rooms
+    from mlops_course.course.classroom import room as rooms
 
     held = rooms.restore(file, folder)
     click.echo(f"{folder} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
@@ -219,7 +219,7 @@ def restore(file: Path, folder: Path) -> None:
 @_in_folder
 def upgrade(file: Path, folder: Path | None) -> None:
     """Bring a closed room up to the MLflow that is installed now, after a backup to FILE."""
-    from mlops_course.classroom import room as rooms
+    from mlops_course.course.classroom import room as rooms
 
     rooms.upgrade(_room(folder), file)
     click.echo(f"The store is up to date. As it was before, it is in {file}.")
@@ -239,7 +239,7 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
     import json
     from datetime import UTC, datetime
 
-    from mlops_course.classroom import forgetting
+    from mlops_course.course.classroom import forgetting
 
     room = _room(folder)
     done = forgetting.forget(room, name)
@@ -262,8 +262,8 @@ def export(folder: Path | None) -> None:
     """Print the share of gaps that each learner has done, by lesson, as CSV."""
     from mlflow import MlflowClient
 
-    from mlops_course.classroom import board
-    from mlops_course.classroom.room import store_runs
+    from mlops_course.course.classroom import board
+    from mlops_course.course.classroom.room import store_runs
 
     room = _room(folder)
     with store_runs(room):

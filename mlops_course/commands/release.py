@@ -97,7 +97,7 @@ def shadow(
         system.registry.shadow(version, **_signed(approver, reason))
         click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
     elif trial := _trial(system, "shadow", end=_signed(approver, reason) if stop else None):
-        from mlops_course import service
+        from mlops_course.system import service
 
         table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
         show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
@@ -118,7 +118,7 @@ def canary(
     A running service takes it up within a second, raises the share step by step, and stops it by itself when it fails,
     is slow or costs more than the champion. To let it answer everything, promote it.
     """
-    from mlops_course import service
+    from mlops_course.system import service
 
     system = system_of(context)
     if version is not None and not stop:
@@ -152,7 +152,7 @@ def _trial(system: Any, mode: str, *, end: dict[str, str] | None) -> Any:
 
 
 def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:
-    from mlops_course import service
+    from mlops_course.system import service
 
     return service.canary_verdict(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
 

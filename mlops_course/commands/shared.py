@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlops_course.workspace import Workspace
+from mlops_course.system.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +51,7 @@ log_option = click.option(
 
 def system_of(context: click.Context) -> Any:
     """The system of the case and workspace that the command was called for."""
-    from mlops_course.lifecycle import System
+    from mlops_course.system.system import System
 
     return System(context.obj, Workspace.locate())
 
@@ -103,7 +103,7 @@ def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
 @contextmanager
 def training_steps() -> Iterator[Callable[[str, str], None]]:
     """The bar for the steps of the pipeline."""
-    from mlops_course.training_graph import __all__ as steps
+    from mlops_course.system.pipeline.steps import __all__ as steps
 
     with progress_bar(len(steps), "training") as advance:
         yield lambda step, event: advance(step.replace("_", " "), int(event == "finished"))
@@ -112,7 +112,7 @@ def training_steps() -> Iterator[Callable[[str, str], None]]:
 @contextmanager
 def open_log(system: Any, log_url: str | None) -> Iterator[Any]:
     """The prediction log, closed afterwards."""
-    from mlops_course.prediction_log import PredictionLog
+    from mlops_course.operations.deployment.prediction_log import PredictionLog
 
     system.workspace.create()
     log = PredictionLog(log_url or system.workspace.prediction_log_url)

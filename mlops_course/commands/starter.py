@@ -61,9 +61,9 @@ def new(
         )
     from datetime import date
 
-    from mlops_course.starter import inference
+    from mlops_course.starter import table
 
-    judgement = inference.infer(
+    judgement = table.infer(
         data, target=target, time=time, positive=positive, id=row_id, drop=drop, keep=keep, time_format=time_format
     )
     options = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from mlops_course import features
+from mlops_course.development import features
 from mlops_course.flights.timeline import HOME, WEATHER_DELAY, instants
 
 __all__ = ["LATE_MINUTES", "LEAD", "build", "derive"]

@@ -12,7 +12,7 @@ here, and only here:
 
 import pandas as pd
 
-from mlops_course import data
+from mlops_course.development import data
 
 __all__ = ["WEATHER_DELAY", "instants", "tables_as_of"]
 

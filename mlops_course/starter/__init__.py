@@ -3,7 +3,7 @@
     create    write a project for a judged table into a new folder, whole or not at all
     update    bring the stages and the template of this version into a project; what its owner changed stays
 
-`inference` judges the table, `columns` its columns, and `reading` reads it, here and in the project. The template is in
+`table` judges the table, `columns` its columns, and `reading` reads it, here and in the project. The template is in
 `template/`; the stages are copied from the installed package under the project's name, so they are never older than it.
 """
 
@@ -29,15 +29,20 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlops_course import __version__
-from mlops_course.snippets import LICENCE
-from mlops_course.starter.inference import Judgement
+from mlops_course.course.snippets import LICENCE, files_of, stage_of
+from mlops_course.starter.table import Judgement
 
 __all__ = ["Change", "create", "package_name", "update"]
 
 PACKAGE = Path(__file__).parents[1]
 OWN, DISTRIBUTION = PACKAGE.name, "mlops-course"
 TEMPLATE = Path(__file__).with_name("template")
-ROOTS = ("pipeline", "lifecycle", "service", "watch")  # what a project begins with; all that these import comes along
+ROOTS = (
+    "system.pipeline",
+    "system.release",
+    "system.service",
+    "system.monitor",
+)  # what a project begins with; all that these import comes along
 NOT_IMPORTED = ("pyarrow", "tzdata", "httptools", "uvloop")  # needed or quicker, and imported by none of them by name
 ANSWERS, MANIFEST = ".copier-answers.yml", ".starter.json"
 
@@ -165,12 +170,14 @@ def _render(folder: Path, answers: dict[str, Any]) -> dict[str, str]:
     how = {"defaults": True, "quiet": True, "overwrite": True, "settings": Settings()}  # none of the user's own
     run_copy(str(TEMPLATE), folder, data=answers | extra, **how)
     package, project = answers["package"], answers["project"]
-    for stage in [*stages, "starter/reading"]:
-        text = (PACKAGE / f"{stage}.py").read_text(encoding="utf-8")
+    for file in [*_files(stages), PACKAGE / "starter" / "reading.py"]:
+        text = file.read_text(encoding="utf-8")
         text = text.replace(f"{OWN}.starter", OWN)
         text = re.sub(rf"\b{OWN}\b", package, text).replace(DISTRIBUTION, project)
         text = re.sub(r"\bMLOPS_(?=[A-Z])", f"{package.upper()}_", text)  # or MLOPS_HOME would lead into the course's
-        (folder / package / f"{Path(stage).name}.py").write_text(f"{LICENCE}\n{text}", encoding="utf-8", newline="\n")
+        path = folder / package / (file.name if file.parent.name == "starter" else file.relative_to(PACKAGE))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{LICENCE}\n{text}" if file.suffix == ".py" else text, encoding="utf-8", newline="\n")
     files = {path.relative_to(folder).as_posix(): _digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     manifest = {"course": extra["course"], "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8", newline="\n")
@@ -178,27 +185,36 @@ def _render(folder: Path, answers: dict[str, Any]) -> dict[str, str]:
 
 
 def _closure(roots: tuple[str, ...]) -> list[str]:
-    """Modules of the package, and all of its modules that they import, at any depth."""
+    """Stages and parts of the system, in dots below the package, and all that they import of it, at any depth."""
     found, waiting = set(), list(roots)
     while waiting:
         stage = waiting.pop()
         if stage not in found:
             found.add(stage)
-            own = [inner for outer, inner in _imports(PACKAGE / f"{stage}.py") if outer == OWN]
-            waiting += [inner for inner in own if (PACKAGE / f"{inner}.py").is_file()]
+            waiting += filter(None, (stage_of(inner) for outer, inner in _imports(stage) if outer == OWN))
     return sorted(found)
 
 
-def _imports(path: Path) -> Iterator[tuple[str, str]]:
-    """What a module imports: the package, and the part of it that is named first."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def _files(stages: list[str]) -> list[Path]:
+    """The files of stages, and the `__init__.py` of each folder that holds them."""
+    found = {file for stage in stages for file in files_of(stage)}
+    above = {folder for file in found for folder in file.relative_to(PACKAGE).parents if folder.name}
+    return sorted(
+        found | {PACKAGE / folder / "__init__.py" for folder in above if (PACKAGE / folder / "__init__.py").is_file()}
+    )
+
+
+def _imports(stage: str) -> Iterator[tuple[str, str]]:
+    """What the files of a stage import: the package, and the name below it in dots."""
+    code = [file.read_text(encoding="utf-8") for file in files_of(stage) if file.suffix == ".py"]
+    for node in (node for text in code for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name.partition(".")[0], ""
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             outer, _, inner = node.module.partition(".")
             for alias in node.names:
-                yield outer, inner.partition(".")[0] or alias.name
+                yield outer, f"{inner}.{alias.name}".lstrip(".")
 
 
 def _requirements(stages: list[str]) -> list[Requirement]:
@@ -208,7 +224,7 @@ def _requirements(stages: list[str]) -> list[Requirement]:
         requirement = Requirement(text)
         if requirement.marker is None or "extra" not in str(requirement.marker):
             asked[requirement.name] = requirement
-    tops = {outer for stage in stages for outer, _ in _imports(PACKAGE / f"{stage}.py")} | {"click", "yaml"}
+    tops = {outer for stage in stages for outer, _ in _imports(stage)} | {"click", "yaml"}
     tops -= {OWN, *sys.stdlib_module_names}
     names = {_distribution(top) for top in tops} | asked.keys() & {*NOT_IMPORTED}
     return [asked.get(name, Requirement(name)) for name in sorted(names)]

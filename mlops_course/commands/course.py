@@ -1,0 +1,115 @@
+"""Exercises, how far a learner is, and short programs to take to work."""
+
+from pathlib import Path
+
+import click
+
+from mlops_course.commands.shared import (
+    as_json,
+    progress_bar,
+    show,
+)
+
+__all__ = ["check", "progress", "snippet"]
+
+
+def _lesson(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The name of a lesson that has exercises, for its name or its number."""
+    from mlops_course.course.progress import lessons, number_of
+
+    names = {number_of(name): name for name in lessons()}
+    if value is None or (name := names.get(value.rjust(2, "0"), value)) in lessons():
+        return value and name
+    raise click.BadParameter(f"expected a lesson that has exercises, got {value!r}; there are {', '.join(lessons())}")
+
+
+def _folder(name: str) -> Path:
+    """A folder of the course: below here, or in the checkout that this file belongs to."""
+    places = [Path.cwd() / name, Path(__file__).resolve().parents[2] / name]
+    if found := next((place for place in places if place.is_dir()), None):
+        return found
+    raise click.ClickException(f"expected a folder {name} in {places[0].parent}; call this from a copy of the course")
+
+
+@click.command()
+@click.argument("lesson", callback=_lesson)
+@click.option(
+    "--notebook",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Your notebook, if it is not the one in exercises.",
+)
+@click.pass_context
+def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
+    """Run your notebook of a lesson, such as monitoring or 12, and check every gap; exit code 1 unless all are done."""
+    from mlops_course.course import progress
+    from mlops_course.course.checks import marking
+
+    places = [notebook] if notebook else sorted(_folder("exercises").glob(f"[0-9][0-9]_{lesson}.ipynb"))
+    if not places:
+        raise click.ClickException(
+            f"expected a notebook NN_{lesson}.ipynb in exercises, found none; name yours: --notebook"
+        )
+    with progress_bar(None, f"running {places[0].name}"):
+        marks = marking.mark(places[0].resolve())
+    for found in marks:
+        click.echo(f"{found.outcome:9}  {found.name}: {found.said}")
+    click.echo("\n" + progress.table(lesson))
+    if any(found.outcome != "done" for found in marks):
+        context.exit(1)
+
+
+@click.command()
+@click.argument("lesson", required=False, callback=_lesson)
+@click.option("--reset", "anew", is_flag=True, help="Begin the lesson's exercises anew; your notebook is copied aside.")
+def progress(lesson: str | None, anew: bool) -> None:
+    """Show how far you are with the exercises: all lessons, or the gaps of one."""
+    from mlops_course.course import progress
+
+    if anew:
+        if lesson is None:
+            raise click.UsageError("name the lesson to begin anew, such as: progress monitoring --reset")
+        copy = progress.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
+        click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
+    click.echo(progress.table(lesson))
+    if room := progress.classroom():
+        try:
+            click.echo(f"{progress.deliver(room)} results sent to the classroom.")
+        except Exception as error:  # whatever a server or a network does, progress is shown
+            waits = f"{progress.waiting(room)} results wait"
+            if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
+                click.echo(
+                    f"{waits}: the classroom does not know {room.learner} any more; ask the teacher, or join again."
+                )
+            else:
+                click.echo(f"{waits} until the classroom can be reached ({error}).")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option(
+    "--copy",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write it into this folder, with the modules that it needs beside it.",
+)
+@as_json
+def snippet(name: str | None, folder: Path | None, as_json: bool) -> None:
+    """Print a short program that does one task and runs as it stands; without a name, list the tasks."""
+    from mlops_course.course import snippets
+
+    if name is None:
+        if folder:
+            raise click.UsageError("name the snippet to copy, such as: snippet psi --copy DIR")
+        import pandas as pd
+
+        found = [snippets.load(each) for each in snippets.names()]
+        rows = [(s.name, s.task, ", ".join(s.modules), s.lines, ", ".join(s.needs)) for s in found]
+        show(pd.DataFrame(rows, columns=["snippet", "task", "module", "lines", "needs"]), as_json=as_json)
+        return
+    found = snippets.load(name)
+    if folder is None:
+        click.echo(found.code, nl=False)
+        return
+    for path in snippets.copy(found, folder):
+        click.echo(path)
+    click.echo(f"Install what it needs: {' '.join(found.needs)}" if found.needs else "It needs Python only.")

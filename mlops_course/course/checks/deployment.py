@@ -1,0 +1,231 @@
+"""Checks of the exercises of lesson 10: a job that runs twice, a shadow, a clear no, and a rule that stops a canary."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, hint, summary
+
+__all__ = ["YourTurn", "answered", "hint", "judge", "reply", "stop", "summary"]
+
+
+class _Model:
+    """Answers by the wind, and keeps which ids it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def __call__(self, rows: pd.DataFrame) -> np.ndarray:
+        if rows.empty:
+            raise ValueError("a table without rows came")
+        self.asked.append(rows["id"].tolist())
+        return rows["wind"].to_numpy() / 100
+
+
+@check(
+    "Leave out what is answered, and what comes again, before you ask.",
+    "`isin` and `drop_duplicates` leave out; `pd.concat` puts the new answers below the old ones.",
+    "What happens if nothing is new? Do not ask then.",
+)
+def answered(answer):
+    """Each id is answered once and asked for once, and a second run does nothing."""
+
+    def table(pairs: list[tuple[str, float]], *names: str) -> pd.DataFrame:
+        return pd.DataFrame(pairs, columns=names).astype({names[0]: object, names[1]: float})
+
+    def ask(before: list[tuple], questions: list[tuple], expected: list[tuple], asked: list[str], words: str) -> None:
+        case = f"Earlier answers {before}, questions {questions}."
+        model, given = _Model(), table(questions, "id", "wind").set_axis(range(7, 7 + len(questions)), axis="index")
+        earlier = table(before, "id", "probability")
+        told = f"answered fails, perhaps because it asks when nothing is new. {case}"
+        came = attempt(lambda: answer(earlier, given, model), hint=told)
+        expect(isinstance(came, pd.DataFrame), f"Give a table; a {type(came).__name__} came.", case=case)
+        expect(sorted(came.columns) == ["id", "probability"], "Its columns are id and probability.", case=case)
+        ids = came["id"].tolist()
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        expect(not twice, f"The id {', '.join(twice)} is there twice.", case=case)
+        pairs = list(zip(ids, came["probability"].round(9).tolist(), strict=True))
+        for pair in before:
+            expect(pair in pairs, "An earlier answer is gone, or has become another one.", case=f"{case} {pairs} came.")
+        expect(pairs == expected, words, case=f"{case} {pairs} came, expected {expected}.")
+        calls = [name for call in model.asked for name in call]
+        told = f"{case} It was asked {model.asked}, expected {[asked] if asked else []}."
+        expect(
+            sorted(calls) == sorted(asked),
+            "The model was asked for something else than what is new, once each.",
+            case=told,
+        )
+        expect(len(model.asked) <= 1, "Ask once for all that is new: each call costs.", case=told)
+
+    ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], ["b"], "New answers come after the earlier ones.")
+    ask([("a", 0.2)], [("a", 9.0)], [("a", 0.2)], [], "Nothing is new.")
+    ask([("a", 0.0)], [("a", 9.0)], [("a", 0.0)], [], "An earlier answer of 0 is an answer, and nothing is new.")
+    words = "Earlier answers come first, as they stand; new ones follow, whatever their ids."
+    ask([("c", 0.2), ("b", 0.1)], [("a", 9.0)], [("c", 0.2), ("b", 0.1), ("a", 0.09)], ["a"], words)
+    ask([("ab", 0.2)], [("a", 9.0)], [("ab", 0.2), ("a", 0.09)], ["a"], "An id is the whole of it.")
+    ask(
+        [], [("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], ["b", "a"], "They come in the order of the questions."
+    )
+    ask([], [("b", 9.0), ("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], ["b", "a"], "A question came twice.")
+    ask([("a", 0.2), ("z", 0.1)], [], [("a", 0.2), ("z", 0.1)], [], "There was no question.")
+    ask([], [], [], [], "There was neither an answer nor a question.")
+    mixed = [("a", 1.0), ("c", 3.0), ("a", 1.0), ("d", 4.0), ("c", 3.0), ("b", 2.0)]
+    ask(
+        [("a", 0.5), ("b", 0.6)], mixed, [("a", 0.5), ("b", 0.6), ("c", 0.03), ("d", 0.04)], ["c", "d"], "Some are new."
+    )
+
+
+@check(
+    "What may fail, and who must not notice? Fix the answer before you ask the shadow.",
+    "Two steps may fail each by itself: asking the shadow, and keeping the answers. Each has to be caught by itself.",
+    "`dict(row)` makes a copy that the shadow may do with as it likes.",
+)
+def reply(answer):
+    """Whatever the shadow does, the caller gets the champion's answer, and failures are on record."""
+    row = {"wind": 5.0, "origin": "JFK"}
+
+    def fails(*_: object) -> float:
+        raise RuntimeError("out of order")
+
+    def spoils(given: dict) -> float:
+        given.clear()
+        return 0.7
+
+    def ask(shadow: Callable, kept: list[tuple], words: str, *, what: str, keep: bool = True) -> None:
+        notes, handed = [], dict(row)
+
+        def record(*both: float | None) -> None:
+            notes.append(both)
+            if not keep:
+                raise OSError("the disk is full")
+
+        said = attempt(
+            lambda: answer(handed, lambda given: 0.2 if given == row else 0.9, shadow, record),
+            hint=f"If {what}: {words}",
+        )
+        expect(said == 0.2, "The caller has to get the champion's answer, 0.2.", case=f"If {what}, {said!r} came.")
+        expect(handed == row, "The row was changed on the way.", case=f"If {what}, it is {handed} now.")
+        expect(notes == kept, f"{words} On record should be {kept}.", case=f"If {what}, it is {notes}.")
+
+    ask(lambda given: 0.7, [(0.2, 0.7)], "Both are kept, the champion's first.", what="the shadow says 0.7")
+    ask(fails, [(0.2, None)], "It is on record with None.", what="the shadow raises an error")
+    ask(spoils, [(0.2, 0.7)], "The shadow gets a row of its own.", what="the shadow has changed its row")
+    ask(lambda given: 0.0, [(0.2, 0.0)], "0 is an answer, and no failure.", what="the shadow says 0")
+    ask(lambda given: 7.0, [(0.2, 7.0)], "It is kept as it came.", what="the shadow says 7")
+    ask(lambda given: {}["wind"], [(0.2, None)], "It is on record with None.", what="the shadow raises a KeyError")
+    ask(lambda given: 0.7, [(0.2, 0.7)], "The answer goes out.", what="record raises an error", keep=False)
+    ask(fails, [(0.2, None)], "The answer goes out.", what="both raise an error", keep=False)
+    calls, notes = [], []
+    said = answer(dict(row), lambda given: calls.append(1) or 0.0, lambda given: 0.7, lambda *both: notes.append(both))
+    expect(said == 0.0, "0 is an answer of the champion like any other.", case=f"{said!r} came.")
+    expect(notes == [(0.0, 0.7)], "0 is an answer of the champion like any other.", case=f"On record is {notes}.")
+    expect(len(calls) == 1, "The champion is asked once.", case=f"It was asked {len(calls)} times.")
+    asked, notes = [], []
+    try:
+        said = answer(dict(row), fails, lambda given: asked.append(1) or 0.7, lambda *both: notes.append(both))
+    except Rejected as error:
+        expect(isinstance(error.__cause__, RuntimeError), "If the champion fails, its own error has to come out.")
+    else:
+        raise Rejected(f"If the champion fails, its error has to come out; the caller got {said!r}.")
+    expect(not asked, "If the champion fails, the shadow is not asked.")
+    expect(not notes, "If the champion fails, nothing is to be kept.")
+
+
+FIELDS = {"wind": ("number", True), "seats": ("number", False), "origin": ("text", False), "note": ("text", True)}
+
+
+@check(
+    "First the whole body, then for each row every field that came or should have come.",
+    "`fields.keys() | row.keys()` are these fields. What holds for one that is in `row` only?",
+    "`isinstance(True, int)` is true, and NaN is a float: ask for the exact type, and `np.isfinite`.",
+)
+def judge(answer):
+    """Everything that is wrong is named with its place, and nothing is guessed right."""
+
+    def ask(body: object, status: int, places: list[str], words: str) -> None:
+        text = body if isinstance(body, str) else json.dumps(body)
+        case = f"judge({text!r})"
+        came = attempt(lambda: answer(text, dict(FIELDS)), hint=f"It fails: {case}.")
+        expect(isinstance(came, tuple | list) and len(came) == 2, "Give a status and a list of places.", case=case)
+        told = f"{case} gave {came!r}, expected {(status, places)!r}."
+        expect(came[0] == status and list(came[1]) == places, words, case=told)
+
+    good = {"wind": 5.5, "seats": 150, "origin": "JFK", "note": "late crew"}
+    ask({"rows": [good]}, 200, [], "Nothing is wrong with this request.")
+    ask({"rows": [good, {**good, "wind": 7}]}, 200, [], "Whole numbers are numbers.")
+    ask({"rows": [{"seats": 1, "origin": "LGA"}]}, 200, [], "What may be missing may be missing.")
+    ask({"rows": [{**good, "wind": None, "note": None}]}, 200, [], "Null counts as missing.")
+    ask("rows", 400, ["body"], "This is no JSON.")
+    ask([good], 400, ["body"], "This is a list, and no object with rows.")
+    ask({"rows": []}, 400, ["body"], "There is no row.")
+    ask({"rows": [good], "mood": 1}, 400, ["body"], "The object has another field.")
+    ask({"rows": [{**good, "seats": "5"}]}, 422, ["0.seats"], "A text is no number.")
+    ask({"rows": [{**good, "seats": True}]}, 422, ["0.seats"], "True is no number.")
+    ask('{"rows": [{"seats": NaN, "origin": "JFK"}]}', 422, ["0.seats"], "NaN is no number.")
+    ask('{"rows": [{"seats": 1, "origin": "JFK", "wind": Infinity}]}', 422, ["0.wind"], "Infinity is no number.")
+    ask({"rows": [{**good, "seats": 0, "wind": -5}]}, 200, [], "0 is a number, and so is one below it.")
+    ask({"rows": [{**good, "origin": "", "note": "5"}]}, 200, [], "An empty text is a text, and so is one of digits.")
+    ask({"rows": [{**good, "wind": [5]}]}, 422, ["0.wind"], "A list is no number.")
+    ask('{"rows": [{"seats": 1, "origin": "JFK", "wind": -Infinity}]}', 422, ["0.wind"], "-Infinity is no number.")
+    ask({"rows": [{**good, "origin": 5}]}, 422, ["0.origin"], "A number is no text.")
+    ask({"rows": [{**good, "note": False}]}, 422, ["0.note"], "False is no text.")
+    ask({"rows": [{**good, "origin": ["JFK"]}]}, 422, ["0.origin"], "A list is no text.")
+    ask({"rows": [{"origin": "JFK"}]}, 422, ["0.seats"], "A field that may not be missing lacks.")
+    ask({"rows": [{**good, "origin": None}]}, 422, ["0.origin"], "Null counts as missing, and this field may not be.")
+    ask({"rows": [{**good, "wnid": 3.0}]}, 422, ["0.wnid"], "A field came that nobody asked for.")
+    ask({"rows": [{**good, "mood": None}]}, 422, ["0.mood"], "A field came that nobody asked for, though it is null.")
+    three = [good, {"wind": "x", "origin": 3}, {**good, "extra": 1}]
+    ask({"rows": three}, 422, ["1.origin", "1.seats", "1.wind", "2.extra"], "Name everything that is wrong, sorted.")
+    ask({"rows": [{}]}, 422, ["0.origin", "0.seats"], "A row without a field lacks those that may not be missing.")
+    many = {"rows": [{**good, "seats": None} for _ in range(11)]}
+    places = sorted(f"{number}.seats" for number in range(11))
+    ask(many, 422, places, "Places are sorted as texts.")
+
+
+LOOKS, STEP = 20, 50
+
+
+def _canaries(number: int, factor: float, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Costs of decisions in which the challenger errs `factor` times as often, and who answered each request."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(number):
+        mine = rng.random(LOOKS * STEP) < 0.5
+        errs = rng.random(LOOKS * STEP) < np.where(mine, 0.24 * factor, 0.24)
+        costs = np.where(errs, rng.choice([15.0, 60.0], LOOKS * STEP, p=[0.55, 0.45]), 0.0)
+        found.append((mine, costs))
+    return found
+
+
+def _stopped(answer, factor: float, seed: int, number: int) -> int:
+    count = 0
+    for mine, costs in _canaries(number, factor, seed):
+        for look in range(1, LOOKS + 1):
+            upto = slice(0, look * STEP)
+            if answer(costs[upto][~mine[upto]], costs[upto][mine[upto]]):
+                count += 1
+                break
+    return count
+
+
+@check(
+    "One look may be wrong in 5 of 100 cases. How often may each of twenty be wrong, for all together to be that good?",
+    "Ask whether the challenger is dearer, and not whether it is another one.",
+    "`stats.ttest_ind(challenger, champion, alternative='greater')` gives a p-value; with which bar?",
+)
+def stop(answer):
+    """Challengers that are as good or better go on, looked at twenty times, and those twice as dear are stopped."""
+    rng = np.random.default_rng(0)
+    first = attempt(lambda: answer(rng.uniform(0, 60, 24), rng.uniform(0, 60, 26)), hint="stop fails on fifty costs.")
+    expect(isinstance(first, bool | np.bool_), f"Say True or False; a {type(first).__name__} came.")
+    number = 60
+    equal = _stopped(answer, 1.0, seed=10, number=number)
+    words = "Of challengers that are exactly as good, at most 5 in 100 may be stopped in twenty looks."
+    expect(equal <= 6, words, case=f"It stopped {equal} of {number}.")
+    better = _stopped(answer, 0.5, seed=11, number=20)
+    expect(better <= 2, "A challenger that is better is no reason to stop.", case=f"It stopped {better} of 20.")
+    worse = _stopped(answer, 2.0, seed=12, number=number)
+    words = "Of challengers that cost twice as much, at least 80 in 100 must be stopped."
+    expect(worse >= 0.8 * number, words, case=f"It stopped {worse} of {number}.")

@@ -1,0 +1,387 @@
+"""Checks of the exercises of lesson 04: splits with an embargo, as-of joins, one code path, and a finder of leaks."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from mlops_course import flights
+from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
+from mlops_course.development import features
+from mlops_course.flights.timeline import WEATHER_DELAY, instants
+
+__all__ = ["YourTurn", "compared", "hint", "last_reading", "leaking", "split", "summary"]
+
+LEAD = pd.Timedelta("2h")
+
+
+def _at(text: str) -> pd.Timestamp:
+    """A day and time of August 2013, UTC, such as "05 12:30"."""
+    return pd.Timestamp(f"2013-08-{text}", tz="UTC")
+
+
+@functools.cache
+def _august() -> dict[str, pd.DataFrame]:
+    """Two days of August 2013 and what the tables say about them."""
+    tables = flights.read(["2013-08"])
+    days = tables["flights"]["time_hour"].between(_at("05 04:00"), _at("07 04:00"), inclusive="left")
+    return {**tables, "flights": tables["flights"][days]}
+
+
+@functools.cache
+def _asked() -> pd.DataFrame:
+    """Some flights of these two days, shuffled: when the desk asks, and when the label came."""
+    rows = _august()["flights"]
+    when = instants(rows, _august()["airports"])
+    rows = rows[["origin"]].assign(
+        asked=when["scheduled_departure"] - LEAD,
+        scheduled_departure=when["scheduled_departure"],
+        labelled=when["arrived"],
+    )
+    return rows.sample(400, random_state=4)
+
+
+# A split --------------------------------------------------------------------------------------------------------------
+
+
+@check(
+    "For each of the two parts ask: what has to be true of its rows, and at which moment?",
+    "A row has two times. The part is chosen by the question; the label has to be there when the part is used.",
+    "Two conditions for each part, joined by `&`: one on `asked` and one on `labelled`.",
+)
+def split(answer):
+    """Nothing is trained or tested on before its label is there, and no row is in both parts."""
+    cut, now = _at("12 00:00"), _at("20 00:00")
+    times = {
+        "long before": ("05 10:00", "05 15:00"),
+        "the evening before": ("11 22:00", "12 03:00"),
+        "the morning before": ("11 06:00", "11 11:00"),
+        "labelled at the cut": ("11 19:00", "12 00:00"),
+        "slow": ("01 10:00", "14 10:00"),
+        "never landed": ("06 10:00", None),
+        "asked at the cut": ("12 00:00", "12 05:00"),
+        "after": ("15 10:00", "15 15:00"),
+        "labelled now": ("19 19:00", "20 00:00"),
+        "still in the air": ("19 22:00", "20 03:00"),
+        "cancelled after": ("16 10:00", None),
+        "asked now": ("20 00:00", "20 06:00"),
+    }
+    rows = pd.DataFrame(
+        {
+            "asked": [_at(asked) for asked, _ in times.values()],
+            "labelled": pd.to_datetime([_at(label) if label else None for _, label in times.values()], utc=True),
+        },
+        index=list(times),
+    ).sample(frac=1, random_state=3)
+
+    def parts(table: pd.DataFrame, cut: pd.Timestamp, now: pd.Timestamp) -> tuple[list, list]:
+        came = answer(table.copy(), cut, now)
+        expect(
+            isinstance(came, tuple | list) and len(came) == 2 and all(isinstance(part, pd.DataFrame) for part in came),
+            "Give two tables, the rows to train on and the rows to test on: `return train, test`.",
+        )
+        for part in came:
+            expect(list(part.columns) == list(table.columns), "Each part keeps the columns as they were, and no more.")
+        return tuple(list(part.index) for part in came)
+
+    train, test = attempt(lambda: parts(rows, cut, now), hint="split fails on twelve flights around a cut.")
+    strange = (set(train) | set(test)) - set(times)
+    expect(not strange, f"Keep the index of the rows: the labels {sorted(map(str, strange))} did not come in.")
+    future = {"asked at the cut", "after", "labelled now", "still in the air", "cancelled after", "asked now"}
+    words = "A row that asks at the cut or later is trained on: the parts follow the clock, not chance."
+    expect(not future & set(train), words)
+    expect(not set(test) - future, "A row that asked before the cut is tested on: its question chooses its part.")
+    missing = "A row whose label is missing got into a part: whoever never landed has no label, late or not."
+    expect("never landed" not in train and "cancelled after" not in test, missing)
+    words = "A label that came after the cut is trained on: a row like that is under embargo, in neither part."
+    expect(not {"the evening before", "slow"} & set(train), words)
+    words = "A label that is not there yet is tested on: at `now` nobody can say whether that answer was right."
+    expect(not {"still in the air", "asked now"} & set(test), words)
+    words = "Rows whose label was there before the cut are left out: the embargo has no fixed length, the label says."
+    expect({"long before", "the morning before"} <= set(train), words)
+    expect("labelled at the cut" in train, "A label that comes at the very cut is known at the cut: compare with <=.")
+    expect("asked at the cut" in test, "A question at the very cut belongs to the future: compare with >=.")
+    expect("labelled now" in test, "A label that comes at the very `now` is known by then: compare with <=.")
+    expect("after" in test, "A row that asked after the cut and has its label is missing from the test.")
+    order = [name for name in rows.index if name in train], [name for name in rows.index if name in test]
+    expect((train, test) == order, "Leave the rows in the order in which they came.")
+    real = _asked()[["asked", "labelled"]]
+    cut, now = _at("06 04:00"), _at("07 00:00")
+    slow = real.assign(labelled=real["asked"] + pd.to_timedelta(np.arange(len(real)) % 30, unit="h"))
+    for table, case in ((real, "400 real flights"), (slow, "400 flights with labels after up to 29 hours")):
+        before = table["asked"] < cut
+        ours = [
+            table.index[before & (table["labelled"] <= cut)].tolist(),
+            table.index[~before & (table["labelled"] <= now)].tolist(),
+        ]
+        words = "Some rows are in the wrong part, or missing."
+        for name, came, expected in zip(("train", "test"), parts(table, cut, now), ours, strict=True):
+            expect(came == expected, words, case=f"Of {case}, {len(came)} are in {name}, expected {len(expected)}.")
+    empty = parts(rows.iloc[:0], cut, now)
+    expect_same(list(empty), [[], []], "No rows, no parts.", case="the index of the parts of no rows")
+
+
+# An as-of join --------------------------------------------------------------------------------------------------------
+
+
+def _questions(asked: list[str], origin: str | list[str] = "JFK", index: list | None = None) -> pd.DataFrame:
+    when = pd.DatetimeIndex([_at(text) for text in asked])
+    rows = pd.DataFrame({"origin": origin, "asked": when, "scheduled_departure": when + LEAD}, index=index)
+    return rows.rename_axis(None)
+
+
+def _readings(visib: dict[str, float | None], origin: str = "JFK") -> pd.DataFrame:
+    hours = pd.DatetimeIndex([_at(text) for text in visib])
+    return pd.DataFrame({"origin": origin, "time_hour": hours, "visib": [*map(_number, visib.values())]})
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+@check(
+    "When was each reading available? Give the weather a column that says so, and join on that.",
+    "`features.as_of` of the lesson joins as of a moment; it also knows groups and a greatest age.",
+    "`pd.merge_asof` wants both sides sorted by time: afterwards bring the rows back into their order and index.",
+)
+def last_reading(answer):
+    """Each flight gets the last reading that was available at its airport, none that came later and none too old."""
+    day = {"05 10:00": 10.0, "05 11:00": 3.0, "05 12:00": 0.5, "05 14:00": 0.2, "05 15:00": 7.0}
+    asked = _questions(["05 12:30"], index=[41])
+    came = attempt(
+        lambda: answer(asked.copy(), _readings(day)), hint="last_reading fails on one flight and five readings."
+    )
+    expect(isinstance(came, pd.Series), f"Give a series, one value a flight; a {type(came).__name__} came.")
+    expect_same(list(came.index), [41], "Give one value a flight, with the index of the flights.", case="Its index")
+    reasons = {
+        0.5: "The reading filed under 12:00 was used at 12:30: it becomes available an hour after its hour.",
+        0.2: "The reading of the departure hour was used: it came after the question.",
+        7.0: "The last reading of the airport was used: most of the table comes after the question.",
+    }
+    words = reasons.get(came.iloc[0], "Which of the readings of 10, 11, 12, 14 and 15 o'clock were available at 12:30?")
+    expect_same(came, pd.Series([3.0], index=[41]), words, case="A question at 12:30")
+
+    def same(rows: pd.DataFrame, weather: pd.DataFrame, values: list, words: str, *, case: str) -> None:
+        expected = pd.Series([*map(_number, values)], index=rows.index, dtype=float)
+        expect_same(answer(rows.copy(), weather.copy()), expected, words, case=case)
+
+    words = "What becomes available at the very moment of the question is known."
+    same(_questions(["05 12:00"]), _readings(day), [3.0], words, case="A question at 12:00")
+    words = "The table has gaps: the last reading may be hours old, so do not ask for the one of a certain hour."
+    same(
+        _questions(["05 14:30"]), _readings({"05 10:00": 4.0}), [4.0], words, case="A question at 14:30, last at 11:00,"
+    )
+    both = pd.concat([_readings({"05 09:00": 8.0}), _readings({"05 10:00": 1.0}, "LGA")], ignore_index=True)
+    words = "That is the reading of another airport: each flight has its own."
+    same(_questions(["05 12:30"]), both, [8.0], words, case="A question at JFK after a later reading of LGA")
+    same(_questions(["05 12:30"], "EWR"), both, [None], words, case="A question at EWR, which has no reading,")
+    words = "Nothing was available yet, so the value is missing."
+    same(_questions(["05 09:59"]), _readings(day), [None], words, case="A question before the first reading")
+    words = "A reading that became available six hours before the question is not too old."
+    same(_questions(["05 22:00"]), _readings(day), [7.0], words, case="A question at 22:00, last available at 16:00,")
+    words = "That reading is older than six hours, counted from when it became available: the value is missing."
+    same(_questions(["05 22:01"]), _readings(day), [None], words, case="A question at 22:01, last available at 16:00,")
+    words = "The last reading came without a value, so the value is missing: an older one is not the last."
+    silent = _readings({"05 10:00": 10.0, "05 11:00": None})
+    same(
+        _questions(["05 12:30"]),
+        silent,
+        [None],
+        words,
+        case="A question at 12:30, where the reading of 11:00 is empty,",
+    )
+    mixed = _questions(["05 15:30", "05 11:30", "05 12:30"], index=[7, 3, 5])
+    words = "Each value belongs to the flight whose index it has: mind the order of the rows."
+    weather = _readings(day).sample(frac=1, random_state=1)
+    same(mixed, weather, [0.2, 10.0, 3.0], words, case="Questions at 15:30, 11:30 and 12:30")
+    rows = _asked()[["origin", "asked", "scheduled_departure"]]
+    weather = _august()["weather"][["origin", "time_hour", "visib"]]
+    weather = weather[weather["time_hour"].between(_at("04 20:00"), _at("07 12:00"))].sample(frac=1, random_state=2)
+    stamped = weather.assign(available=weather["time_hour"] + WEATHER_DELAY)
+    expected = features.as_of(
+        rows, stamped, at="asked", available="available", columns=["visib"], by="origin", max_age=pd.Timedelta("6h")
+    )["visib"]
+    expect_same(answer(rows.copy(), weather.copy()), expected, "Some are wrong.", case="400 real flights of August")
+
+
+# One code path --------------------------------------------------------------------------------------------------------
+
+
+@check(
+    "Which numbers does the service need, and when are they computed?",
+    "Compute them before the inner function begins; the inner one only looks them up.",
+    "`map` of an airport that is not in the table of means gives a missing value: what stands in for it?",
+)
+def compared(answer):
+    """A flight gets the same value alone as in a batch, for airports and delays that are missing, too."""
+    history = pd.DataFrame(
+        {"origin": ["JFK", "JFK", "JFK", "LGA", "LGA"], "delay": [10.0, 20.0, 30.0, 2.0, None]}, index=[4, 9, 2, 7, 5]
+    )
+    table = history.copy()
+    feature = attempt(lambda: answer(table), hint="compared fails on a history of five flights.")
+    kind = type(feature).__name__
+    expect(callable(feature), f"compared gives a function that the service can call; a {kind} came.")
+
+    def ask(origin: list, delay: list, index: list) -> pd.Series:
+        rows = pd.DataFrame({"origin": origin, "delay": pd.Series(delay, dtype=float).to_numpy()}, index=index)
+        before = rows.copy()
+        came = attempt(lambda: feature(rows), hint="The function that compared gives fails.")
+        expect(came is not None, "The function that compared gives returns nothing: it needs a `return`, too.")
+        expect(rows.equals(before), "The rows came back changed: work on a copy, somebody else still needs them.")
+        return came
+
+    came = ask(["JFK", "JFK"], [25.0, 15.0], [3, 1])  # their own mean is that of history: only the next case tells
+    words = "Compare with the mean delay of the airport in history."
+    expect_same(came, pd.Series([5.0, -5.0], index=[3, 1]), words, case="JFK (mean 20) with delays of 25 and 15")
+    alone = ask(["JFK"], [25.0], [3])
+    words = "Alone, a flight got another value than in a batch: what is usual comes from history, never from the rows."
+    expect_same(alone, pd.Series([5.0], index=[3]), words, case="JFK (mean 20) with a delay of 25, alone,")
+    wide = ask(["JFK", "LGA", "JFK", "LGA"], [25.0, 2.0, 300.0, 5.0], [3, 8, 1, 2])
+    expected = pd.Series([5.0, 0.0, 280.0, 3.0], index=[3, 8, 1, 2])
+    words = (
+        "Each airport has its own mean, whatever else is in the batch; an unknown delay of history counts for nothing."
+    )
+    expect_same(wide, expected, words, case="JFK (mean 20) and LGA (mean 2), delays of 25, 2, 300, 5")
+    words = "An airport that history does not know is compared with the mean of all known delays of history."
+    expect_same(
+        ask(["EWR"], [15.5], [0]), pd.Series([0.0], index=[0]), words, case="EWR with a delay of 15.5 (mean of all)"
+    )
+    expect_same(ask(["EWR"], [0.0], [0]), pd.Series([-15.5], index=[0]), words, case="EWR with a delay of 0")
+    words = "A delay that is missing gives 0, nothing unusual, whatever the airport and the rest of the batch."
+    gaps = ask(["JFK", "JFK", "EWR"], [None, 100.0, None], [1, 2, 3])
+    expect_same(gaps, pd.Series([0.0, 80.0, 0.0], index=[1, 2, 3]), words, case="JFK missing, JFK 100 and EWR missing")
+    expect_same(ask(["JFK"], [None], [1]), pd.Series([0.0], index=[1]), words, case="JFK with a missing delay, alone,")
+    expect_same(ask([], [], []), pd.Series([], dtype=float), "No rows, no values.", case="a table without rows")
+    table["delay"] = np.nan
+    gone = (
+        "In the service the table of history is gone: what is usual has to be computed once, before the inner function."
+    )
+    after = attempt(lambda: feature(pd.DataFrame({"origin": ["JFK"], "delay": [25.0]})), hint=gone)
+    expect_same(
+        after, pd.Series([5.0]), gone, case="JFK with a delay of 25, after the delays of that table were removed,"
+    )
+    unknown = pd.DataFrame({"origin": ["JFK", "LGA", "LGA"], "delay": [None, 4.0, 8.0]})
+    feature = answer(unknown)
+    words = "An airport whose delays in history are all missing has no mean of its own: the mean of all stands in."
+    expect_same(ask(["JFK"], [7.0], [0]), pd.Series([1.0], index=[0]), words, case="such an airport with 7 (all: 6)")
+    real = _august()["flights"][["origin", "dep_delay"]].rename(columns={"dep_delay": "delay"})
+    real = real.assign(delay=real["delay"].astype(float)).sample(frac=1, random_state=5)
+    feature = answer(real.head(500))
+    batch = real.tail(300)
+    together = feature(batch.copy())
+    single = pd.concat([feature(batch.iloc[[place]]) for place in range(0, 300, 20)])
+    words = "One row alone and the same row in a batch differ, on real flights of August."
+    expect_same(together.iloc[::20], single, words, case="the batch")
+    mean = real.head(500).groupby("origin")["delay"].mean()
+    expected = (batch["delay"] - batch["origin"].map(mean)).fillna(0.0)
+    expect_same(together, expected, "Some values are wrong.", case="300 real flights of August")
+
+
+# A finder of leaks ----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _complete() -> dict[str, pd.DataFrame]:
+    """Fifty flights of one day that all landed, with their tables."""
+    rows = _august()["flights"].dropna(subset=["dep_delay", "arr_delay", "dep_time", "arr_time", "air_time"])
+    return {**_august(), "flights": rows[rows["day"] == 5].iloc[::20]}
+
+
+def _when(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    known = instants(tables["flights"], tables["airports"])
+    return known.assign(prediction_time=known["scheduled_departure"] - LEAD)
+
+
+@check(
+    "Build the features twice: from the tables as they are, and from the tables as somebody saw them at the instant.",
+    "`tables_as_of` masks what came later. Compare only the rows that had asked by then.",
+    "`!=` is true where both sides are missing. Take these out, and ask of each column whether anything is left.",
+)
+def leaking(answer):
+    """Leaks are named, in aggregates and in missing values, too; honest features are let through."""
+    tables, instant = _complete(), _at("05 16:00")
+
+    def ask(make, expected: list[str], words: str, *, case: str, tables: dict = tables) -> None:
+        def build(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+            when = _when(tables)
+            return pd.DataFrame({"prediction_time": when["prediction_time"], **make(tables["flights"], when)})
+
+        came = attempt(lambda: answer(build, dict(tables), instant), hint=f"leaking fails on {case}.")
+        expect(isinstance(came, list), f"Give a list of names of columns; a {type(came).__name__} came.")
+        expect(
+            sorted(map(str, came)) == sorted(expected), words, case=f"Of {case} it named {came}, expected {expected}."
+        )
+
+    words = "The delay at departure changes when the future is taken away: mask the tables, do not drop their rows."
+    case = "a column with the delay at departure, 0 where there is none"
+    ask(lambda rows, when: {"delay": rows["dep_delay"].fillna(0)}, ["delay"], words, case=case)
+    words = "A delay that goes missing when the future is taken away has changed: missing on one side only is a change."
+    ask(lambda rows, when: {"delay": rows["dep_delay"]}, ["delay"], words, case="a column with the delay at departure")
+    words = "The timetable is known: nothing of it changes."
+    ask(lambda rows, when: {"distance": rows["distance"]}, [], words, case="a column with the distance")
+    words = "Missing in both is no change."
+
+    def gaps(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        return {
+            "far": rows["distance"].where(rows["distance"] > 1_000),
+            "plane": rows["tailnum"].where(rows["hour"] > 9),
+        }
+
+    ask(gaps, [], words, case="two columns of the timetable with missing values")
+    words = "A row that asked after the instant may change: nobody had asked it yet."
+
+    def left(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        asked = pd.DataFrame({"asked": when["prediction_time"]})
+        events = when.assign(delay=rows["dep_delay"])
+        window = pd.Timedelta("3h")
+        found = features.recent(asked, events, at="asked", available="departed", window=window, value="delay")
+        return {"departures": found["count"], "mean_delay": found["mean"]}
+
+    ask(left, [], words, case="departures of the last three hours, an honest feature,")
+
+    def scheduled(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        asked = pd.DataFrame({"asked": when["prediction_time"]})
+        events = when.assign(delay=rows["dep_delay"])
+        found = features.recent(
+            asked, events, at="asked", available="scheduled_departure", window=pd.Timedelta("3h"), value="delay"
+        )
+        return {**left(rows, when), "by_schedule": found["mean"], "carrier": rows["carrier"]}
+
+    words = "The mean delay by schedule uses delays of flights that have not left: compare value by value."
+    everything = {**tables, "flights": _august()["flights"].query("day == 5")}
+    ask(
+        scheduled, ["by_schedule"], words, case="the mean delay by schedule and three honest columns", tables=everything
+    )
+    words = "A value that goes missing has changed, even 0, -1 or an empty text: ask where it is missing, fill nothing."
+    for value in (0.0, -1.0):
+
+        def marked(rows: pd.DataFrame, when: pd.DataFrame, value: float = value) -> dict:
+            return {
+                "mark": (rows["dep_delay"] * 0 + value),
+                "name": rows["carrier"].where(rows["arr_delay"].isna(), ""),
+            }
+
+        ask(marked, ["mark", "name"], words, case=f"columns that are {value:g} and '' where a delay is known")
+    words = "A value that was missing and is there when the future is taken away has changed, too."
+
+    def unknown(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        return {"plan": rows["distance"].where(rows["dep_delay"].isna())}
+
+    ask(unknown, ["plan"], words, case="a column that is only there while the flight has not left")
+    words = "The same number as an integer and as a decimal is no change: compare values, not kinds of columns."
+
+    def turned(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        return {"hour": rows["hour"].where(rows["dep_delay"].notna() | (when["prediction_time"] <= instant))}
+
+    ask(turned, [], words, case="hours that are integers until later rows are missing")
+    words = "A tiny change is a change: a tree may branch right there, so compare exactly."
+    case = "distances with a trace of the delay"
+    ask(lambda rows, when: {"far": rows["distance"] + rows["dep_delay"].fillna(0.5) * 1e-6}, ["far"], words, case=case)
+    words = "A row that asks at the very instant counts: its answer is given then."
+
+    def one(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        return {"delay": rows["dep_delay"].where(when["prediction_time"] == instant)}
+
+    then = _when(everything)["prediction_time"] == instant
+    exact = {**everything, "flights": everything["flights"][then]}
+    ask(one, ["delay"], words, case="flights that ask at the instant", tables=exact)

@@ -1,0 +1,318 @@
+"""Checks of the exercises of lesson 02: an audit, a ranking, rules that end an idea, and the volume that pays."""
+
+import functools
+import math
+
+import numpy as np
+import pandas as pd
+
+from mlops_course import flights
+from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
+
+__all__ = ["YourTurn", "audit", "hint", "ranked", "summary", "verdicts", "volume"]
+
+
+# An audit -------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _three_years() -> pd.DataFrame:
+    """Labelled flights of May 2013, told anew over three years."""
+    rows = flights.read(["2013-05"])["flights"][["carrier", "dest", "arr_delay", "time_hour"]]
+    rows = rows[rows["arr_delay"].notna()].head(100).reset_index(drop=True)
+    return rows.assign(time_hour=rows["time_hour"] + pd.to_timedelta(np.linspace(0, 1095, 100).round(), unit="D"))
+
+
+def _labelled(days: list[float]) -> pd.DataFrame:
+    """Rows with a label on each of some days."""
+    when = pd.Timestamp("2013-05-01T06:00Z") + pd.to_timedelta(days, unit="D")
+    return pd.DataFrame({"arr_delay": [float(n) for n in range(len(days))], "time_hour": when})
+
+
+@check(
+    "Answer the four questions one by one, and collect the flags in a list.",
+    "Keep the rows that have a label in a table of their own: how many are they, and from when to when?",
+    "What if the column is missing, or no row is left? Look at these two before you subtract or divide.",
+)
+def audit(answer):
+    """Each flag is raised by itself, also for an empty column, a table without rows and an owner without a name."""
+    rows = _three_years()
+    fine = {"label": "arr_delay", "time": "time_hour", "owner": "operations", "personal": ["passenger", "crew"]}
+
+    def ask(table: pd.DataFrame, expected: list[str], words: str, *, case: str, **facts: object) -> None:
+        came = attempt(lambda: answer(table.copy(), {**fine, **facts}), hint=f"audit fails on {case}.")
+        came = list(came) if isinstance(came, tuple) else came
+        expect(isinstance(came, list), f"Give a list of flags, empty if there is none; a {type(came).__name__} came.")
+        said = f"Of {case} it said {came}, expected {expected}."
+        expect(sorted(map(str, came)) == sorted(expected), words, case=said)
+        expect(came == expected, "Give the flags in the order of the task.", case=said)
+
+    ask(rows, [], "Nothing is wrong with this table.", case="three years of labelled flights with an owner")
+    ask(rows.head(60), ["short history"], "That is less than 730 days.", case="the first 21 months of it")
+    few = rows.assign(arr_delay=rows["arr_delay"].where((rows.index < 30) | (rows.index == 99)))
+    words = "A column is not yet a label: most of its values may be missing."
+    ask(few, ["no label"], words, case="three years with 31 labels in 100 rows")
+    late = rows.assign(arr_delay=rows["arr_delay"].where(rows.index >= 40))
+    words = "History is measured between rows with a label: what came before them teaches nothing."
+    ask(late, ["short history"], words, case="three years without a label in the first")
+    whole = ["no label", "short history", "no owner", "personal data"]
+    bad = rows.assign(arr_delay=rows["arr_delay"].where(rows.index < 20), crew="a name")
+    ask(bad, whole, "One flag hides another: raise all that apply.", case="a table with all four defects", owner=None)
+    words = "A table without rows has neither label nor history: a comparison with the mean of nothing is false."
+    ask(rows.iloc[:0], ["no label", "short history"], words, case="a table of these columns and no row")
+    words = "Without the column there is no label, and so no history of rows with a label."
+    ask(rows.drop(columns="arr_delay"), ["no label", "short history"], words, case="a table without the label's column")
+    words = "Without any value there is no label, and so no history of rows with a label."
+    ask(rows.assign(arr_delay=np.nan), ["no label", "short history"], words, case="a table with an empty label")
+    ask(rows, ["no owner"], "Nobody answers for it.", case="three years and the owner None", owner=None)
+    ask(rows, ["no owner"], "An empty text is no owner.", case="three years and the owner ''", owner="")
+    ask(rows, ["no owner"], "A text of nothing but spaces is no owner.", case="the owner '  '", owner="  ")
+    ask(rows, [], "This is a name.", case="three years and the owner 'call centre'", owner="call centre")
+    words = "One column about persons is enough."
+    ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
+    ask(rows, [], "No column of the table is on that list.", case="a use without personal columns", personal=[])
+    half = rows.assign(arr_delay=rows["arr_delay"].where((rows.index % 2 == 0) | (rows.index == 99)))
+    half = half.assign(arr_delay=half["arr_delay"].where(half.index != 50))
+    ask(half, [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
+    fewer = half.assign(arr_delay=half["arr_delay"].where(half.index != 52))
+    ask(fewer, ["no label"], "Fewer than half of the rows have a label.", case="49 labels in 100 rows")
+    ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
+    ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
+    ask(_labelled([4]), ["short history"], "One row has no history.", case="a single row with a label")
+    mixed = rows.sample(frac=1, random_state=3).set_axis([0] * len(rows), axis="index")
+    ask(mixed, [], "Rows may come in any order, with any index.", case="shuffled rows that share one index label")
+
+
+# A ranking ------------------------------------------------------------------------------------------------------------
+
+
+def _ideas(rows: dict[str, tuple]) -> pd.DataFrame:
+    """A backlog; each of value, feasibility and risk is a number, or a pair of ends."""
+    found = []
+    for name, numbers in rows.items():
+        row = {"name": name}
+        for what, ends in zip(("value", "feasibility", "risk"), numbers, strict=True):
+            row[f"{what}_low"], row[f"{what}_high"] = ends if isinstance(ends, tuple) else (ends, ends)
+        found.append({name: float(value) if name != "name" else value for name, value in row.items()})
+    return pd.DataFrame(found)
+
+
+@functools.cache
+def _many_ideas(seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Ten ideas with wide ranges, no two within 5 % of each other, and their names from best to worst."""
+    rng = np.random.default_rng(seed)
+    while True:
+        value = np.sort(rng.uniform(10_000, 900_000, (10, 2)))
+        works, risk = np.sort(rng.uniform(0.05, 1, (10, 2))), np.sort(rng.uniform(0, 0.95, (10, 2)))
+        worth = value.mean(axis=1) * works.mean(axis=1) * (1 - risk.mean(axis=1))
+        order = np.argsort(-worth)
+        if (worth[order][:-1] / worth[order][1:] > 1.05).all():
+            break
+    rows = {f"idea {n}": (tuple(value[n]), tuple(works[n]), tuple(risk[n])) for n in range(10)}
+    return _ideas(rows), tuple(f"idea {n}" for n in order)
+
+
+@check(
+    "What may be multiplied may not always be added: in which unit would the sum be?",
+    "Of each range only its middle matters for the average. How are three independent averages put together?",
+    "Risk is the probability that it may not be used. What is the probability that it may?",
+)
+def ranked(answer):
+    """Neither the unit of money nor another idea on the list changes the order, and it is that of expected value."""
+
+    def order(ideas: pd.DataFrame, case: str) -> list[str]:
+        came = attempt(lambda: answer(ideas.copy()), hint=f"ranked fails on {case}.")
+        expect(
+            isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"]),
+            "Give a list with the name of each idea, once.",
+            case=f"For {case} it gave {came!r}.",
+        )
+        return list(came)
+
+    def same(ideas: pd.DataFrame, expected: list[str], words: str) -> None:
+        came = order(ideas, f"{len(ideas)} ideas")
+        expect(came == expected, words, case=f"It gave {came}, expected {expected}.")
+
+    clear = _ideas({"poor": (65_000, 0.3, 0.7), "good": (550_000, 0.9, 0.05), "fair": (250_000, 0.6, 0.3)})
+    words = "The best in value, in feasibility and in risk is the best, and comes first: much risk is bad."
+    same(clear, ["good", "fair", "poor"], words)
+    turned = clear.iloc[[1, 2, 0]].set_axis([5, 5, 1], axis="index")
+    words = "Rows may come in any order, with any index."
+    same(turned, ["good", "fair", "poor"], words)
+    two = _ideas({"X": (500_000, 0.6, 0.3), "Y": (100_000, 0.9, 0.3)})
+    cents = two.assign(value_low=100 * two["value_low"], value_high=100 * two["value_high"])
+    euros, other = order(two, "two ideas in euros"), order(cents, "two ideas in cents")
+    words = "The unit of money changed the order: a bound in euros is another bound in cents."
+    expect(euros == other, words, case=f"In euros {euros}, in cents {other}.")
+    pair = {"P": (500_000, 0.5, 0.28), "Q": (200_000, 0.6, 0.3)}
+    before = order(_ideas(pair), "two ideas")
+    large = {"W": (10_000_000, 0.05, 0.9)}
+    small = {"S": (100_000, 0.55, 0.5), "T": (90_000, 0.56, 0.4)}
+    for more in (large, small):
+        after = order(_ideas(pair | more), "two ideas and others")
+        words = "What another idea on the list is like changed the order of P and Q, which are as they were."
+        expect([name for name in after if name in pair] == before, words, case=f"It was {before}, and is {after}.")
+    words = "An idea that can be built and may not be used came first: it is worth little."
+    risky = _ideas({"sued": (400_000, 0.8, 0.9), "safe": (300_000, 0.8, 0.1)})
+    same(risky, ["safe", "sued"], words)
+    words = "An idea that can hardly be built came first: it is worth little."
+    hard = _ideas({"dream": (400_000, 0.1, 0.1), "plain": (300_000, 0.8, 0.1)})
+    same(hard, ["plain", "dream"], words)
+    ends = [
+        {"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)},
+        {"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)},
+        {"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))},
+    ]
+    for rows in ends:
+        came = order(_ideas(rows), "a wide and a narrow range")
+        expect(
+            came[0] == "narrow", "Both ends of a range count, not the best case alone.", case=f"Of {rows} came {came}."
+        )
+    hopeful = {"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}
+    came = order(_ideas(hopeful), "a wide and a narrow range")
+    expect(
+        came[0] == "wide", "Both ends of a range count, not the worst case alone.", case=f"Of {hopeful} came {came}."
+    )
+    for seed in range(4):
+        ideas, expected = _many_ideas(seed)
+        words = "What they are worth on average puts them in another order: multiply money and probabilities."
+        same(ideas, list(expected), words)
+
+
+# Rules that end an idea -----------------------------------------------------------------------------------------------
+
+FINE = ("minimal", 0.9, True)
+
+
+def _facts(rows: dict[str, tuple], *, value: float = 50_000.0) -> pd.DataFrame:
+    """A table of ideas from name to class, share of labels and known in time."""
+    table = pd.DataFrame(list(rows.values()), columns=["eu_class", "label_share", "known_in_time"])
+    return table.assign(label_share=table["label_share"].astype(float), name=list(rows), value=value)[
+        ["name", "value", "eu_class", "label_share", "known_in_time"]
+    ]
+
+
+@check(
+    "Three questions, each with yes, no or unknown: which answer settles the verdict whatever the others are?",
+    "A comparison with a missing value is false, so a rule that meets one ends nothing. Ask for missing ones apart.",
+    "`isna().any(axis=1)` finds rows with a missing fact; let kill come before ask, and ask before rank.",
+)
+def verdicts(answer):
+    """One broken rule ends an idea whatever its value, a missing fact is asked for, and duties end nothing."""
+
+    def said(ideas: pd.DataFrame, case: str) -> dict:
+        came = attempt(lambda: answer(ideas.copy()), hint=f"verdicts fails on {case}.")
+        expect(isinstance(came, dict), f"Give a dictionary from name to verdict; a {type(came).__name__} came.")
+        missing = [name for name in ideas["name"] if name not in came]
+        expect(not missing and len(came) == len(ideas), "Each idea needs one verdict.", case=f"Without one: {missing}.")
+        odd = sorted({str(verdict) for verdict in came.values()} - {"kill", "ask", "rank"})
+        expect(not odd, "A verdict is 'kill', 'ask' or 'rank'.", case=f"For {case} came {odd}.")
+        return came
+
+    def each(rows: dict[str, tuple], expected: str, words: str, *, value: float = 50_000.0) -> None:
+        for name, verdict in said(_facts(rows, value=value), "some ideas").items():
+            facts = dict(zip(("eu_class", "label_share", "known_in_time"), rows[name], strict=True))
+            expect(verdict == expected, words, case=f"{facts} got {verdict!r}, expected {expected!r}.")
+
+    broken = {"law": ("prohibited", 0.9, True), "label": ("minimal", 0.3, True), "time": ("minimal", 0.9, False)}
+    each({"fine": FINE}, "rank", "No rule ends this idea.")
+    each(broken, "kill", "One of the three rules is enough to end an idea.")
+    words = "A rule that ends an idea is not weighed against its value."
+    each(broken, "kill", words, value=50_000_000.0)
+    each({"poor": FINE}, "rank", "Value is not looked at here, so a small one ends nothing.", value=1.0)
+    allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
+    each(allowed, "rank", "A use of this class may be built, with its duties.")
+    unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
+    for rows in ({name: facts} for name, facts in unknown.items()):
+        [(name, verdict)] = said(_facts(rows), "an idea with a missing fact").items()
+        case = f"{rows[name]} as class, share of labels and known in time got {verdict!r}."
+        expect(verdict != "rank", "What is not answered is not fine: a rule might end it.", case=case)
+        expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
+    settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
+    each(settled, "kill", "Nobody has to be asked about an idea that a rule has ended already.")
+    each({"edge": ("minimal", 0.5, True)}, "rank", "Half of the labels are not under 0.5.")
+    each({"edge": ("minimal", 0.49, True)}, "kill", "Fewer than half of the labels are too few.")
+    each({"none": ("minimal", 0.0, True)}, "kill", "No label at all is too few.")
+    each({"all": (None, None, None)}, "ask", "Nothing is known, so nothing is settled.")
+    mixed = {**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE}
+    table = _facts(mixed).sample(frac=1, random_state=4).set_axis([3] * len(mixed), axis="index")
+    expected = {name: "rank" if name == "fine" else "ask" if name.endswith("?") else "kill" for name in mixed}
+    words = "Each idea is judged by its own row, whatever the order and the index."
+    expect_same(
+        said(table, "seven ideas"), {name: expected[name] for name in table["name"]}, words, case="A mixed list"
+    )
+    nan = table.assign(
+        eu_class=table["eu_class"].astype(object).where(table["eu_class"].notna(), np.nan),
+        known_in_time=table["known_in_time"].astype(object).where(table["known_in_time"].notna(), np.nan),
+    )
+    expect_same(said(nan, "seven ideas"), {name: expected[name] for name in nan["name"]}, words, case="NaN for None")
+
+
+# The volume that pays -------------------------------------------------------------------------------------------------
+
+
+def _sheet(*items: tuple[float, float, str]) -> pd.DataFrame:
+    return pd.DataFrame(list(items), columns=["quantity", "unit_price", "paid"]).astype(
+        {"quantity": float, "unit_price": float, "paid": object}
+    )
+
+
+@check(
+    "Which costs are there whatever the volume, and which come with each prediction?",
+    "What is left of one prediction's value, after its own cost, has to cover the rest.",
+    "How much is that on average if only a share is followed? Then look at what is left being 0 or less.",
+)
+def volume(answer):
+    """All costs are covered at that number and not at one fewer, and where nothing is left it is infinite."""
+
+    def ask(sheet: pd.DataFrame, expected: float, words: str, **use: float) -> None:
+        use = {"years": 1, "value": 2.5, "followed": 1.0} | use
+        lines = (
+            ", ".join(f"{row.quantity:g} at {row.unit_price:g} {row.paid}" for row in sheet.itertuples()) or "no item"
+        )
+        case = f"volume([{lines}], {', '.join(f'{name}={number:g}' for name, number in use.items())})"
+        came = attempt(
+            lambda: answer(sheet.copy(), use["years"], use["value"], use["followed"]), hint=f"{case} does not work."
+        )
+        expect_same(came, expected, words, case=case)
+
+    build, run, each = (100.0, 900.0, "once"), (10.0, 900.0, "yearly"), (1.0, 0.25, "each")
+    ask(_sheet(build, each), 40_000, "90,000 euros at 2.25 euros left of each prediction.")
+    ask(_sheet(build), 36_000, "Without a cost of each prediction, all of its value is left.")
+    ask(
+        _sheet(build, run, each),
+        52_000,
+        "What is paid every year has to be covered three times in three years.",
+        years=3,
+    )
+    ask(_sheet(run, each), 12_000, "What is paid every year has to be covered, also where nothing was built.", years=3)
+    ask(_sheet(run), 1_800, "Half a year is half of what is paid every year.", years=0.5)
+    ask(_sheet(build), 72_000, "A prediction that nobody follows brings nothing.", followed=0.5)
+    words = "An answer that nobody follows is paid for all the same: only the value depends on the share."
+    ask(_sheet(build, each), 90_000, words, followed=0.5)
+    words = "Costs are not yet covered at that number: the next whole number is the first that covers them."
+    ask(_sheet((1, 100, "once")), 34, words, value=3.0)
+    ask(_sheet((1, 100, "yearly")), 34, words, value=3.0)
+    ask(_sheet((1, 0.5, "once")), 1, "Half a euro has to be covered as well.")
+    ask(_sheet((1, 101, "once")), 34, "The next whole number is the first that covers the costs.", value=3.0)
+    ask(_sheet((1, 99, "once")), 33, "33 predictions of 3 euros cover 99 euros: one more is not needed.", value=3.0)
+    words = "Nothing is left of a prediction, or less than nothing, so no number of predictions covers the costs."
+    ask(_sheet(build, each), math.inf, words, value=0.2)
+    ask(_sheet(build, each), math.inf, words, value=0.25)
+    ask(_sheet(build, each), math.inf, words, followed=0.0)
+    ask(_sheet(build), math.inf, words, followed=0.0)
+    ask(_sheet(run, each), math.inf, words, value=0.5, followed=0.25)
+    ask(_sheet(each), 0, "Nothing is paid once or yearly, so there is nothing to cover.")
+    ask(_sheet(each), 0, "Nothing is paid once or yearly, so there is nothing to cover.", value=0.1)
+    ask(_sheet(), 0, "There is no cost at all.")
+    several = _sheet((2, 0.0625, "each"), build, run, (1, 0.125, "each"), (50, 300, "once"), (4, 1_500, "yearly"))
+    several = several.set_axis([2] * 6, axis="index")
+    ask(several, 60_000, "There may be several items of a kind, in any order: add them up.", years=2)
+    rng = np.random.default_rng(2)
+    for _ in range(30):
+        once, yearly, per = rng.uniform(1_000, 90_000), rng.uniform(0, 20_000), rng.uniform(0, 0.2)
+        use = {"years": float(rng.integers(1, 6)), "value": rng.uniform(1, 4), "followed": rng.uniform(0.3, 1)}
+        exact = (once + use["years"] * yearly) / (use["followed"] * use["value"] - per)
+        if 0.01 < exact % 1 < 0.99:  # away from whole numbers, where the last digit of a sum would decide
+            sheet = _sheet((1, once, "once"), (2, yearly / 2, "yearly"), (1, per, "each"))
+            ask(sheet, math.ceil(exact), "That is not the smallest number that covers all costs.", **use)

@@ -1,0 +1,326 @@
+"""Checks of the exercises of lesson 07: the worst slice, a direction, a gate with reasons, tests of models."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
+
+__all__ = ["YourTurn", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
+
+
+def _ranked(right: int, wrong: int) -> pd.DataFrame:
+    """Pairs of a late row and one in time, in which the late one got more, or less."""
+    rows = [(0.7, 1), (0.3, 0)] * right + [(0.2, 1), (0.6, 0)] * wrong
+    return pd.DataFrame(rows, columns=["p", "late"])
+
+
+@check(
+    "For each value of the column: are there enough rows, and are both kinds of answers among them?",
+    "`groupby` leaves rows out whose value is missing: give them a name first.",
+    "Collect the AUC of each slice in a dictionary; `min(found, key=found.get, default=None)` gives the name.",
+    nothing=True,
+)
+def worst_slice(answer):
+    """The worst slice is one of those that can be told, and rows without a value are a slice as well."""
+
+    def ask(slices: dict[object, pd.DataFrame], expected: object, words: str, *, least: int = 4) -> None:
+        rows = pd.concat([part.assign(group=name) for name, part in slices.items()])
+        rows["group"] = rows["group"].astype(object)
+        rows = rows.sample(frac=1, random_state=1)  # labels of the index occur more than once
+        sizes = {name: f"{len(part)} rows, {part['late'].sum()} late" for name, part in slices.items()}
+        case = f"worst_slice(rows with {sizes}, least={least})"
+        came = attempt(lambda: answer(rows, "group", least), hint=f"It fails: {case}.")
+        expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
+
+    good, bad = _ranked(6, 0), _ranked(3, 3)
+    ask({"a": good, "b": bad}, "b", "The slice with the lowest ROC AUC is the worst.")
+    sure = pd.DataFrame({"p": [0.9, 0.6] * 4 + [0.1, 0.2] * 2, "late": [1, 0] * 4 + [1, 0] * 2})
+    modest = pd.DataFrame({"p": [0.4, 0.3] * 5, "late": [1, 0] * 5})
+    ask({"a": modest, "b": sure}, "b", "ROC AUC is about the order of rows, and not about 0.5.")
+    shifted = pd.DataFrame({"p": [0.49, 0.48, 0.47, 0.46, 0.0, 0.5, 0.51, 0.52, 0.53, 0.54], "late": [0] * 5 + [1] * 5})
+    plain = pd.DataFrame({"p": [0.1] * 5 + [0.9, 0.9, 0.9, 0.9, 0.05], "late": [0] * 5 + [1] * 5})
+    words = "Another number than the ROC AUC calls a the worst: all of its late rows are ranked above the others."
+    ask({"a": shifted, "b": plain}, "b", words)
+    ask({"a": good, "b": bad, "c": _ranked(0, 1)}, "b", "A slice of too few rows came out as the worst.")
+    ask({"a": good, "b": bad, "c": _ranked(0, 2)}, "c", "A slice of exactly `least` rows is large enough.")
+    one = pd.DataFrame({"p": [0.2, 0.4, 0.6, 0.8], "late": 1})
+    ask({"a": good, "b": bad, "c": one}, "b", "A slice in which all rows are late has no AUC.")
+    ask({"0": one, "a": good, "b": bad}, "b", "A slice in which all rows are late has no AUC, wherever it stands.")
+    ask({"a": good, "b": bad, "c": one.assign(late=0)}, "b", "A slice in which no row is late has no AUC.")
+    ask(
+        {"a": good, None: _ranked(2, 4), "b": bad}, "missing", "Rows whose value is missing are a slice called missing."
+    )
+    ask({"a": good, np.nan: _ranked(2, 4)}, "missing", "Rows whose value is missing are a slice called missing.")
+    ask({"a": good, None: good.head(2)}, "a", "Rows whose value is missing were too few to be told.")
+    ask({"a": good.head(2)}, None, "No slice is large enough, so there is none to name.")
+
+
+@check(
+    "Ask the model twice, and compare row by row. Which rows can take part at all?",
+    "`rows.assign(...)` makes a new table with one column changed.",
+    "Falls means: after is less than before, by more than 0.000001. The mean of True and False is a share.",
+)
+def wrong_way(answer):
+    """Each row is compared with itself, and who stays where it was has not gone the wrong way."""
+    rows = pd.DataFrame({"delay": [0.0, 10.0, 20.0, 30.0], "hour": [6, 9, 12, 15]}, index=[5, 2, 9, 1])
+
+    def ask(
+        model: Callable, expected: float, words: str, *, of: pd.DataFrame = rows, by: float = 15.0, what: str
+    ) -> None:
+        case = f"wrong_way of a model that {what}, on delays {of['delay'].tolist()}, by {by}"
+        came = attempt(lambda: answer(model, of, "delay", by), hint=f"It fails: {case}.")
+        expect_same(came, expected, words, case=case)
+
+    up = "goes up with the delay"
+    ask(lambda r: (r["delay"] / 100).to_numpy(), 0.0, "Nothing falls.", what=up)
+    ask(lambda r: (0.9 - r["delay"] / 100).to_numpy(), 1.0, "Every row falls.", what="goes down with the delay")
+    ask(lambda r: np.full(len(r), 0.4), 0.0, "What stays as it is has not fallen.", what="always says 0.4")
+    half = "goes down above 22 minutes"
+    words = "Two rows of four fall. Compare row by row: on average that may not show."
+    ask(lambda r: np.where(r["delay"] > 22, 0.1, r["delay"] / 30), 0.5, words, what=half)
+    tiny = "goes down by 0.0000005"
+    ask(lambda r: 0.5 - 5e-7 * (r["delay"].to_numpy() % 7 > 0), 0.0, "Such a small step is rounding.", what=tiny, by=1)
+    small = "goes down by 0.00001"
+    ask(lambda r: 0.5 - 1e-5 * (r["delay"].to_numpy() > 12), 0.25, "Such a step is no rounding.", what=small, by=10)
+    gaps = rows.assign(delay=[0.0, np.nan, 20.0, np.nan])
+    words = "Rows without a delay cannot rise, and are not counted."
+    ask(lambda r: np.where(r["delay"] > 22, 0.1, 0.5), 0.5, words, of=gaps, what=half)
+    ask(
+        lambda r: np.full(len(r), 0.4),
+        0.0,
+        "No row can rise, so none falls.",
+        of=gaps.iloc[[1, 3]],
+        what="always says 0.4",
+    )
+    early = rows.assign(delay=[-10.0, 20.0, -20.0, 30.0])
+    words = "An early aircraft has a delay below 0, and can be later as well."
+    ask(lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early, what="goes down above -6 minutes")
+    unknown = rows.assign(hour=[6, None, 12, None])
+    words = "Only the column that rises has to be there; what others lack does not matter."
+    ask(
+        lambda r: (0.9 - r["delay"] / 100).to_numpy(), 1.0, words, of=unknown, what="goes down, where hours are missing"
+    )
+    renamed, falls = rows.rename(columns={"delay": "inbound"}), "falls with the column inbound"
+    came = attempt(
+        lambda: answer(lambda r: (0.9 - r["inbound"] / 100).to_numpy(), renamed, "inbound", 15.0), hint=falls
+    )
+    expect_same(came, 1.0, "The column is the one that is handed in.", case=f"wrong_way of a model that {falls}")
+    ask(lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.", what="looks at the hour")
+    ask(
+        lambda r: list(0.9 - r["delay"] / 100),
+        1.0,
+        "A list of probabilities will do.",
+        what="goes down and gives a list",
+    )
+
+
+def _hall(seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
+    """Flights of four carriers, one of them small, and the probabilities by which they were late."""
+    rng = np.random.default_rng(seed)
+    carrier = np.repeat(["UA", "AA", "DL", "HA"], [400, 300, 288, 12])
+    truth = np.clip(rng.beta(1.6, 3.6, 1_000), 0.02, 0.98)
+    rows = pd.DataFrame({"carrier": carrier, "late": (rng.random(1_000) < truth).astype(int)})
+    order = rng.permutation(1_000)
+    return rows.iloc[order], truth[order]
+
+
+@check(
+    "Answer the four questions one by one, each for itself, and collect the reasons.",
+    "The loss of a row is -log(p) if it was late, and -log(1 - p) if not; means of it give every log loss you need.",
+    "For the carriers: the mean of the differences of each, but only of those with at least 100 rows.",
+)
+def objections(answer):
+    """Six bad models are stopped for their own reasons, and sound ones go out, also where they are only as good."""
+    rows, truth = _hall()
+    late, carrier = rows["late"].to_numpy(), rows["carrier"].to_numpy()
+    rng = np.random.default_rng(0)
+    logit = np.log(truth / (1 - truth))
+
+    def at(values: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-values))
+
+    champion = at(logit + rng.normal(0, 0.35, 1_000))
+
+    def ask(
+        candidate: np.ndarray, expected: set[str], words: str, *, what: str, against: np.ndarray = champion
+    ) -> None:
+        handed = rows.copy(), candidate.copy(), against.copy()
+        came = attempt(lambda: answer(*handed), hint=f"objections fails on {what}.")
+        expect(
+            isinstance(came, set | frozenset),
+            f"Give a set of reasons; a {type(came).__name__} came.",
+            case=f"On {what}.",
+        )
+        told = f"Against {what} it said {sorted(came)}, expected {sorted(expected)}."
+        expect(came == expected, words, case=told)
+
+    ask(truth, set(), "A better model had to go out.", what="a better model")
+    as_good = np.where(carrier == "HA", champion, at(logit + rng.normal(0, 0.36, 1_000)))
+    ask(as_good, set(), "Not worse is enough: a sound one was stopped.", what="a model that is as good")
+    ask(champion, set(), "The champion itself is a sound one, and was stopped.", what="the champion itself")
+    noisy = at(logit + rng.normal(0, 0.5, 1_000))
+    words = "It clears both fixed bars, and is worse than the champion on the same rows."
+    ask(noisy, {"champion"}, words, what="a model with noise", against=truth)
+    one = np.where(carrier == "DL", at(-logit - 1.1), truth)
+    gain = at(logit + 0.5 * (2 * late - 1))
+    paid = np.where(carrier == "DL", at(logit + rng.normal(0, 1.3, 1_000)), gain)
+    words = "For one carrier it is much worse, and for the others better."
+    ask(paid, {"carrier"}, words, what="a model that is worse for DL and better for all others")
+    small = np.where(carrier == "HA", 0.03, champion)
+    words = "The carrier that it fails has 12 rows: of few rows a loss says nothing."
+    ask(small, set(), words, what="a model that knows nothing of a carrier with 12 rows")
+    shifted = at(logit + 0.75)
+    ask(
+        shifted,
+        {"calibration", "champion", "carrier"},
+        "It says too much: name all reasons.",
+        what="a model that says too much",
+    )
+    ask(
+        at(logit - 0.9),
+        {"calibration", "champion", "carrier"},
+        "It says too little: name all reasons.",
+        what="a model that says too little",
+    )
+    constant = np.full(1_000, late.mean())
+    words = "It ranks nothing: name all reasons that hold."
+    ask(constant, {"rank", "champion", "carrier"}, words, what="the share of late rows for everybody")
+    ask(
+        constant,
+        {"rank"},
+        "As bad as the champion is still too bad to rank.",
+        what="a constant against itself",
+        against=constant,
+    )
+    every = {"rank", "calibration", "champion", "carrier"}
+    ask(one * 0 + 0.9, every, "All four reasons hold, and all reasons are to be named.", what="0.9 for everybody")
+    _bars(answer, late)
+
+
+def _bars(answer, late: np.ndarray) -> None:
+    """How high each bar is, on rows made so that it is missed or cleared by a little."""
+    rows = pd.DataFrame({"carrier": ["UA"] * 150 + ["AA"] * 100 + ["DL"] * 99, "late": np.arange(349) % 3 == 0}).astype(
+        {"late": int}
+    )
+    truth = rows["late"].to_numpy()
+    p = np.where(truth == 1, 0.6, 0.25)
+    for step, expected in ((0.045, set()), (0.055, {"calibration"})):
+        share = p - p.mean() + truth.mean()
+        words = "The mean probability may differ by 0.05 from the share of late rows, above or below, and no more."
+        for sign in (1, -1):
+            candidate = share + sign * step
+            came = answer(rows.copy(), candidate, candidate)
+            expect(came == expected, words, case=f"It differs by {sign * step:+.3f}, and {sorted(came)} came.")
+    kinds = pd.DataFrame({"carrier": ["AA"] * 100 + ["BB"] * 100, "late": [0] * 100 + [1] * 100})
+    worse, fine = np.repeat([0.4, 0.8], 100), np.repeat([0.3, 0.8], 100)
+    words = "A carrier whose rows are all late, or none, has a loss as well."
+    expect(
+        "carrier" in answer(kinds.copy(), worse, fine), words, case="AA has no late row, and its loss rises by 0.15."
+    )
+    words = "A carrier that is served better is no objection."
+    expect("carrier" not in answer(kinds.copy(), fine, worse), words, case="The loss of AA falls by 0.15.")
+    noise = np.random.default_rng(3).normal(size=349)
+    for strength in np.linspace(0.2, 0.8, 25):
+        made = 0.04 * (strength * truth + noise)
+        candidate = made - made.mean() + truth.mean()
+        auc = roc_auc_score(truth, candidate)
+        words = "A ROC AUC below 0.65 is too low, and from there on it is not."
+        came = answer(rows.copy(), candidate, candidate)
+        expect(came == ({"rank"} if auc < 0.65 else set()), words, case=f"It is {auc:.3f}, and {sorted(came)} came.")
+    base = p - p.mean() + truth.mean()
+    for carrier, factor in (("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
+        here = (rows["carrier"] == carrier).to_numpy()
+        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), base)
+        helped = np.where(~here, np.where(truth == 1, candidate + 0.03, candidate - 0.015), candidate)
+        came = answer(rows.copy(), helped, base)
+        size = int(here.sum())
+        worse = float(
+            np.mean(
+                (np.log(np.where(truth == 1, base, 1 - base)) - np.log(np.where(truth == 1, helped, 1 - helped)))[here]
+            )
+        )
+        words = "A carrier counts from 100 rows on, if its loss is more than 0.05 higher."
+        case = f"For {size} rows it is {worse:.3f} higher; {sorted(came)} came."
+        expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
+
+
+def _base(rows: pd.DataFrame) -> np.ndarray:
+    delay = rows["inbound_delay"].fillna(5.0).to_numpy()
+    hour = rows["hour"].to_numpy() / 23
+    carrier = rows["carrier"].map({"UA": 0.1, "AA": -0.1}).fillna(0.0).to_numpy()
+    return 1 / (1 + np.exp(2.2 - 0.02 * delay - 1.2 * hour - carrier))
+
+
+def _steps(rows: pd.DataFrame) -> np.ndarray:
+    delay = rows["inbound_delay"].fillna(-99).to_numpy()
+    return np.select([delay > 45, delay > 10, rows["hour"].to_numpy() > 17], [0.7, 0.4, 0.3], 0.1)
+
+
+def _stormy(rows: pd.DataFrame) -> np.ndarray:
+    return 0.6 + 0.35 * _base(rows)
+
+
+def _changes_the_table(rows: pd.DataFrame) -> np.ndarray:
+    rows["inbound_delay"] = rows["inbound_delay"].fillna(5.0)
+    return _base(rows)
+
+
+def _stops_at_an_unknown_carrier(rows: pd.DataFrame) -> np.ndarray:
+    unknown = set(rows["carrier"]) - {"UA", "AA"}
+    if unknown:
+        raise KeyError(f"no such carrier: {unknown}")
+    return _base(rows)
+
+
+def _other_each_time() -> Callable[[pd.DataFrame], np.ndarray]:
+    random = np.random.default_rng(4)
+    return lambda rows: np.clip(_base(rows) + random.normal(0, 0.01, len(rows)), 0, 1)
+
+
+def _sure(rows: pd.DataFrame) -> np.ndarray:
+    return np.where(rows["inbound_delay"] > 50, 1.0, np.where(rows["inbound_delay"] < 0, 0.0, 0.3))
+
+
+SOUND = {
+    "a model that is sure now and then": _sure,
+    "a smooth model": _base,
+    "a model of steps": _steps,
+    "a model for stormy days": _stormy,
+}
+BROKEN: dict[str, Callable[[pd.DataFrame], object]] = {
+    "says more than 1 for late aircraft": lambda rows: 2.5 * _base(rows),
+    "says less than 0 at night": lambda rows: _base(rows) - 0.2,
+    "says nothing where the delay is missing": lambda rows: np.where(rows["inbound_delay"].isna(), np.nan, _base(rows)),
+    "says less when the aircraft is later": lambda rows: 1 - _base(rows.assign(hour=23 - rows["hour"])),
+    "says less from an hour of delay on": lambda rows: np.where(rows["inbound_delay"] > 70, 0.01, _base(rows)),
+    "says the same of all rows": lambda rows: np.full(len(rows), 0.25),
+    "compares each row with its batch": lambda rows: (
+        _base(rows) / max(1.0, 1.01 * _base(rows).max() / _base(rows).mean())
+    ),
+    "answers in another order": lambda rows: np.sort(_base(rows)),
+    "knows the crew": lambda rows: _base(rows) * np.where(rows["crew"].str.startswith("f"), 1.0, 0.9),
+    "changes the table that it was handed": _changes_the_table,
+    "raises an error at an unknown carrier": _stops_at_an_unknown_carrier,
+    "raises an error where the delay is missing": lambda rows: _base(rows.astype({"inbound_delay": int})),
+    "answers one row too few": lambda rows: _base(rows)[1:],
+}
+
+
+@check(
+    "Turn each sentence of the task into one comparison. Which rows do you need for it?",
+    "Ask the model five times: as it is, again, row by row, with another crew, and with later aircraft.",
+    "What may raise an error belongs into `try`; a model that raises one is broken, so the answer is False.",
+)
+def sound(answer):
+    """Every sound model is let through, and each of a dozen broken ones is found."""
+    for what, model in SOUND.items():
+        came = attempt(lambda model=model: answer(model), hint=f"sound fails on {what}.")
+        expect(isinstance(came, bool | np.bool_), f"Say True or False; a {type(came).__name__} came.")
+        expect(came, f"A sound model was turned down: {what}.")
+    for what, model in {**BROKEN, "says something else each time": _other_each_time()}.items():
+        words = f"A model that {what} is broken: catch what it does."
+        came = attempt(lambda model=model: answer(model), hint=words)
+        expect(not came, f"A broken model passed: it {what}.")

@@ -1,0 +1,161 @@
+"""The page in front of the room: where learners join, whether all is well, and the teacher's board.
+
+    /          who may join, in words
+    /health    whether MLflow and the store answer, the version, how many have joined
+    /join      code and name, and the password that the learner's machine has chosen
+    /board     for the teacher only (HTTP basic authentication), also /board.csv
+
+MLflow checks every later call by itself; this page only opens accounts and reads the store.
+"""
+
+import re
+import secrets
+import threading
+from importlib.metadata import version
+from typing import Any
+
+import httpx
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from pydantic import BaseModel, Field
+
+from mlops_course import __version__
+from mlops_course.course.classroom import board
+from mlops_course.course.classroom.room import TEACHER, Room
+from mlops_course.course.progress import EXPERIMENT
+from mlops_course.course.progress.client import NAME
+
+__all__ = ["Accounts", "application"]
+
+SECONDS = 30
+
+
+class Accounts:
+    """MLflow's accounts, asked as the teacher."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    def call(
+        self, path: str, *, as_: tuple[str, str] | None = None, method: str = "POST", **body: Any
+    ) -> httpx.Response:
+        """Ask MLflow; `path` begins with the version of its interface, such as 2.0/mlflow/users/create."""
+        sent = {"params": body} if method == "GET" else {"json": body}
+        login = as_ or (TEACHER, self.room.password)
+        address = f"{self.room.address}/api/{path}"
+        return httpx.request(method, address, auth=login, timeout=SECONDS, trust_env=False, **sent)
+
+    def names(self) -> list[str]:
+        """Learners who have joined. Raises httpx.HTTPError if MLflow does not answer."""
+        found = self.call("2.0/mlflow/users/list", method="GET").raise_for_status().json()["users"]
+        return sorted(one["username"] for one in found if one["username"] != TEACHER)
+
+    def knows(self, name: str, password: str) -> bool:
+        """Whether this is the learner's password."""
+        answer = self.call("2.0/mlflow/users/current", as_=(name, password), method="GET")
+        return answer.status_code == 200
+
+    def open(self, name: str, password: str) -> bool:
+        """A new account; whether the name was free."""
+        answer = self.call("2.0/mlflow/users/create", username=name, password=password)
+        if answer.status_code != 200 and "ALREADY_EXISTS" in answer.text:
+            return False
+        answer.raise_for_status()
+        return True
+
+    def close(self, name: str) -> None:
+        """The account is gone."""
+        self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
+
+    def equip(self, name: str, password: str) -> bool:
+        """The learner's experiments are there, one to log to, one for what the checks say; whether both are theirs.
+
+        Anybody may create an experiment of any name, so one that was there before may be somebody else's.
+        """
+        for title in (name, f"{EXPERIMENT}{name}"):
+            answer = self.call("2.0/mlflow/experiments/create", as_=(name, password), name=title)
+            if answer.status_code != 200 and "ALREADY_EXISTS" not in answer.text:
+                answer.raise_for_status()
+            path = "2.0/mlflow/experiments/get-by-name"
+            if self.call(path, as_=(name, password), method="GET", experiment_name=title).status_code != 200:
+                return False
+        return True
+
+
+class Joining(BaseModel):
+    """What a learner's machine sends."""
+
+    code: str = Field(max_length=100)
+    name: str = Field(max_length=100)
+    password: str = Field(min_length=16, max_length=100)  # made and kept by the learner's machine before it asks
+
+
+def application(room: Room) -> FastAPI:
+    """The page of an open room."""
+    app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
+    accounts, asks, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
+
+    def teacher(sent: HTTPBasicCredentials = Depends(asks)) -> None:  # noqa: B008
+        right = secrets.compare_digest(sent.password.encode(), room.password.encode())
+        if not (right and secrets.compare_digest(sent.username.encode(), TEACHER.encode())):
+            raise HTTPException(401, "the board is the teacher's", headers={"WWW-Authenticate": "Basic"})
+
+    @app.get("/", response_class=PlainTextResponse)
+    def welcome(request: Request) -> str:
+        return f"Paste the line that the teacher shows: mlops-course classroom join {request.base_url}#CODE\n"
+
+    @app.get("/health")
+    def health() -> dict[str, Any]:
+        store = re.split(r"[:+]", room.store)[0]
+        facts = {"version": __version__, "mlflow": version("mlflow"), "store": store, "port": room.port}
+        try:
+            return {"ok": True, "learners": len(accounts.names()), **facts}
+        except httpx.HTTPError:
+            return {"ok": False, "learners": None, **facts}
+
+    @app.post("/join")
+    def join(sent: Joining) -> dict[str, Any]:
+        if not secrets.compare_digest(sent.code.encode(), room.code.encode()):
+            raise HTTPException(403, "this is not the code of the room; paste the teacher's line once more")
+        if not NAME.fullmatch(sent.name) or sent.name == TEACHER:
+            raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
+        try:
+            with one_at_a_time:  # else all who come at once find the last seat free
+                names = accounts.names()
+                if sent.name not in names and len(names) >= room.capacity:
+                    why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
+                    raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
+                is_new = sent.name not in names and accounts.open(sent.name, sent.password)
+            mine = is_new or accounts.knows(sent.name, sent.password)
+            if not (mine and accounts.equip(sent.name, sent.password)):
+                if is_new:
+                    accounts.close(sent.name)
+                raise HTTPException(
+                    409, f"the name {sent.name} is taken; choose another: --name. If it was you, ask the teacher"
+                )
+        except httpx.HTTPError as error:  # an account may be there: asking again with its password goes on from there
+            raise HTTPException(503, f"the room's server does not answer ({error}); tell the teacher") from error
+        return {"port": room.port}
+
+    @app.get("/board", response_class=HTMLResponse, dependencies=[Depends(teacher)])
+    def shown(names: bool = True) -> str:
+        try:
+            joined = len(accounts.names())
+        except httpx.HTTPError as error:
+            raise HTTPException(
+                503, f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}"
+            ) from error
+        return board.page(_standings(room), joined=joined, names=names)
+
+    @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])
+    def export() -> str:
+        return board.as_csv(board.grades(_standings(room)))
+
+    return app
+
+
+def _standings(room: Room) -> Any:
+    from mlflow import MlflowClient
+
+    return board.standings(MlflowClient(tracking_uri=room.database("mlflow"), registry_uri=room.database("mlflow")))

@@ -1,0 +1,145 @@
+"""Short programs to take to work: each does one task with one stage of the package, and runs as it stands.
+
+    names         the snippets there are
+    load          one of them, with what it needs
+    copy          write one into a project, with the stages that it needs beside it
+    stage_of      the stage that a dotted name of the package belongs to
+    files_of      the files of a stage
+
+A snippet is a script in `scripts/`. What it needs is read from its own imports and those of its stage.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+__all__ = ["Snippet", "copy", "files_of", "load", "names", "stage_of"]
+
+PACKAGE = Path(__file__).parents[2]
+SCRIPTS = Path(__file__).with_name("scripts")
+LICENCE = "# MIT License, Copyright (c) 2026 MLOps Course contributors"
+OWN = PACKAGE.name
+PUBLIC = re.compile(r"^__all__ = ", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One task, and the program that does it."""
+
+    name: str
+    task: str  # one line
+    modules: tuple[str, ...]  # stages that it uses, in dots below the package
+    needs: tuple[str, ...]  # distributions that it and its stages import, other than the package itself
+    code: str  # as it stands, where the package is installed
+
+    @property
+    def lines(self) -> int:
+        """Lines of code, without the licence and the task."""
+        return len(self.code.splitlines()) - 2
+
+    def standing_alone(self) -> str:
+        """The same program for a project that has the stages beside it and not the package."""
+        return re.sub(rf"\bfrom {OWN}((?:\.\w+)*) import\b", _beside, self.code)
+
+
+def names() -> list[str]:
+    """The snippets there are, in alphabetical order."""
+    return sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+def load(name: str) -> Snippet:
+    """A snippet by its name. Raises ValueError with the names there are."""
+    if name not in names():
+        raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}")
+    text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    stages = (stage_of(inner) for outer, inner in _imports(tree) if outer == OWN)
+    modules = tuple(sorted(set(filter(None, stages))))
+    used = {outer for outer, _ in _imports(tree)}
+    for module in modules:
+        code = [path.read_text(encoding="utf-8") for path in files_of(module) if path.suffix == ".py"]
+        used |= {outer for text in code for outer, _ in _imports(ast.parse(text))}
+    foreign = used - {OWN} - sys.stdlib_module_names
+    needs = tuple(sorted(map(_distribution, foreign)))
+    task = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
+    body = text.split('"""', 2)[2].lstrip("\n")
+    return Snippet(name, task, modules, needs, f"{LICENCE}\n# {task}.\n{body}")
+
+
+def stage_of(dotted: str) -> str | None:
+    """The stage that a name below the package belongs to: its first part that is a file, or a folder with `__all__`.
+
+    A folder whose `__init__.py` names nothing only holds stages. Returns None for a name that leads to no stage.
+    """
+    parts = dotted.split(".")
+    for length in range(1, len(parts) + 1):
+        path = PACKAGE.joinpath(*parts[:length])
+        face = path / "__init__.py"
+        if path.with_suffix(".py").is_file() or (face.is_file() and PUBLIC.search(face.read_text(encoding="utf-8"))):
+            return ".".join(parts[:length])
+    return None
+
+
+def files_of(stage: str) -> list[Path]:
+    """The file of a stage, or all files of its folder."""
+    path = PACKAGE.joinpath(*stage.split("."))
+    if not path.is_dir():
+        return [path.with_suffix(".py")]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
+def copy(snippet: Snippet, folder: Path) -> list[Path]:
+    """Write a snippet and the stages that it needs into a folder; what is there already is not touched.
+
+    Returns the files. Raises FileExistsError, before anything is written, if one of them is there with other content.
+    """
+    texts = {}
+    for module in snippet.modules:
+        above = PACKAGE.joinpath(*module.split(".")[:-1])
+        for file in files_of(module):
+            text = file.read_text(encoding="utf-8")
+            texts[folder / file.relative_to(above)] = f"{LICENCE}\n{text}" if file.suffix == ".py" else text
+    texts[folder / f"use_{snippet.name}.py"] = snippet.standing_alone()
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise FileExistsError(f"{path} is there already, and is another one; move it, or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def _beside(found: re.Match) -> str:
+    """The beginning of an import where stages lie beside the program: what leads to a stage is left out."""
+    inner = found[1].lstrip(".")
+    stage = stage_of(inner)
+    return f"from {inner[len(stage.rpartition('.')[0]) :].lstrip('.')} import" if stage else "import"
+
+
+def _distribution(top: str) -> str:
+    """The distribution that brings a top-level package: the one of its name, if there are several."""
+    owners = _distributions().get(top, [top])
+    return top if top in owners else owners[0]
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(packages_distributions())
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """What is imported, at any depth: the package, and the name below it in dots."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.partition(".")[0], alias.name.partition(".")[2]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            outer, _, inner = (node.module or "").partition(".")
+            for alias in node.names:
+                yield outer, f"{inner}.{alias.name}".lstrip(".")

@@ -1,0 +1,151 @@
+"""The whole loop in a minute and a half, as a story: train, release, serve, break, notice, retrain, roll back.
+
+    tell    live through it on a case, say what happens, and return the folder where all of it can be looked at
+
+Staged are the clock, the fault and the bad challenger, and nothing else: the pipeline trains, the gate judges, the
+service answers over HTTP, the monitor reads the log, and the canary stops what the gate could not know.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mlops_course.operations.monitoring import dashboard
+from mlops_course.system import pipeline, replay, report
+from mlops_course.system.monitor import Monitor
+from mlops_course.system.release import release
+from mlops_course.system.system import System
+
+__all__ = ["tell"]
+
+NAME = "demo"
+SIGNED = {"approver": "demo"}
+DAY = pd.Timedelta("1D")
+BROKEN = (14, 18)  # days on which a feed is broken: from, and until before
+BAD_RELEASE = 5  # day on whose evening a challenger is tried whose labels were upside down
+LAST = 42  # day after which the story ends
+AFTER_PROMOTION = 3  # days until the retrained version is rolled back
+
+
+def tell(
+    system: System,
+    *,
+    say: Callable[[str], None],
+    train_on: int = 3,
+    progress: Callable[[str, str], None] | None = None,
+) -> dict[str, Path]:
+    """Live through the story, trained on the first batches there are, and return the pages that tell of it, by name.
+
+    The first release is made in the workspace of `system`, where a version that is champion already stays it. What
+    follows is lived in a workspace of its own, the folder replays/demo, and made anew each time. The case needs
+    options for faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
+    """
+    past, coming, wish = system.case.batches()[:train_on], system.case.batches()[train_on:], system.specification
+    say(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
+    first = release(system, past, first_use=coming[0], reason="first release", progress=progress, **SIGNED)
+    auc = first.evidence["metrics"].loc["roc_auc", "value"]
+    say(
+        f"Trained on {past[0]} to {past[-1]}: version {first.training.version}, {first.training.chosen_model}. "
+        f"The gate passed it, and it is champion. On {coming[0]}, which it has not seen, its ROC AUC is {auc:.3f}."
+    )
+    start = pd.Timestamp(coming[0], tz="UTC")
+    option = next(one for one in system.case.FAULTS if one["kind"] == "unit error")
+    edges = (start + days * DAY for days in BROKEN)
+    broken = {**option, **dict(zip(("start", "end"), (f"{edge:%Y-%m-%d}" for edge in edges), strict=True))}
+    plan = replay.Plan(
+        first=coming[0],
+        last=coming[1],
+        until=f"{start + LAST * DAY:%Y-%m-%d}",
+        policy="monthly",
+        faults=[broken],
+    )
+    shutil.rmtree(system.workspace.replay(NAME).root, ignore_errors=True)
+    story = _Story(system, say, past, broken)
+    say(f"\nNow it serves: {LAST} days of {coming[0]} and {coming[1]}, each in a third of a second.")
+    done = replay.replay(
+        system,
+        plan,
+        name=NAME,
+        over_http=True,
+        began=lambda url: say(f"It answers on {url}; the live page is {url}/monitor, while it lasts."),
+        told=story.day,
+        progress=progress,
+    )
+    return {"release": first.page} | story.end(done)
+
+
+class _Story:
+    """What is said of the days, and what somebody does in the evening of some of them."""
+
+    def __init__(
+        self, system: System, say: Callable[[str], None], past: Sequence[str], broken: Mapping[str, Any]
+    ) -> None:
+        self._system, self._say, self._past, self._broken = system, say, past, broken
+        self._days, self._open, self._bad, self._promoted = 0, set(), 0, 0
+
+    def day(self, day: pd.Timestamp, line: Mapping[str, Any]) -> None:
+        """Tell of a day that is on record, and act where the story wants it."""
+        self._days += 1
+        if f"{day:%Y-%m-%d}" == self._broken["start"]:
+            self._say(f"{day:%d %b}  a feed breaks: {self._broken['column']} comes in another unit. Nobody is told.")
+        for alert in line["alerts"]:
+            if (key := (alert["kind"], alert["subject"])) not in self._open:
+                self._say(f"{day:%d %b}  ALERT  {alert['text']}")
+                self._open.add(key)
+        for key in sorted(self._open - {(alert["kind"], alert["subject"]) for alert in line["alerts"]}):
+            self._say(f"{day:%d %b}  over: {' '.join(key)}")
+            self._open.remove(key)
+        if line["retrain"]:
+            left = "; ".join(f"{' '.join(one['columns']) or 'rows'} of {one['start'][:10]} to {one['end'][:10]}"
+                             for one in line.get("not_trained_on", []))  # fmt: skip
+            self._say(f"{day:%d %b}  trained anew on {', '.join(line['trained_on'])}, without {left or 'exception'}.")
+            for objection in line.get("objections", []):
+                self._say(f"{day:%d %b}  the gate refuses: {objection}")
+        for step in line["steps"]:
+            self._say(f"{day:%d %b}  {step}")
+        self._act(day, line)
+
+    def _act(self, day: pd.Timestamp, line: Mapping[str, Any]) -> None:
+        evening = day + DAY
+        own = System(self._system.case_name, self._system.workspace.replay(NAME), clock=evening.to_pydatetime)
+        if self._days == BAD_RELEASE:
+            flip = {"kind": "concept flip", "size": 1.0, "start": f"{self._past[0]}-01", "end": f"{day:%Y-%m-%d}"}
+            bad = pipeline.train(own.case, self._past, workspace=own.workspace, seed=0, drill=[flip])
+            self._bad = bad.version
+            judged = "passed it" if bad.gate.passed else f"refused it ({bad.gate.reasons[0]}), and somebody waives that"
+            self._say(
+                f"{day:%d %b}  a challenger, version {bad.version}, was trained on labels that came upside down. Its "
+                f"gate, which reads the same labels, {judged}. A tenth of the ids gets its answers."
+            )
+            waiver = "" if bad.gate.passed else "the numbers look good to somebody"
+            own.registry.canary(bad.version, share=0.1, reason="looks good on paper", waiver=waiver, **SIGNED)
+        if any(step.startswith("promoted") for step in line["steps"]):
+            self._promoted = self._days
+        if self._promoted and self._days == self._promoted + AFTER_PROMOTION:
+            back = own.registry.roll_back(reason="to show the way back", **SIGNED)
+            self._say(f"{day:%d %b}  somebody rolls back: version {back} answers again, within a second.")
+
+    def end(self, done: replay.Replayed) -> dict[str, Path]:
+        """Write the report and the last state of the live page, and say what it came to."""
+        from mlops_course.operations.deployment.prediction_log import PredictionLog
+
+        own, days = done.system, done.ledger.frame()
+        monitor = Monitor.of(own)
+        log = PredictionLog(done.log_url)
+        monitor.read(log)
+        log.close()
+        now = pd.Timestamp(days["day"].iloc[-1], tz="UTC") + DAY
+        page = dashboard.live_page(monitor.state(now), refresh_seconds=None)
+        self._say(
+            f"\n{days['answered'].sum():,} rows were answered, {days['labelled'].sum():,} labels came back. Wrong "
+            f"decisions cost {days['error_cost'].sum():,.0f} {own.specification.costs.unit.split(' ')[0]}, training "
+            f"{days['training_cost'].sum():,.0f}, serving {days['serving_cost'].sum():,.0f}."
+        )
+        return {
+            "monitoring": report.write(monitor.report(now), own.workspace.reports / "monitoring.html"),
+            "live page, as it was last": report.write(page, own.workspace.reports / "live.html"),
+            "ledger": done.ledger.path,
+        }

@@ -1,0 +1,198 @@
+"""The one folder that holds all state of a run: delete it, and the course starts anew.
+
+    mlflow.db      tracking store and model registry (SQLite)
+    artifacts/     what MLflow keeps of runs and models
+    store.txt      a name that tells this store from another one in the same place
+    cache/         results of pipeline steps, by what went into them
+    snapshots/     versions of tables, by their content
+    predictions/   log of what was predicted
+    reports/       pages and tables for people
+    replays/       workspaces of replays, one folder each
+    withheld.txt   digests of the ids whose rows must never be used again
+
+`Workspace.locate` says where the folder is; nothing is written before `Workspace.create`.
+
+>>> workspace = Workspace.locate({"MLOPS_HOME": "my runs"})
+>>> workspace.snapshots.relative_to(Path.cwd()).as_posix(), workspace.root.exists()
+('my runs/snapshots', False)
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlops_course.operations.registry import Registry
+
+__all__ = ["Workspace"]
+
+FOLDER = ".mlops"
+PROJECT = "mlops-course"
+EMPTY = "empty.db"  # MLflow's database before anything is in it: making one takes seconds, copying one does not
+STORE = "store.txt"  # a random name
+REPLAYS = "replays"  # folder of the workspaces of replays
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths and addresses below one folder, `root`, which must be absolute: MLflow writes it into its database.
+
+    `shared` is the folder of another workspace, whose cache and snapshots are used: nothing is trained in both.
+    """
+
+    root: Path
+    shared: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not self.root.is_absolute():
+            raise ValueError(f"expected an absolute folder for the workspace, got {self.root}; use Path.resolve()")
+        if unusable := set("?%") & set(self.root.as_posix()):
+            raise ValueError(
+                f"expected a workspace folder without {' '.join(sorted(unusable))} in its path, got {self.root}; "
+                "these have a meaning in the addresses of databases and files: set MLOPS_HOME to another folder"
+            )
+
+    @classmethod
+    def locate(cls, environ: Mapping[str, str] = os.environ) -> "Workspace":
+        """The workspace of this computer; writes nothing.
+
+        `MLOPS_HOME` where it is set; otherwise `.mlops` in the checkout of the course that this file belongs to, or in
+        the current folder when the package is installed without one.
+        """
+        if home := environ.get("MLOPS_HOME"):
+            root = Path(home).expanduser().resolve()
+            return cls(root, shared=root.parents[1] if root.parent.name == REPLAYS else None)
+        return cls((_checkout() or Path.cwd()) / FOLDER)
+
+    @property
+    def database(self) -> Path:
+        """SQLite file of the tracking store and the model registry."""
+        return self.root / "mlflow.db"
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of `database` for MLflow: tracking store and model registry are the same file."""
+        return f"sqlite:///{self.database.as_posix()}"
+
+    @property
+    def store(self) -> str:
+        """A name for this very store: one that is made anew in the same place, after it was deleted, has another."""
+        return f"{self.tracking_uri} {(self.root / STORE).read_text(encoding='utf-8')}"
+
+    @property
+    def artifacts_uri(self) -> str:
+        """Address of the folder below which MLflow keeps files of runs and models."""
+        return (self.root / "artifacts").as_uri()
+
+    @property
+    def cache(self) -> Path:
+        """Folder of cached results of pipeline steps."""
+        return (self.shared or self.root) / "cache"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of table versions."""
+        return (self.shared or self.root) / "snapshots"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the prediction log."""
+        return self.root / "predictions"
+
+    @property
+    def prediction_log_url(self) -> str:
+        """Address of the prediction log for SQLAlchemy."""
+        return f"sqlite:///{(self.predictions / 'log.db').as_posix()}"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of pages and tables for people."""
+        return self.root / "reports"
+
+    def replay(self, name: str) -> "Workspace":
+        """The workspace of a replay, below this one, with which it shares cache and snapshots."""
+        return Workspace(self.root / REPLAYS / name, shared=self.root)
+
+    @property
+    def withheld(self) -> Path:
+        """File with a digest for each id that somebody asked to be forgotten, one a line."""
+        return self.root / "withheld.txt"
+
+    def withheld_ids(self) -> list[str]:
+        """SHA-256 digests of the ids whose rows must not be used, sorted."""
+        return self.withheld.read_text(encoding="utf-8").split() if self.withheld.exists() else []
+
+    def withhold(self, ids: Iterable[str]) -> None:
+        """Never use the rows of these ids again; the file holds the old digests or the new ones, never half of them."""
+        digests = {hashlib.sha256(name.encode()).hexdigest() for name in ids}.union(self.withheld_ids())
+        partial = self.withheld.with_suffix(f".{os.getpid()}.part")
+        partial.write_text("".join(f"{digest}\n" for digest in sorted(digests)), encoding="utf-8")
+        partial.replace(self.withheld)
+
+    def create(self) -> "Workspace":
+        """Make the folders and the database where they are missing, and return this workspace.
+
+        The database is made under another name and moved into place when whole: MLflow cannot open one whose making was
+        killed half way.
+        """
+        for folder in (self.cache, self.snapshots, self.predictions, self.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the course sends nothing out of the house
+        if not self.database.exists():
+            unfinished, empty = self.database.with_suffix(f".{os.getpid()}.part"), (self.shared or self.root) / EMPTY
+            unfinished.unlink(missing_ok=True)
+            if empty.exists():
+                shutil.copyfile(empty, unfinished)
+            else:
+                self._make_database(unfinished)
+                shutil.copyfile(unfinished, empty.with_suffix(f".{os.getpid()}.part"))
+                empty.with_suffix(f".{os.getpid()}.part").replace(empty)
+            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
+            unfinished.replace(self.database)
+        elif not (self.root / STORE).exists():  # made before stores had names
+            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
+        return self
+
+    def _make_database(self, path: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with _quiet("mlflow.store"):
+            store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", self.artifacts_uri)
+        store.engine.dispose()
+
+    def registry(self, case: ModuleType) -> "Registry":
+        """The versions of a case's model that are kept in this workspace, under the name of the case's folder."""
+        from mlops_course.operations.registry import Registry
+
+        name = case.__name__.rpartition(".")[2]
+        return Registry(self.tracking_uri, name, trusted=[f"{case.derive.__module__}.{case.derive.__qualname__}"])
+
+
+def _checkout() -> Path | None:
+    folder = Path(__file__).resolve().parents[2]
+    project = folder / "pyproject.toml"
+    if not project.is_file():
+        return None
+    name = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("name")
+    return folder if name == PROJECT else None
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back what a logger says below a warning: MLflow reports each step of making an empty database."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

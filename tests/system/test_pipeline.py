@@ -1,0 +1,346 @@
+"""The whole pipeline on the small case: nothing is done twice, and nothing that a change reaches is left undone."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import small_case
+import yaml
+from mlflow import MlflowClient
+
+from mlops_course.development import data, evaluation, features, gate, training, validation
+from mlops_course.development.validation import InvalidBatch
+from mlops_course.operations import registry, retraining
+from mlops_course.operations.monitoring import faults
+from mlops_course.system import pipeline
+from mlops_course.system.pipeline import steps
+from mlops_course.system.workspace import EMPTY, Workspace
+
+# Warning of MLflow 3.17 about its own code, when it is first imported
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
+BATCHES = small_case.batches()[:6]
+STEPS = set(steps.__all__)
+SIGNED = {"approver": "Ada", "reason": "first release"}
+
+# What has to run after a change. A step that comes out the same stops the change there; a time never does.
+AFTER_LATENCY = {"latency_ms", "gate_report", "registered_version"}
+AFTER_SEED = {"fold_scores", "calibrated_model", "evidence", "champion_comparison", "lineage_run"} | AFTER_LATENCY
+AFTER_CODE = {
+    data: {"raw_tables"},
+    validation: {"valid_tables"},
+    features: {"prediction_rows", "split_rows"},
+    faults: {"usable_rows"},
+    retraining: {"usable_rows"},
+    training: {"fold_scores", "chosen_model", "calibrated_model", "threshold", "lineage_run", "registered_version"},
+    evaluation: {"evidence", "champion_comparison"},
+    gate: AFTER_LATENCY,
+    registry: {"champion_comparison", "registered_version"},
+    small_case: STEPS - {"usable_rows", "split_rows", "chosen_model", "threshold"},
+}
+
+
+def train(workspace, batches=BATCHES, *, seed=0, progress=None, **changes):
+    return pipeline.train(small_case, batches, workspace=workspace, seed=seed, progress=progress, **changes)
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory):
+    """Function that makes a workspace; the database, which takes seconds, is made once and copied while empty."""
+    template = Workspace(tmp_path_factory.mktemp("template")).create()
+
+    def make(name):
+        workspace = Workspace(tmp_path_factory.mktemp(name))
+        shutil.copy(template.root / EMPTY, workspace.root)
+        return workspace
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def workspace(workspaces):
+    return workspaces("here")
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+    return train(workspace)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(workspaces):
+    return workspaces("elsewhere")
+
+
+@pytest.fixture
+def fresh(workspace, trained, tmp_path):
+    """A workspace with a store of its own, and a copy of the results that are kept where it was trained."""
+    fresh = Workspace(tmp_path / "fresh")
+    for folder in ("cache", "snapshots"):
+        shutil.copytree(getattr(workspace, folder), getattr(fresh, folder))
+    shutil.copy(workspace.root / EMPTY, fresh.root)
+    return fresh
+
+
+@pytest.fixture(scope="module")
+def trained_elsewhere(elsewhere):
+    return train(elsewhere)
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """Function that rewrites the recipe of a month, in a copy of the data."""
+    shutil.copytree(small_case.HERE / "data", tmp_path / "data")
+    monkeypatch.setattr(small_case, "files", lambda batches: [tmp_path / "data" / f"{batch}.json" for batch in batches])
+
+    def rewrite(batch, *, indent=None, **changes):
+        file = tmp_path / "data" / f"{batch}.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | changes, indent=indent))
+
+    return rewrite
+
+
+@pytest.fixture
+def bars(tmp_path, monkeypatch):
+    """Function that puts other bars into the specification, in a copy."""
+
+    def rewrite(**changed):
+        specification = yaml.safe_load(small_case.SPECIFICATION.read_text())
+        specification["gates"] |= changed
+        file = tmp_path / "specification.yaml"
+        file.write_text(yaml.safe_dump(specification))
+        monkeypatch.setattr(small_case, "SPECIFICATION", file)
+
+    return rewrite
+
+
+def versions(workspace):
+    return workspace.registry(small_case).versions().set_index("version")
+
+
+def aliases(workspace, version):
+    found = MlflowClient(workspace.tracking_uri).get_model_version("small_case", str(version))
+    return set(found.aliases)
+
+
+# Nothing twice, and nothing too little
+
+
+def test_the_first_training_runs_every_step_and_passes_the_gate(trained):
+    assert set(trained.executed) == STEPS
+    assert trained.gate.passed, trained.gate.reasons
+
+
+@pytest.mark.parametrize("batches", [BATCHES, BATCHES[::-1], BATCHES + BATCHES[:1]], ids=["same", "turned", "twice"])
+def test_a_rerun_executes_nothing_and_returns_the_same_version(workspace, trained, batches):
+    again = train(workspace, batches)
+    assert again.executed == ()
+    assert set(again.cached) == STEPS
+    assert (again.version, again.run_id) == (trained.version, trained.run_id)
+    pd.testing.assert_frame_equal(again.metrics, trained.metrics)
+
+
+def test_another_seed_reruns_what_draws_and_what_follows(workspace, trained):
+    again = train(workspace, seed=1)
+    assert set(again.executed) == AFTER_SEED
+    assert again.version != trained.version
+
+
+@pytest.mark.parametrize("module", AFTER_CODE, ids=lambda module: module.__name__)
+def test_changed_code_reruns_the_steps_that_name_it_and_registers_no_second_version(
+    workspace, trained, module, monkeypatch
+):
+    code_version = pipeline._code_version
+    monkeypatch.setattr(pipeline, "_code_version", lambda asked: "changed" if asked is module else code_version(asked))
+    again = train(workspace)
+    assert set(again.executed) == AFTER_CODE[module]
+    assert again.version == trained.version
+
+
+def test_a_changed_file_reruns_all_that_reads_data(workspace, trained, recipe):
+    recipe(BATCHES[2], seed=99)
+    again = train(workspace)
+    assert set(again.executed) == STEPS - {"threshold"}
+    assert again.data_version != trained.data_version
+
+
+def test_a_file_that_is_written_otherwise_but_says_the_same_is_read_again_and_no_more(workspace, trained, recipe):
+    recipe(BATCHES[2], indent=4)
+    again = train(workspace)
+    assert again.executed == ("raw_tables",)
+    assert (again.version, again.data_version) == (trained.version, trained.data_version)
+
+
+WEEKS = {"start": "2024-03-05", "end": "2024-03-20"}
+HOT = {"kind": "unit error", "column": "temperature", "size": 1.8, "offset": 32.0, **WEEKS}
+
+
+def split_parts(workspace, trained):
+    """The rows that a version was trained, calibrated and tested on, by the record of its run."""
+    run = MlflowClient(tracking_uri=workspace.tracking_uri).get_run(trained.run_id)
+    return pd.concat(data.load_snapshot(workspace.snapshots, run.data.tags["split_rows"]).values())
+
+
+def test_a_corrupted_window_that_is_dropped_leaves_no_trace_of_the_corruption(workspace):
+    drop = {"action": "drop", **WEEKS}
+    clean, drilled = train(workspace, exclusions=[drop]), train(workspace, exclusions=[drop], drill=[HOT])
+    pd.testing.assert_frame_equal(split_parts(workspace, clean), split_parts(workspace, drilled))
+    assert drilled.version == clean.version
+    asked = split_parts(workspace, drilled)["prediction_time"]
+    assert not asked.between(pd.Timestamp("2024-03-05", tz="UTC"), pd.Timestamp("2024-03-19", tz="UTC")).any()
+
+
+def test_a_corrupted_column_that_is_masked_is_missing_in_its_window_and_nowhere_else(workspace):
+    mask = {"action": "mask", "columns": ["temperature"], **WEEKS}
+    rows = split_parts(workspace, train(workspace, exclusions=[mask], drill=[HOT]))
+    within = rows["prediction_time"].between(
+        *pd.to_datetime([WEEKS["start"], WEEKS["end"]], utc=True), inclusive="left"
+    )
+    assert within.any()
+    assert (rows["temperature"].isna() == within).all()
+
+
+def test_a_corrupted_window_that_nobody_excludes_is_trained_on(workspace, trained):
+    drilled = train(workspace, drill=[HOT])
+    assert drilled.version != trained.version
+    assert set(drilled.executed) == {"usable_rows", "split_rows", "chosen_model"} | AFTER_SEED
+    assert split_parts(workspace, drilled)["temperature"].max() > split_parts(workspace, trained)["temperature"].max()
+
+
+def test_a_run_says_what_was_not_trained_on(workspace):
+    drop = {"action": "drop", "columns": [], "reason": "unit error", **WEEKS}
+    trained = train(workspace, exclusions=[drop])
+    client = MlflowClient(tracking_uri=workspace.tracking_uri)
+    written = Path(client.download_artifacts(trained.run_id, "exclusions.json")).read_text(encoding="utf-8")
+    assert json.loads(written) == {"not_trained_on": [drop]}
+
+
+def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(fresh):
+    before = train(fresh)
+    name = split_parts(fresh, before)["id"].iloc[0]
+    fresh.withhold([name])
+    after = train(fresh)
+    assert set(split_parts(fresh, before)["id"]) - set(split_parts(fresh, after)["id"]) >= {name}
+    assert name not in pipeline.prediction_rows(small_case, BATCHES, workspace=fresh)["id"].tolist()
+    assert after.version != before.version
+
+
+def test_a_changed_champion_reruns_comparison_gate_and_what_follows(elsewhere, trained_elsewhere):
+    elsewhere.registry(small_case).promote(trained_elsewhere.version, **SIGNED)
+    again = train(elsewhere)
+    assert set(again.executed) == {"champion_comparison", "gate_report", "registered_version"}
+    assert "noninferiority_margin" not in " ".join(again.gate.reasons)
+    assert len(again.gate.checks) > len(trained_elsewhere.gate.checks)
+
+
+def test_the_same_seed_gives_the_same_result_in_another_workspace(trained, trained_elsewhere):
+    pd.testing.assert_frame_equal(trained.metrics, trained_elsewhere.metrics)
+    pd.testing.assert_frame_equal(trained.fold_scores, trained_elsewhere.fold_scores)
+    assert trained.data_version == trained_elsewhere.data_version
+    assert trained.chosen_model == trained_elsewhere.chosen_model
+
+
+# Bad data and bad models
+
+
+def test_a_batch_that_lost_a_column_stops_the_training_and_registers_nothing(workspace, trained, recipe):
+    before = versions(workspace)
+    recipe(BATCHES[-1], fault="column lost")
+    with pytest.raises(InvalidBatch, match="vibration"):
+        train(workspace)
+    pd.testing.assert_frame_equal(versions(workspace), before)
+
+
+def test_an_impossible_row_is_set_aside_and_recorded(workspace, trained, recipe):
+    recipe(BATCHES[0], fault="hot row")
+    again = train(workspace)
+    finding = again.findings.set_index("severity").loc["quarantine"]
+    assert (finding["table"], finding["column"], finding["count"]) == ("checks", "temperature", 1)
+    rows = pipeline.prediction_rows(small_case, BATCHES, workspace=workspace)
+    assert set(small_case.build(small_case.read(BATCHES))["id"]) - set(rows["id"]) == {f"{BATCHES[0]}-0003"}
+
+
+def test_a_model_that_learnt_from_scrambled_answers_is_registered_without_a_role(workspace, trained, recipe):
+    for batch in BATCHES:
+        recipe(batch, fault="answer scrambled")
+    refused = train(workspace)
+    assert not refused.gate.passed
+    assert "min_roc_auc" in " ".join(refused.gate.reasons)
+    assert (refused.version in versions(workspace).index, aliases(workspace, refused.version)) == (True, set())
+
+
+def test_a_bar_that_nobody_passes_judges_again_without_training_again(workspace, trained, bars):
+    bars(min_roc_auc=0.999)
+    refused = train(workspace)
+    assert set(refused.executed) == {"gate_report", "registered_version"}
+    assert refused.version != trained.version
+    assert aliases(workspace, refused.version) == set()
+
+
+def test_the_version_that_passed_is_challenger_until_somebody_promotes_it(fresh):
+    result = train(fresh)
+    assert aliases(fresh, result.version) == {"challenger"}
+    assert fresh.registry(small_case).champion() is None
+
+
+# What is recorded
+
+
+@pytest.fixture(scope="module")
+def client(workspace):
+    return MlflowClient(workspace.tracking_uri)
+
+
+def test_the_run_says_which_data_code_and_seed_it_comes_from(client, trained):
+    run = client.get_run(trained.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["data_version"] == run.data.tags["raw_tables"] == trained.data_version
+    assert re.fullmatch("[0-9a-f]{64}", run.data.tags["code_version"])
+    assert run.data.tags["seed"] == "0"
+    assert run.data.metrics["roc_auc"] == pytest.approx(trained.metrics.loc["roc_auc", "value"])
+
+
+def test_the_run_keeps_steps_validation_and_gate(client, trained, tmp_path):
+    names = {file.path for file in client.list_artifacts(trained.run_id)}
+    assert names >= {"pipeline.mmd", "steps.json", "validation.csv", "metrics.csv"}
+    steps = json.loads(Path(client.download_artifacts(trained.run_id, "steps.json", tmp_path)).read_text())
+    assert set(steps) == STEPS
+    checks = pd.read_csv(client.download_artifacts(trained.run_id, f"version-{trained.version}/gate.csv", tmp_path))
+    assert list(checks.columns) == list(trained.gate.checks.columns)
+
+
+def test_the_run_has_one_child_for_each_kind_of_model(client, trained):
+    parent = client.get_run(trained.run_id)
+    children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{trained.run_id}'")
+    assert sorted(child.info.run_name for child in children) == sorted(trained.fold_scores["model"].unique())
+    assert {child.info.status for child in children} == {"FINISHED"}
+    assert {child.data.tags["data_version"] for child in children} == {trained.data_version}
+
+
+def test_progress_names_each_step_once_as_started_and_once_as_finished(workspace, trained):
+    told = []
+    train(workspace, progress=lambda step, event: told.append((step, event)))
+    assert sorted(told) == sorted((step, event) for step in STEPS for event in ("started", "finished"))
+
+
+# The picture
+
+
+def test_the_graph_is_a_flowchart_of_nodes_that_are_declared_and_arrows_between_them():
+    first, *lines = pipeline.graph().splitlines()
+    nodes = {found[1] for line in lines if (found := re.fullmatch(r"    (\w+)(\[\w+\]|\(\[\w+\]\))", line))}
+    arrows = [found.groups() for line in lines if (found := re.fullmatch(r"    (\w+) --> (\w+)", line))]
+    assert first == "flowchart TD"
+    assert len(nodes) + len(arrows) == len(lines)
+    assert nodes >= STEPS
+    assert {name for arrow in arrows for name in arrow} == nodes
+
+
+def test_the_graph_marks_what_ran():
+    *plain, style, marked = pipeline.graph(executed=["evidence", "threshold"]).splitlines()
+    assert plain == pipeline.graph().splitlines()
+    assert style.startswith("    classDef executed ")
+    assert marked == "    class evidence,threshold executed"

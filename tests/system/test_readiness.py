@@ -1,0 +1,365 @@
+"""The ML Test Score: on a sound system each probe passes, and each fails when what it is about is broken."""
+
+import itertools
+import math
+import shutil
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+import small_case
+
+from mlops_course.development import gate, training
+from mlops_course.operations.deployment import batch, rollout
+from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.operations.monitoring import drift as measures
+from mlops_course.operations.monitoring import faults
+from mlops_course.operations.registry import Registry
+from mlops_course.system import environment, governance, pipeline, readiness, scoring, service
+from mlops_course.system.readiness import PROBES, Subject
+from mlops_course.system.system import System
+
+JULY = pd.Timestamp("2024-07-01", tz="UTC").to_pydatetime()
+SIGNED = {"approver": "Ada", "reason": "first release"}
+TEST_OF_THE_CASE = "def test_derive(): assert True\n"
+ALL = {name: probe for probes in PROBES.values() for name, probe in probes.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steady_clock():
+    """Each answer that is timed takes a millisecond: how busy this machine is decides nothing here."""
+    seconds = itertools.count(0, 0.001)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "latency", partial(gate.latency, clock=partial(next, seconds)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def sound(warm, tmp_path_factory):
+    """A system with two versions, a champion among them, and a month of answers and labels in its log."""
+    system = System("small_case", warm(tmp_path_factory.mktemp("readiness")), clock=lambda: JULY)
+    names = small_case.batches()
+    first, second = (pipeline.train(small_case, names[:n], workspace=system.workspace, seed=0) for n in (5, 6))
+    for trained in (first, second):
+        system.registry.promote(trained.version, **SIGNED)
+    log = PredictionLog(system.workspace.prediction_log_url)
+    scoring.stream(system, [names[6]], log=log, consumer="desk")
+    yield system, log
+    log.close()
+
+
+@pytest.fixture
+def it(sound, tmp_path, monkeypatch):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_small_case.py").write_text(TEST_OF_THE_CASE)
+    for drill in ("forget", "pipeline"):  # workspaces of probes: MLflow makes its tables for seconds, so copy them
+        (tmp_path / "scratch" / drill).mkdir(parents=True)
+        shutil.copy(sound[0].workspace.root / "empty.db", tmp_path / "scratch" / drill)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of the tests that a probe runs; loading takes longer
+    return Subject(*sound, tmp_path, tmp_path / "scratch")
+
+
+def test_there_are_seven_probes_in_each_of_four_sections():
+    assert [len(probes) for probes in PROBES.values()] == [7, 7, 7, 7]
+    assert len(set(ALL.values())) == 28
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_sound_system_passes_with_evidence_and_is_left_as_it_was(it, name):
+    before = state(it.system)
+    passed, evidence = readiness._tried(ALL[name], it)
+    assert passed, evidence
+    assert len(evidence) > 20
+    assert state(it.system) == before
+
+
+# Sabotage: what each probe is about, broken. A probe that looks away passes here, and the test fails.
+
+
+def no_rules(it, patch):
+    patch.setattr(small_case, "schemas", lambda: {"checks": pa.DataFrameSchema({}), "pumps": pa.DataFrameSchema({})})
+
+
+def model_without(name, it, patch):
+    """A champion that does not look at an input."""
+    true = it.model.model
+    blind = SimpleNamespace(
+        predict_proba=lambda rows: true.predict_proba(rows.assign(**{name: rows[name].iloc[0]})), predict=true.predict
+    )
+    it.model = replace(it.model, model=blind)
+
+
+def always_missing(it, patch):
+    it.test = it.test.assign(pressure=np.nan)
+
+
+def answer_among_inputs(it, patch):
+    it.train = it.train.assign(vibration=it.train["failed"] + 0.1)
+
+
+def looks_ahead(it, patch):
+    build = small_case.build
+    patch.setattr(small_case, "build", lambda tables: build(tables).assign(pressure=float(len(tables["checks"]))))
+
+
+def keeps_what_is_forgotten(it, patch):
+    patch.setattr(governance, "_snapshots_with", lambda *_: [])
+
+
+def ignores_features(it, patch):
+    rows = it.candidates
+    it.candidates = lambda **_: rows()
+
+
+def derive_of_the_whole(it, patch):
+    assert it.model  # while it can still be loaded
+    derive = small_case.derive
+
+    def centred(inputs):
+        made = derive(inputs)
+        return made.assign(vibration=made["vibration"] - made["vibration"].mean())
+
+    patch.setattr(small_case, "derive", centred)
+
+
+def failing_tests(it, patch):
+    (it.repository / "tests" / "test_small_case.py").write_text("def test_derive(): assert False\n")
+
+
+def no_tests(it, patch):
+    (it.repository / "tests" / "test_small_case.py").write_text("")
+
+
+def other_specification(it, patch):
+    specification = it.system.specification
+    it.system = System("small_case", it.system.workspace)
+    costs = specification.costs.model_copy(update={"missed": 999})
+    vars(it.system)["specification"] = specification.model_copy(update={"costs": costs})
+
+
+def edited_history(it, patch):
+    patch.setattr(Registry, "verify_history", lambda self: SimpleNamespace(intact=False, defect="release 1 was edited"))
+
+
+def online_answers_without_sense(it, patch):
+    it.labelled = it.labelled.assign(label=np.arange(len(it.labelled)) % 2)
+
+
+def bad_settings(it, patch):
+    candidates = it.candidates
+
+    def spoiled(**features):
+        made = candidates(**features)
+        made["logistic_regression"].set_params(classify__C=1e-6)
+        return made
+
+    it.candidates = spoiled
+
+
+def one_period(it, patch):
+    time = it.train["prediction_time"].iloc[0]
+    it.train, it.test = (rows.assign(prediction_time=time) for rows in (it.train, it.test))
+
+
+def guessing_champion(it, patch):
+    it.probability = np.random.default_rng(0).permutation(it.probability)
+
+
+def bad_for_one_slice(it, patch):
+    predict = it.predict
+    it.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 1 - predict(rows), predict(rows))
+
+
+def overstated_for_one_slice(it, patch):
+    predict = it.predict
+    it.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 0.99, predict(rows))
+
+
+def other_training_rows(it, patch):
+    it.parts = it.parts | {"train": it.parts["train"].iloc[::2]}
+
+
+def models_that_decide_otherwise(it, patch):
+    decide = training.decide
+    patch.setattr(training, "decide", lambda model, threshold: decide(model, threshold + 0.2))
+
+
+def pipeline_that_fails(it, patch):
+    def broken(tables):
+        raise ValueError("no rows today")
+
+    patch.setattr(small_case, "build", broken)
+
+
+def gate_without_bars(it, patch):
+    report = gate.GateReport((), pd.DataFrame())
+    patch.setattr(gate, "gate", lambda *_, **__: report)
+
+
+def edited_answers(it, patch):
+    find = it.log.find
+    rows = it.answered
+    it.log = SimpleNamespace(find=lambda name: find(name) | {"probability": 0.999}, url=it.log.url)
+    it.answered = rows
+
+
+def canary_without_bar(it, patch):
+    hold = rollout.Verdict("hold", 0.1, "looked away", pd.DataFrame())
+    patch.setattr(rollout, "judge", lambda *_, **__: hold)
+
+
+def only_one_version(it, patch):
+    patch.setattr(Registry, "versions", lambda self: pd.DataFrame({"version": [it.model.version]}))
+
+
+def roll_back_to_nothing(it, patch):
+    patch.setattr(Registry, "roll_back", lambda self, **_: 99)
+
+
+def silent_batches(it, patch):
+    patch.setattr(batch, "problems", lambda *_, **__: pd.DataFrame(columns=["column"]))
+
+
+def unhealthy_machine(it, patch):
+    patch.setattr(environment, "checks", lambda *_, **__: [{"ok": False, "found": "pandas 1.0"}])
+
+
+def no_drift_seen(it, patch):
+    drift = measures.drift
+    patch.setattr(measures, "drift", lambda *given: drift(*given) * 0.0)
+
+
+def no_fault_happens(it, patch):
+    patch.setattr(faults, "inject", lambda rows, *_, **__: rows)
+
+
+def skewed_service(it, patch):
+    servable = service.servable
+
+    def skewed(model):
+        made = servable(model)
+        return replace(made, predict=lambda rows: made.predict(rows) + 1e-9)
+
+    patch.setattr(service, "servable", skewed)
+
+
+def old_training_rows(it, patch):
+    early = it.parts["calibrate"]
+    it.parts = it.parts | {"calibrate": early.assign(prediction_time=early["prediction_time"] - pd.Timedelta("900D"))}
+
+
+def answers_that_are_no_number(it, patch):
+    predict = it.predict
+    it.predict = lambda rows: np.where(rows["vibration"] > 1e50, math.nan, predict(rows))
+
+
+def slow_log(it, patch):
+    it.answered = it.answered.assign(latency_ms=1e9)
+
+
+def slow_model(it, patch):
+    patch.setattr(gate, "latency", partial(gate.latency, clock=partial(next, itertools.count(0, 1e6))))
+
+
+def wrong_labels(it, patch):
+    it.labelled = it.labelled.assign(label=1 - it.labelled["label"])
+
+
+def empty_log(it, patch):
+    it.log = PredictionLog("sqlite://")
+
+
+def no_champion(it, patch):
+    patch.setattr(Registry, "champion", lambda self: None)
+
+
+SABOTAGE = [
+    ("the schema catches broken batches", no_rules),
+    ("every input earns its place", lambda it, patch: model_without("pressure", it, patch)),
+    ("no input costs too much", always_missing),
+    ("no input knows the answer or the future", answer_among_inputs),
+    ("no input knows the answer or the future", looks_ahead),
+    ("a row can be forgotten", keeps_what_is_forgotten),
+    ("a feature is added by its name", ignores_features),
+    ("feature code is tested", derive_of_the_whole),
+    ("feature code is tested", failing_tests),
+    ("feature code is tested", no_tests),
+    ("specification and release are reviewed", other_specification),
+    ("specification and release are reviewed", edited_history),
+    ("offline and online metrics agree", online_answers_without_sense),
+    ("settings are tuned", bad_settings),
+    ("the cost of age is known", one_period),
+    ("no simpler model is better", guessing_champion),
+    ("no slice is served worse", bad_for_one_slice),
+    ("nobody's risk is misstated", overstated_for_one_slice),
+    ("training is reproducible", other_training_rows),
+    ("model code keeps its laws", models_that_decide_otherwise),
+    ("the whole pipeline runs", pipeline_that_fails),
+    ("quality is judged before serving", gate_without_bars),
+    ("one answer can be taken apart", edited_answers),
+    ("a bad challenger is stopped", canary_without_bar),
+    ("a release can be rolled back", only_one_version),
+    ("a release can be rolled back", roll_back_to_nothing),
+    ("changed dependencies are noticed", silent_batches),
+    ("changed dependencies are noticed", unhealthy_machine),
+    ("faults of the feed raise an alarm", no_drift_seen),
+    ("faults of the feed raise an alarm", no_fault_happens),
+    ("serving answers as training would", skewed_service),
+    ("serving answers as training would", empty_log),
+    ("the champion is not too old", old_training_rows),
+    ("numbers stay numbers", answers_that_are_no_number),
+    ("speed has not got worse", slow_log),
+    ("speed has not got worse", slow_model),
+    ("no input costs too much", slow_model),
+    ("quality on live labels holds", wrong_labels),
+    ("quality on live labels holds", no_fault_happens),
+    ("quality on live labels holds", empty_log),
+]
+
+
+def test_every_probe_is_sabotaged():
+    assert {name for name, _ in SABOTAGE} == set(ALL)
+
+
+@pytest.mark.parametrize(("name", "sabotage"), SABOTAGE, ids=[f"{n}-{s.__name__}" for n, s in SABOTAGE])
+def test_a_probe_fails_when_what_it_is_about_is_broken(it, monkeypatch, name, sabotage):
+    sabotage(it, monkeypatch)
+    passed, evidence = readiness._tried(ALL[name], it)
+    assert not passed, evidence
+
+
+@pytest.mark.parametrize("name", ["training is reproducible", "a release can be rolled back", "numbers stay numbers"])
+def test_without_a_champion_a_probe_says_what_to_do(it, monkeypatch, name):
+    no_champion(it, monkeypatch)
+    assert readiness._tried(ALL[name], it) == (False, "there is no champion: train and promote a version")
+
+
+# The score
+
+
+@pytest.mark.parametrize("probe", [lambda it: None, lambda it: "", lambda it: True, lambda it: 1 / 0])
+def test_a_stub_does_not_pass(it, probe):
+    assert readiness._tried(probe, it)[0] is False
+
+
+def test_the_score_is_that_of_the_weakest_section(sound, monkeypatch):
+    def fails(it):
+        raise ValueError("no")
+
+    few = {"data": {"a": readiness.schema, "b": readiness.cheap_inputs}, "model": {"c": readiness.reviewed, "d": fails}}
+    monkeypatch.setattr(readiness, "PROBES", few)
+    monkeypatch.setattr(readiness, "WHERE", readiness.WHERE | {fails: "drill"})
+    card = readiness.score(*sound)
+    assert (card.sections, card.final) == ({"data": 2, "model": 1}, 1)
+    assert card.table["link"].str.contains(":").tolist() == [True, True, True, False]
+    assert card.table["evidence"].iloc[3] == "ValueError: no"
+
+
+def state(system):
+    root = system.workspace.root
+    files = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.suffix not in (".db-shm", ".db-wal")}
+    return {path: when for path, when in files.items() if path.is_file()}, system.registry.verify_history().head
