@@ -1,6 +1,6 @@
 """A room of learners against `classroom up` on this machine: failures, and how long calls take.
 
-    python benchmarks/classroom.py [--learners 60] [--minutes 10] [--store postgresql|sqlite] [--kill]
+    python benchmarks/classroom.py [--learners 60] [--minutes 10] [--runs 20] [--store postgresql|sqlite] [--kill]
 
 Each learner joins, logs twenty runs (parameters, metrics, a file), registers a model and sends twenty results of
 checks, spread over the minutes. With --kill MLflow is killed at a third of the time and PostgreSQL at two thirds;
@@ -27,15 +27,16 @@ from mlops_course.course.classroom import front
 from mlops_course.course.classroom.room import Room, counts, free_port, store_runs
 from mlops_course.course.progress import EXPERIMENT, client
 
-RUNS = RESULTS = 20
+RUNS = 20  # of each learner, and as many results of checks
 TRIES_SECONDS = 120.0  # that a learner goes on asking, with --kill
 
 
 class Learner:
     """One of them: what it does, what each call took, and what was acknowledged."""
 
-    def __init__(self, number: int, line: str, folder: Path, *, patient: bool) -> None:
+    def __init__(self, number: int, line: str, folder: Path, *, turns: int, patient: bool) -> None:
         self.name, self.line, self.folder, self.patient = f"learner-{number:02}", line, folder, patient
+        self.turns = turns
         self.calls: list[tuple[str, float, bool]] = []
         self.runs: list[str] = []  # acknowledged, with their metric
         self.results = 0
@@ -72,10 +73,10 @@ class Learner:
             return self
         login = (here.learner, here.password)
         with httpx.Client(base_url=here.server, auth=login, timeout=60, trust_env=False) as self.http:
-            pauses = rng.dirichlet(np.full(RUNS + RESULTS + 1, 3.0)) * seconds * 0.85
+            pauses = rng.dirichlet(np.full(2 * self.turns + 1, 3.0)) * seconds * 0.85
             experiment = self.find(self.name)
             board = self.ask("create run", "runs/create", experiment_id=self.find(f"{EXPERIMENT}{self.name}"))
-            for turn in range(RUNS):
+            for turn in range(self.turns):
                 time.sleep(pauses[2 * turn])
                 self.log_run(experiment)
                 time.sleep(pauses[2 * turn + 1])
@@ -143,7 +144,7 @@ def lost(room: Room, learners: list[Learner]) -> int:
     return missing
 
 
-def main(number: int, minutes: float, store: str, killed: bool) -> None:
+def main(number: int, minutes: float, runs: int, store: str, killed: bool) -> None:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)  # the account of PostgreSQL has to get in
     room = Room.make(folder / "room", store=store, port=free_port())
@@ -155,7 +156,7 @@ def main(number: int, minutes: float, store: str, killed: bool) -> None:
         while not page.started:
             time.sleep(0.1)
         line = f"http://127.0.0.1:{page.config.port}/#{room.code}"
-        people = [Learner(n, line, folder / "people", patient=killed) for n in range(number)]
+        people = [Learner(n, line, folder / "people", turns=runs, patient=killed) for n in range(number)]
         if killed:
             threading.Thread(target=kill, args=(room, seconds), daemon=True).start()
         begun = time.monotonic()
@@ -187,7 +188,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--learners", type=int, default=60)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--store", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--kill", action="store_true")
     arguments = parser.parse_args()
-    main(arguments.learners, arguments.minutes, arguments.store, arguments.kill)
+    main(arguments.learners, arguments.minutes, arguments.runs, arguments.store, arguments.kill)

@@ -25,5 +25,5 @@ def test_no_edit_of_a_solution_gets_past_its_check(lesson):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL, which Windows has not")
 def test_sixty_learners_lose_nothing_when_the_servers_are_killed():
-    done = run("classroom.py", "--learners", "60", "--minutes", "1", "--kill")
+    done = run("classroom.py", "--learners", "60", "--minutes", "1", "--runs", "4", "--kill")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
