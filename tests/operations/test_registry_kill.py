@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from test_batch_kill import in_a_child
+from kills import in_a_child
 from test_registry import SIGNED, TRUSTED, alias_of, contract_for, fit, new_run
 
 from mlops_course.operations.registry import Registry

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +15,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import small_case
+from kills import die_at, in_a_child, spread
 from mlflow import MlflowClient
-from test_batch_kill import in_a_child
 
 from mlops_course.system import pipeline
 from mlops_course.system.workspace import EMPTY, Workspace
@@ -32,20 +31,6 @@ SERIES = 7  # of kills, one of each kind in each: 56 in all
 
 def train(workspace, **options):
     return pipeline.train(small_case, BATCHES, workspace=workspace, seed=0, **options)
-
-
-def spread(steps, kinds, *, turns, of):
-    """Choose a step of each kind in each turn: evenly over all steps in a turn, and over each kind in all turns.
-
-    A step is (place, kind), and may happen several times. A choice is (place, number, kind), where `number` says which
-    of the same steps it is, from 1 on. Choices are in the order of the steps.
-    """
-    chosen = []
-    for number, kind in enumerate(kinds):
-        found = [at for at, (_, what) in enumerate(steps) if what == kind]
-        shares = [((number + 0.5) / len(kinds) + turn / of) % 1 for turn in turns]
-        chosen += [found[int(share * len(found))] for share in shares]
-    return [(steps[at][0], steps[: at + 1].count(steps[at]), steps[at][1]) for at in sorted(chosen)]
 
 
 @pytest.fixture(scope="module")
@@ -119,19 +104,6 @@ def workspace(unkilled, tmp_path):
     """A workspace that is empty but for MLflow's empty database, which takes seconds to make."""
     shutil.copy(unkilled.folder / EMPTY, tmp_path / EMPTY)
     return Workspace(tmp_path)
-
-
-def die_at(point, places):
-    """Function to call at each step: it ends the process at the first one of the point's kind that is not before it."""
-    place, number, kind = point
-    least, counted = (places.index(place), number), Counter()
-
-    def step(where, what):
-        counted[where, what] += 1
-        if what == kind and (places.index(where), counted[where, what]) >= least:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return step
 
 
 def assert_whole(workspace):

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import small_case
-from test_batch_kill import in_a_child
-from test_pipeline_kill import die_at, spread
+from kills import die_at, in_a_child, spread
 
 from mlops_course.operations import registry, retraining
 from mlops_course.operations.deployment import rollout

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import small_case
 import sqlalchemy as sa
-from test_batch_kill import in_a_child
+from kills import in_a_child
 
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.deployment.prediction_log import PredictionLog

@@ -338,7 +338,7 @@ class PredictionLog:
                 # One writer at a time, as with SQLite: a row with a smaller number never appears after one with a
                 # greater number, which a reader that goes on after the greater one would miss; and no two deadlock
                 if connection.get_execution_options().get("deadline") is not None:
-                    name = sa.func.concat(sa.func.current_schema(), ".", self._tables.predictions.name)
+                    name = sa.cast(sa.func.current_schema(), sa.Text) + "." + self._tables.predictions.name
                     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
 
         return engine

@@ -9,11 +9,11 @@ import os
 import shutil
 import signal
 import sys
-import traceback
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from kills import in_a_child
 from test_batch import answer, contents, make_rows, score, spoil, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
@@ -48,19 +48,6 @@ def count_steps(die_at):
     os.fsync = see_on_disk
     sys.addaudithook(file_step)
     return steps
-
-
-def in_a_child(act):
-    """Do something in a forked process; its exit code, which is negative if a signal ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def score_in_a_child(folder, source, target, die_at=0):
