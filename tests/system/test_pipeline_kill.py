@@ -19,6 +19,7 @@ from kills import die_at, in_a_child, spread
 from mlflow import MlflowClient
 
 from mlops_course.system import pipeline
+from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import EMPTY, Workspace
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
@@ -119,7 +120,7 @@ def assert_whole(workspace):
 def test_points_to_kill_at_are_of_every_kind_and_lie_all_over_a_training(unkilled):
     series = [spread(unkilled.steps, KINDS, turns=[turn], of=SERIES) for turn in range(SERIES)]
     assert {kind for _, kind in unkilled.steps} == set(KINDS)
-    assert set(unkilled.places) > set(pipeline.training_graph.__all__)
+    assert set(unkilled.places) > set(steps.__all__)
     assert len({point for points in series for point in points}) == SERIES * len(KINDS) > 50
     for points in series:
         assert {kind for _, _, kind in points} == set(KINDS)
