@@ -339,7 +339,7 @@ class CutError(Exception):
     """A life of a day that ends here."""
 
 
-@pytest.mark.parametrize("careful", [True, False], ids=["careful", "careless"])
+@pytest.mark.parametrize("careful", [pytest.param(True, marks=pytest.mark.long), False], ids=["careful", "careless"])
 def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
     system, monthly, careless, monkeypatch, careful
 ):

@@ -177,8 +177,12 @@ class PredictionLog:
         in_memory = self.url.database in (None, "", ":memory:")
         self._file = Path(self.url.database) if self._is_sqlite and not in_memory else None
         self._engine = self._connect_sqlite() if self._is_sqlite else self._connect_server()
-        with self._available():
-            self._make_tables()
+        try:
+            with self._available():
+                self._make_tables()
+        except LogUnavailableError:
+            self._engine.dispose()  # nobody gets this log, so nobody could close its connections
+            raise
         self._inode = self._found()
 
     def append(
