@@ -110,11 +110,8 @@ class Learner:
             self.source = {"source": f"{made['run']['info']['artifact_uri']}/model", "run_id": run}
 
     def send_result(self, run: str, turn: int) -> None:
-        if (
-            self.ask("result", "runs/log-batch", run_id=run, tags=[{"key": f"features.gap{turn}", "value": "{}"}])
-            is not None
-        ):
-            self.results += 1
+        tags = [{"key": f"features.gap{turn}", "value": "{}"}]
+        self.results += self.ask("result", "runs/log-batch", run_id=run, tags=tags) is not None
 
 
 def kill(room: Room, seconds: float) -> None:

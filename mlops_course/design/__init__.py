@@ -213,7 +213,7 @@ class Gates(_Part):
     )
     min_slice_rows: Count = Field(description="rows from which a slice is large enough to judge")
     max_slice_auc_drop: Share = Field(description="largest drop of a slice's area under the ROC curve below the whole")
-    max_latency_ms: Positive = Field(description="95th percentile of the time to answer one row, in ms, at most")
+    max_latency_ms: Positive = Field(description="95th percentile of processor time for one row, in ms, at most")
 
 
 class Monitoring(_Part):

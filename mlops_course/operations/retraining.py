@@ -46,10 +46,10 @@ class State:
     """What is known when it is decided, in plain values; a number is None while nobody can know it.
 
     `age_days` counts from the training of the champion, `cooldown_days` from the last attempt to train. `new_rows` are
-    labelled rows and `new_batches` complete batches that no candidate has learnt from yet. `drift` is the largest
-    population stability index of an input against the champion's training sample. `estimated_rise` and `realised_rise`
-    are log loss over that at release, estimated without labels and measured with them. `faults` are kinds of fault with
-    an open alert, `on_trial` says that a candidate is being tried.
+    labelled rows and `new_batches` complete batches that came after those of the last candidate that went on trial or
+    was promoted. `drift` is the largest population stability index of an input against the champion's training sample.
+    `estimated_rise` and `realised_rise` are log loss over that at release, estimated without labels and measured with
+    them. `faults` are kinds of fault with an open alert, `on_trial` says that a candidate is being tried.
     """
 
     age_days: int

@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlops_course import __version__
-from mlops_course.course.snippets import LICENCE, files_of, stage_of
+from mlops_course.course.snippets import LICENCE, files_of, imports_of, stage_of
 from mlops_course.starter.table import Judgement
 
 __all__ = ["Change", "create", "package_name", "update"]
@@ -37,12 +37,8 @@ __all__ = ["Change", "create", "package_name", "update"]
 PACKAGE = Path(__file__).parents[1]
 OWN, DISTRIBUTION = PACKAGE.name, "mlops-course"
 TEMPLATE = Path(__file__).with_name("template")
-ROOTS = (
-    "system.pipeline",
-    "system.release",
-    "system.service",
-    "system.monitor",
-)  # what a project begins with; all that these import comes along
+# What a project begins with; all that these import comes along
+ROOTS = ("system.pipeline", "system.release", "system.service", "system.monitor")
 NOT_IMPORTED = ("pyarrow", "tzdata", "httptools", "uvloop")  # needed or quicker, and imported by none of them by name
 ANSWERS, MANIFEST = ".copier-answers.yml", ".starter.json"
 
@@ -165,7 +161,6 @@ def _render(folder: Path, answers: dict[str, Any]) -> dict[str, str]:
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "requirements": [str(need) for need in needs],
         "pins": [f"{name}=={version}" for name, version in sorted(_pins([*needs, Requirement("pytest")]).items())],
-        "stages": stages,
     }
     how = {"defaults": True, "quiet": True, "overwrite": True, "settings": Settings()}  # none of the user's own
     run_copy(str(TEMPLATE), folder, data=answers | extra, **how)
@@ -205,16 +200,10 @@ def _files(stages: list[str]) -> list[Path]:
 
 
 def _imports(stage: str) -> Iterator[tuple[str, str]]:
-    """What the files of a stage import: the package, and the name below it in dots."""
-    code = [file.read_text(encoding="utf-8") for file in files_of(stage) if file.suffix == ".py"]
-    for node in (node for text in code for node in ast.walk(ast.parse(text))):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name.partition(".")[0], ""
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            outer, _, inner = node.module.partition(".")
-            for alias in node.names:
-                yield outer, f"{inner}.{alias.name}".lstrip(".")
+    """What the files of a stage import, as `imports_of` says it."""
+    for file in files_of(stage):
+        if file.suffix == ".py":
+            yield from imports_of(ast.parse(file.read_text(encoding="utf-8")))
 
 
 def _requirements(stages: list[str]) -> list[Requirement]:

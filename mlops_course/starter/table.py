@@ -28,11 +28,7 @@ __all__ = ["Finding", "Judgement", "infer", "look"]
 MIN_ROWS = 200  # labelled rows; with fewer, the 15 % to judge on are a handful
 FEW_ROWS = 1_000  # labelled rows below which it is said that they are few
 MIN_MINORITY = 40  # rows of the rarer answer: six of them are then among those to judge on
-TEST_SHARE, CALIBRATE_SHARE, FOLDS = (
-    0.15,
-    0.12,
-    4,
-)  # as in system/pipeline/steps, whose split is tried here before it is made
+TEST_SHARE, CALIBRATE_SHARE, FOLDS = 0.15, 0.12, 4  # as in `system.pipeline.steps`, whose split is tried here first
 READABLE = columns.READABLE
 EMPTY = 0.995  # share of missing values from which nothing is left to learn from
 LEAK_AUC, SUSPICIOUS_AUC = 0.98, 0.9  # of one column alone; the second is the bar of the readiness probe

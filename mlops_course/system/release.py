@@ -1,9 +1,11 @@
 """A release: from raw batches to a champion and its first batch in use, with a report to read.
 
-release             train, pass the gate, promote, score the first batch, and write the report
-Release             what came of it
-GateRefusedError    the gate refused the candidate; nothing was promoted
-mean_scores         mean of each metric over the folds, for each kind of model
+    release             train, pass the gate, promote, score the first batch, and write the report
+    Release             what came of it
+    GateRefusedError    the gate refused the candidate; nothing was promoted
+    mean_scores         mean of each metric over the folds, for each kind of model
+
+A release may be repeated: a version that is champion already is not promoted again.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +19,7 @@ from mlops_course.system import pipeline, report
 from mlops_course.system.scoring import SEED, evaluate, score
 from mlops_course.system.system import System
 
-__all__ = [
-    "GateRefusedError",
-    "Release",
-    "mean_scores",
-    "release",
-]
+__all__ = ["GateRefusedError", "Release", "mean_scores", "release"]
 
 
 class GateRefusedError(RuntimeError):

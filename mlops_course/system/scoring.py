@@ -1,10 +1,12 @@
 """What a registered model answers for a batch, a file or a stream of events, and how good its answers were.
 
-score            predictions for one batch of the case
-score_to_file    predictions for a batch or a file, written to a file
-stream           the same as a consumer of events, one after the other in simulated time
-error_costs      what each decision cost, once its label is there
-evaluate         metrics of predictions whose labels have come: with intervals, and by slice
+    score            predictions for one batch of the case
+    score_to_file    predictions for a batch or a file, written to a file
+    stream           the same as a consumer of events, one after the other in simulated time
+    error_costs      what each decision cost, once its label is there
+    evaluate         metrics of predictions whose labels have come: with intervals, and by slice
+
+A batch goes through the same steps as training data. A file and a stream are answered part by part.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +28,7 @@ from mlops_course.operations.registry import Registered
 from mlops_course.system import pipeline
 from mlops_course.system.system import System
 
-__all__ = [
-    "error_costs",
-    "evaluate",
-    "score",
-    "score_to_file",
-    "stream",
-]
+__all__ = ["error_costs", "evaluate", "score", "score_to_file", "stream"]
 
 SEED = 0
 

@@ -1,6 +1,8 @@
 """A case in its workspace: what every command acts on.
 
-System    the case by the name of its package, its specification, and the registry of its models
+    System    the case by the name of its package, its specification, and the registry of its models
+
+The workspace holds all state, and a system only knows where it is.
 """
 
 import importlib
@@ -14,9 +16,7 @@ from mlops_course.design import Specification, load_specification
 from mlops_course.operations.registry import Registry
 from mlops_course.system.workspace import Workspace
 
-__all__ = [
-    "System",
-]
+__all__ = ["System"]
 
 CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
 

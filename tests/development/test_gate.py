@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import numpy as np
 import pandas as pd
@@ -401,6 +402,10 @@ def test_latency_is_that_of_single_rows_without_the_warm_up():
     measured = latency(lambda rows: seen.extend(rows.index), PARCELS, calls=10, warm_up=2, clock=clock)
     assert measured == {"p50_ms": pytest.approx(2.0), "p95_ms": pytest.approx(2.0)}
     assert seen == [4, 5, 6, 7] * 3
+
+
+def test_latency_counts_what_the_processor_does_and_not_what_else_a_machine_keeps_it_waiting_for():
+    assert latency(lambda row: time.sleep(0.5), PARCELS, calls=2, warm_up=0)["p95_ms"] < 500
 
 
 def test_the_95th_percentile_sees_the_slow_calls():

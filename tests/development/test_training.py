@@ -467,6 +467,14 @@ def test_environment_names_the_python_and_its_packages():
     assert list(found) == ["python", "platform", "packages"]
 
 
+def test_a_package_that_comes_while_a_process_runs_is_in_its_environment(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    before = training.environment()["packages"]
+    (tmp_path / "latecomer-1.2.dist-info").mkdir()
+    (tmp_path / "latecomer-1.2.dist-info" / "METADATA").write_text("Name: latecomer\nVersion: 1.2\n")
+    assert training.environment()["packages"] == before | {"latecomer": "1.2"}
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Address of an empty MLflow store: made once, because making its tables takes seconds."""

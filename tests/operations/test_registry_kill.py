@@ -113,12 +113,12 @@ def copy_of(folder, target):
 def points(steps, count):
     """Steps to die at, evenly spread: up to a half of them around changes, the others anywhere."""
     changes = [number for number, name in enumerate(steps, start=1) if not name.startswith(READS)]
-    chosen = spread(changes, min(len(changes), count // 2))
+    chosen = evenly(changes, min(len(changes), count // 2))
     others = np.setdiff1d(np.arange(1, len(steps) + 1), chosen)
-    return sorted([*chosen, *spread(others, count - len(chosen))])
+    return sorted([*chosen, *evenly(others, count - len(chosen))])
 
 
-def spread(numbers, count):
+def evenly(numbers, count):
     return [int(numbers[(2 * at + 1) * len(numbers) // (2 * count)]) for at in range(count)]
 
 

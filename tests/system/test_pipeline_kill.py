@@ -93,11 +93,11 @@ def training(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unkilled(training, tmp_path_factory):
     """A whole training, which warms this process up: the folder of its workspace, its result and its steps in order."""
-    workspace, steps = Workspace(tmp_path_factory.mktemp("unkilled")), []
-    training.step = lambda *step: steps.append(step)
+    workspace, seen = Workspace(tmp_path_factory.mktemp("unkilled")), []
+    training.step = lambda *step: seen.append(step)
     result = train(workspace, progress=training.progress)
     training.step, training.place = None, "start"
-    return SimpleNamespace(folder=workspace.root, result=result, steps=steps, places=list(dict(steps)))
+    return SimpleNamespace(folder=workspace.root, result=result, steps=seen, places=list(dict(seen)))
 
 
 @pytest.fixture

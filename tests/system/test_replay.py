@@ -305,6 +305,16 @@ def test_a_ledger_of_another_plan_is_refused(tmp_path):
         Ledger(tmp_path / "ledger.jsonl", replace(PLAN, policy="never"))
 
 
+def test_a_ledger_that_does_not_know_yet_when_the_champion_was_trained_is_gone_on_with(system, monthly):
+    plan, folder = replace(PLAN, policy="never", until="2024-08-07"), system.workspace.root / "replays" / "older"
+    shutil.copytree(system.workspace.root / "quiet", folder)
+    _, *days = map(json.loads, (folder / "ledger.jsonl").read_text().splitlines())
+    for day in days:
+        del day["loop"]["champion_trained"], day["loop"]["candidate_trained"]
+    (folder / "ledger.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (asdict(plan), *days)))
+    assert replay.replay(system, plan, name="older").ledger.days[-1]["day"] == "2024-08-06"
+
+
 def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
     ledger = Ledger(tmp_path / "ledger.jsonl", PLAN)
     ledger.add({"day": "2024-07-01"})

@@ -32,7 +32,7 @@ import pandas as pd
 from mlops_course.course import progress
 from mlops_course.course.checks.answers import Rejected, YourTurn, brief, limits, watched
 
-__all__ = ["Rejected", "YourTurn", "attempt", "check", "expect", "expect_same", "hint", "summary"]
+__all__ = ["Rejected", "YourTurn", "attempt", "check", "expect", "expect_same", "hint", "raised", "summary"]
 
 T = TypeVar("T")
 LESSON = re.compile(r"\.course\.checks\.(\w+)$")
@@ -69,6 +69,17 @@ def attempt(call: Callable[[], T], *, hint: str) -> T:
         raise Rejected(f"{hint} {error}") from error.__cause__
     except Exception as error:
         raise Rejected(f"{hint} {type(error).__name__}: {error}") from error
+
+
+def raised(call: Callable[[], object]) -> BaseException | None:
+    """Return the error that an answer raised by itself, or None. An answer that was stopped is still rejected."""
+    try:
+        call()
+    except Rejected as error:
+        if error.__cause__ is None:  # not by itself: it was stopped
+            raise
+        return error.__cause__
+    return None
 
 
 def check(*hints: str, nothing: bool = False, in_place: bool = False) -> Callable[[Callable], Callable]:

@@ -22,7 +22,7 @@ class Mark:
     said: str
 
 
-def mark(path: Path, *, cell_seconds: float = CELL_SECONDS) -> list[Mark]:
+def mark(path: Path) -> list[Mark]:
     """The outcome of each check cell of a notebook. Raises ValueError if there is none, or if it is no notebook."""
     import nbformat
     from nbclient import NotebookClient
@@ -39,7 +39,7 @@ def mark(path: Path, *, cell_seconds: float = CELL_SECONDS) -> list[Mark]:
         )
     NotebookClient(
         notebook,
-        timeout=cell_seconds,
+        timeout=CELL_SECONDS,
         interrupt_on_timeout=True,
         allow_errors=True,
         kernel_name="python3",

@@ -1,12 +1,11 @@
 """Checks of the exercises of lesson 05: a baseline, a record, a run that is repeated, and a target in disguise."""
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, hint, summary
+from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, raised, summary
 
 __all__ = ["YourTurn", "baseline", "hint", "in_disguise", "lacking", "rerun", "summary"]
 
@@ -176,20 +175,9 @@ def rerun(answer):
     )
     store_of_numbers = {name: rows.set_index(rows.index + 500) for name, rows in store.items()}
     ask(record, "Another index made another run.", store=store_of_numbers)
-    came = _raised(lambda: answer({**record, "data_version": "d9"}, store))
+    came = raised(lambda: answer({**record, "data_version": "d9"}, store))
     words = "The store has no such version: raise ValueError that names it, as other data are another run."
     expect(isinstance(came, ValueError) and "d9" in str(came), words, case=f"It raised {came!r}." if came else "")
-
-
-def _raised(call: Callable[[], object]) -> BaseException | None:
-    """What the answer raised by itself, or None."""
-    try:
-        call()
-    except Rejected as error:
-        if error.__cause__ is None:  # not by itself: it was stopped
-            raise
-        return error.__cause__
-    return None
 
 
 @check(

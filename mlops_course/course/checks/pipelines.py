@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, hint, summary
+from mlops_course.course.checks import YourTurn, attempt, check, expect, hint, raised, summary
 
 __all__ = ["YourTurn", "hint", "key", "run_all", "summary", "to_run", "with_retries"]
 
@@ -140,17 +140,6 @@ def _uses_hash(answer: Callable, *arguments: object) -> bool:
     return bool(calls)
 
 
-def _raised(call: Callable[[], object]) -> BaseException | None:
-    """What the answer raised by itself, or None."""
-    try:
-        call()
-    except Rejected as error:
-        if error.__cause__ is None:  # not by itself: it was stopped
-            raise
-        return error.__cause__
-    return None
-
-
 @check(
     "Which errors may pass by themselves? Only these are worth a second attempt.",
     "Count the attempts: what happens after the last one, and where is `wait` called?",
@@ -172,7 +161,7 @@ def with_retries(answer):
         told = [type(one).__name__ if isinstance(one, Exception) else one for one in outcomes]
         case = f"A step that does {told}, times={times}."
         came = []
-        error = _raised(lambda: came.append(answer(step, times, pauses.append)))
+        error = raised(lambda: came.append(answer(step, times, pauses.append)))
         attempted = f"{case} It was called {len(tried)} times."
         if isinstance(expected, type):
             expect(len(tried) == attempts, f"{words} {attempts} attempts in all.", case=attempted)
@@ -223,7 +212,7 @@ def run_all(answer):
             return step
 
         came = []
-        error = _raised(lambda: came.append(answer([(name, made(name, outcome)) for name, outcome in plan], folder)))
+        error = raised(lambda: came.append(answer([(name, made(name, outcome)) for name, outcome in plan], folder)))
         expect(
             error is None or any(isinstance(o, Exception) or "\ud800" in str(o) for _, o in plan),
             words,

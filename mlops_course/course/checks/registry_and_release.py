@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, expect_same, hint, summary
+from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, raised, summary
 
 __all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
 
@@ -202,17 +202,6 @@ def altered(answer):
     ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
 
 
-def _raised(call: Callable[[], object]) -> BaseException | None:
-    """What the answer raised by itself, or None."""
-    try:
-        call()
-    except Rejected as error:
-        if error.__cause__ is None:  # not by itself: it was stopped
-            raise
-        return error.__cause__
-    return None
-
-
 @contextmanager
 def _taken_away(path: Path) -> Iterator[list[str]]:
     """By which calls the file was removed or got another name, within the block."""
@@ -284,11 +273,11 @@ def note(answer):
         )
         for seen in (0, 1, 3):
             before = place.path.read_bytes()
-            came = _raised(lambda seen=seen: answer(place.path, {"event": "rolled back", "version": 1}, seen))
+            came = raised(lambda seen=seen: answer(place.path, {"event": "rolled back", "version": 1}, seen))
             words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
             expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "")
             expect(place.path.read_bytes() == before, "Somebody was quicker, and the history was changed all the same.")
-        came = _raised(lambda: answer(place.path, {"event": "promoted", "version": 4, "model": object()}, 2))
+        came = raised(lambda: answer(place.path, {"event": "promoted", "version": 4, "model": object()}, 2))
         expect(
             came is not None,
             "An entry that cannot be written as JSON must not be lost without a word: let the error out.",
@@ -300,7 +289,7 @@ def note(answer):
         expect(not gone, "For a moment there was no history, and whoever reads then finds none.", case=f"By {gone}.")
     with tempfile.TemporaryDirectory() as folder:
         place = _Folder(folder, None)
-        came = _raised(lambda: answer(place.path, dict(first), 2))
+        came = raised(lambda: answer(place.path, dict(first), 2))
         words = "There is no file and 2 entries were seen: somebody was quicker, and no ValueError came."
         expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "")
         expect(place.names() == [], "Nothing was to be written, and a file is there.", case=f"It is {place.names()}.")

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, hint, summary
+from mlops_course.course.checks import YourTurn, attempt, check, expect, hint, raised, summary
 
 __all__ = ["YourTurn", "decide", "fingerprint", "fit_to_train", "hint", "lived", "price_of_age", "summary"]
 
@@ -192,24 +192,13 @@ def fit_to_train(answer):
     ask(both, [1, 2], {"temp": [0, 1], "wind": [0]}, "Several alerts hold side by side.")
     ask([("labels", None, days[0], days[3])], [0, 1, 2, 3], {}, "Half of the rows are enough.")
     scraps = {"kind": "labels", "column": None, "since": days[0], "until": days[4]}
-    came = _raised(lambda: answer(rows, [scraps], days[7]))
+    came = raised(lambda: answer(rows, [scraps], days[7]))
     words = "Three of eight rows are left, fewer than half: raise ValueError, as somebody has to look first."
     expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "It raised nothing.")
     odd = {"kind": "sun storm", "column": None, "since": days[0], "until": days[0]}
-    came = _raised(lambda: answer(rows, [odd], days[7]))
+    came = raised(lambda: answer(rows, [odd], days[7]))
     words = "Nobody knows what an alert of the kind 'sun storm' means: raise ValueError that names it."
     expect(isinstance(came, ValueError) and "sun storm" in str(came), words, case=f"It raised {came!r}.")
-
-
-def _raised(call: Callable[[], object]) -> BaseException | None:
-    """What the answer raised by itself, or None."""
-    try:
-        call()
-    except Rejected as error:
-        if error.__cause__ is None:  # not by itself: it was stopped
-            raise
-        return error.__cause__
-    return None
 
 
 # A small world --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
     copy          write one into a project, with the stages that it needs beside it
     stage_of      the stage that a dotted name of the package belongs to
     files_of      the files of a stage
+    imports_of    what a program imports
 
 A snippet is a script in `scripts/`. What it needs is read from its own imports and those of its stage.
 """
@@ -18,7 +19,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-__all__ = ["Snippet", "copy", "files_of", "load", "names", "stage_of"]
+__all__ = ["Snippet", "copy", "files_of", "imports_of", "load", "names", "stage_of"]
 
 PACKAGE = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -58,12 +59,12 @@ def load(name: str) -> Snippet:
         raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}")
     text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
     tree = ast.parse(text)
-    stages = (stage_of(inner) for outer, inner in _imports(tree) if outer == OWN)
+    stages = (stage_of(inner) for outer, inner in imports_of(tree) if outer == OWN)
     modules = tuple(sorted(set(filter(None, stages))))
-    used = {outer for outer, _ in _imports(tree)}
+    used = {outer for outer, _ in imports_of(tree)}
     for module in modules:
         code = [path.read_text(encoding="utf-8") for path in files_of(module) if path.suffix == ".py"]
-        used |= {outer for text in code for outer, _ in _imports(ast.parse(text))}
+        used |= {outer for text in code for outer, _ in imports_of(ast.parse(text))}
     foreign = used - {OWN} - sys.stdlib_module_names
     needs = tuple(sorted(map(_distribution, foreign)))
     task = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
@@ -133,8 +134,8 @@ def _distributions() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """What is imported, at any depth: the package, and the name below it in dots."""
+def imports_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """What is imported, at any depth, but for relative imports: a package, and the name below it in dots."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

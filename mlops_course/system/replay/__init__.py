@@ -56,8 +56,10 @@ LAST_STEP_DAYS = 2  # that a canary stays at its last share before it is promote
 SHOW_SECONDS = 3.0  # between two states of the page: a day passes in less
 PATIENCE_MS = 60_000.0  # for an answer: a real latency says nothing in simulated time
 QUIET, IN_SHADOW, IN_CANARY = "quiet", "shadow", "canary"  # phases of the loop
-BEGUN = {"phase": QUIET, "candidate": None, "since": None, "label_number": 0, "trained": None, "attempted": None}
-BEGUN |= {"candidate_trained": None, "champion_trained": None}  # evenings on which the two were trained
+BEGUN = {
+    **{"phase": QUIET, "candidate": None, "since": None, "label_number": 0, "trained": None, "attempted": None},
+    **{"candidate_trained": None, "champion_trained": None},  # evenings on which the two were trained
+}
 SEED = 0
 
 
@@ -283,7 +285,7 @@ class _Loop:
 
     def live(self, day: pd.Timestamp) -> dict[str, Any]:
         """Live through a day: serve it, look back at it in the evening, and put it on record."""
-        before = self.ledger.days[-1]["loop"] if self.ledger.days else dict(BEGUN)
+        before = BEGUN | (self.ledger.days[-1]["loop"] if self.ledger.days else {})  # an older ledger may know less
         self.clock.now = day.to_pydatetime()
         self._post("/refresh", b"")
         served = self._serve(day)
