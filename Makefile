@@ -15,6 +15,8 @@ NBVAL := $(if $(filter 1,$(MLOPS_COMPARE)),--nbval,--nbval-lax)
 # One process a core, each with whole files, as the cells of a lesson share a kernel; lessons first, as they take longest
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, each of many processes would compile the package anew
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long course lint lessons exercises index slides constraints clean
 

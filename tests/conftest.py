@@ -1,23 +1,37 @@
-"""Every test run gets its own workspace, and so do the lessons that it runs: a learner's `.mlops` is not touched."""
+"""Every test run gets its own workspace, and so do the lessons that it runs: a learner's `.mlops` is not touched.
+
+Each process of a run has a workspace of its own, and all share one cache: what one has trained, the next one finds.
+"""
 
 import os
 import shutil
+import subprocess
 import tempfile
+from pathlib import Path
 
 import pytest
+import warm_kernels
 from hypothesis import settings
 
 settings.register_profile("course", deadline=None)  # a busy machine is slow, and no test asserts a time
 settings.load_profile("course")
 
-WORKSPACE = pytest.StashKey[str]()
+SHARED = "MLOPS_TEST_FOLDER"  # environment variable by which the first process tells the others of the folder
+MINE = pytest.StashKey[str]()  # the folder, in the process that made it
+KERNELS = pytest.StashKey[subprocess.Popen]()  # the process that forks kernels for lessons, likewise
 
 
 def pytest_configure(config):
-    config.stash[WORKSPACE] = tempfile.mkdtemp(prefix="mlops-course-")
-    os.environ["MLOPS_HOME"] = config.stash[WORKSPACE]
+    process = getattr(config, "workerinput", {}).get("workerid", "first")
+    if process == "first":
+        os.environ[SHARED] = config.stash[MINE] = tempfile.mkdtemp(prefix="mlops-course-")
+    os.environ["MLOPS_HOME"] = str(Path(os.environ[SHARED], "replays", process))
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already; more threads wait for each other
+    if (config.option.nbval or config.option.nbval_lax) and hasattr(os, "fork"):
+        config.option.nbval_current_env, config.option.nbval_kernel_name = False, warm_kernels.NAME
+        if process == "first":
+            config.stash[KERNELS] = warm_kernels.start(os.environ[SHARED])
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +60,8 @@ def warm(tmp_path_factory):
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.stash[WORKSPACE], ignore_errors=True)
+    if KERNELS in config.stash:
+        config.stash[KERNELS].kill()
+        config.stash[KERNELS].wait()
+    if MINE in config.stash:
+        shutil.rmtree(config.stash[MINE], ignore_errors=True)

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache
@@ -199,11 +198,11 @@ def _files(stages: list[str]) -> list[Path]:
     )
 
 
-def _imports(stage: str) -> Iterator[tuple[str, str]]:
+@cache
+def _imports(stage: str) -> tuple[tuple[str, str], ...]:
     """What the files of a stage import, as `imports_of` says it."""
-    for file in files_of(stage):
-        if file.suffix == ".py":
-            yield from imports_of(ast.parse(file.read_text(encoding="utf-8")))
+    code = [file for file in files_of(stage) if file.suffix == ".py"]
+    return tuple(name for file in code for name in imports_of(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def _requirements(stages: list[str]) -> list[Requirement]:

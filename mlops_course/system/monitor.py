@@ -88,7 +88,8 @@ class Monitor:
         self._labels: list[pd.DataFrame] = []
         self._answer, self._label = 0, 0  # numbers read so far
         self._estimates: dict[pd.Timestamp, dict[str, float]] = {}
-        self._days: dict[pd.Timestamp, tuple[int, pd.DataFrame]] = {}  # by day: how many rows, and their signals
+        self._sizes = pd.Series(dtype=int)  # rows of each day when its signals were computed
+        self._days: list[pd.DataFrame] = []  # these signals, as one table or none
         self._told: dict[tuple[str, str, pd.Timestamp], tuple[str, float | None]] = {}  # by alert: slice and cost
         inputs = self._specification.inputs
         before = self._named(reference["all"]).sort_values("time", ignore_index=True)
@@ -225,10 +226,11 @@ class Monitor:
             return self._quiet
         day = rows["time"].dt.floor("D")
         sizes = day.value_counts()
-        if new := [one for one, size in sizes.items() if self._days.get(one, (0, None))[0] != size]:
+        if len(new := sizes.index[sizes.ne(self._sizes.reindex(sizes.index))]):
             found = signals.of_inputs(rows[day.isin(new)], self._profile)  # all at once: most of its time is overhead
-            self._days |= {one: (int(sizes[one]), found.loc[[one]]) for one in new}
-        days = pd.concat([found for day, (_, found) in sorted(self._days.items()) if day + DAY <= now])
+            known = [table.drop(new, errors="ignore") for table in self._days]
+            self._days, self._sizes = [pd.concat([*known, found]).sort_index()], sizes
+        days = self._days[0][self._days[0].index + DAY <= now]
         days = days.join(signals.of_labels(rows, now=now, lag=self._lag))
         before = self._quiet[self._quiet.index < days.index[0]]
         return pd.concat([before, days])

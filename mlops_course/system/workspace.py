@@ -120,7 +120,13 @@ class Workspace:
 
     def replay(self, name: str) -> "Workspace":
         """The workspace of a replay, below this one, with which it shares cache and snapshots."""
-        return Workspace(self.root / REPLAYS / name, shared=self.root)
+        return Workspace(self.root / REPLAYS / name, shared=self.shared or self.root)
+
+    def fresh(self, name: str) -> "Workspace":
+        """A workspace like that of a replay, but empty: what was in it is deleted, the shared results are not."""
+        workspace = self.replay(name)
+        shutil.rmtree(workspace.root, ignore_errors=True)  # what Windows holds open stays, and is used again
+        return workspace
 
     @property
     def withheld(self) -> Path:

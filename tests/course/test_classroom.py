@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 from types import SimpleNamespace
@@ -64,8 +66,14 @@ def until(happens, *, what):
     return found
 
 
+@pytest.fixture(scope="module", params=[1, pytest.param(None, marks=pytest.mark.long)], ids=["one", "all"])
+def workers(request):
+    """How many processes of MLflow answer in the room; None for as many as the room itself starts."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def place():
+def place(workers):
     """A folder that PostgreSQL's account may enter, which a folder of pytest is not if the superuser runs it."""
     folder = Path(mkdtemp())
     folder.chmod(0o755)
@@ -76,7 +84,7 @@ def place():
 
 
 @pytest.fixture(scope="module")
-def said():
+def said(workers):
     return []
 
 
@@ -88,13 +96,28 @@ def patient():
         patch.setattr(rooms, "SMALL", rooms.LARGE)  # without PostgreSQL, SQLite serves all: they come one by one
         for module in (rooms, front, client, postgres):
             patch.setattr(module, "SECONDS", PATIENCE)
+        # httpx reads all certificates for each request, which takes longer than the answer, though none is needed
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 
 @pytest.fixture(scope="module")
-def room(place, said):
-    with Room.make(place / "room", store=STORE, port=quiet_port()).open(say=said.append) as opened:
-        yield opened
+def room(place, said, workers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Room, "_command", with_workers(Room._command, workers))
+        with Room.make(place / "room", store=STORE, port=quiet_port()).open(say=said.append) as opened:
+            yield opened
+
+
+def with_workers(command, count):
+    """The command that starts MLflow, with another number of workers: each takes seconds to import all it needs."""
+
+    def other(room):
+        words = command(room)
+        at = words.index("--workers") + 1
+        return words if count is None else [*words[:at], f"{count}", *words[at + 1 :]]
+
+    return other
 
 
 def quiet_port():
@@ -241,15 +264,15 @@ def test_something_else_that_answers_is_no_room(room, tmp_path):
 
 
 def comes_with_others(page, room, seats, folder):
-    """Eight come at once to a room with few seats left, and one more when it is full."""
+    """More come at once than a room has seats left, and one more when it is full."""
 
     def tries(name):
         with suppress(client.JoinError):
             return joins(address, name, folder / name)
 
     address, before = f"{page}/#{room.code}", len(front.Accounts(room).names())
-    with ThreadPoolExecutor(8) as pool:
-        came = list(filter(None, pool.map(tries, [f"many-{number}" for number in range(8)])))
+    with ThreadPoolExecutor(seats + 3) as pool:
+        came = list(filter(None, pool.map(tries, [f"many-{number}" for number in range(seats + 3)])))
     assert len(came) == len(front.Accounts(room).names()) - before == seats
     assert joins(address, came[0].learner, folder / came[0].learner) == came[0]
     with pytest.raises(client.JoinError, match="the room is full"):
@@ -258,11 +281,12 @@ def comes_with_others(page, room, seats, folder):
 
 def test_of_many_who_come_at_once_a_room_takes_as_many_as_it_has_seats(page, room, tmp_path, monkeypatch):
     for name in ("SMALL", "LARGE"):
-        monkeypatch.setattr(rooms, name, len(front.Accounts(room).names()) + 5)
-    comes_with_others(page, room, 5, tmp_path)
+        monkeypatch.setattr(rooms, name, len(front.Accounts(room).names()) + 2)
+    comes_with_others(page, room, 2, tmp_path)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("workers", [None], ids=["all"], indirect=True)
 def test_a_room_on_sqlite_takes_five_and_says_what_takes_more(place, tmp_path, monkeypatch):
     monkeypatch.setattr(rooms, "SMALL", FEW)
     with Room.make(place / "small", store="sqlite", port=quiet_port()).open() as small, served(small) as page:
@@ -449,7 +473,7 @@ def shares(owner, other, run):
 
 
 def sends_until(stop, learner):
-    while not stop.wait(0.05):  # not all that the machine can do: the others need it too
+    while not stop.wait(0.2):  # not all that the machine can do: the others need it too
         asks(learner, "experiments/create", name=f"progress of {learner.learner}")
 
 

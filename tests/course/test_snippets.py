@@ -5,16 +5,22 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
+from functools import cache
 
 import pytest
 from packaging.requirements import Requirement
 
 from mlops_course.course import snippets
 
+DATABASE = frozenset({"roll_back", "track"})  # make a database of MLflow, which takes longer than all others together
+QUICK = frozenset(snippets.names()) - DATABASE
 each_snippet = pytest.mark.parametrize("name", snippets.names())
+each_run = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in DATABASE)) for name in snippets.names()]
+)
 
 RUN = """
-import contextlib, importlib.machinery, importlib.metadata, io, json, os, pathlib, runpy, sys, traceback
+import contextlib, importlib.machinery, io, json, os, pathlib, runpy, sys, traceback
 
 class Only(importlib.machinery.PathFinder):
     @classmethod
@@ -22,11 +28,7 @@ class Only(importlib.machinery.PathFinder):
         if name.partition(".")[0] not in hidden:
             return super().find_spec(name, path, target)
 
-scripts, allowed = json.loads(sys.argv[1])
-hidden = set()
-if allowed is not None:
-    owned = importlib.metadata.packages_distributions().items()
-    hidden = {"mlops_course", *(top for top, owners in owned if not {*owners} & {*allowed})}
+scripts, hidden = json.loads(sys.stdin.read())
 sys.meta_path[:] = [Only if finder is importlib.machinery.PathFinder else finder for finder in sys.meta_path]
 told = {}
 for name, (script, folder) in scripts.items():
@@ -64,39 +66,51 @@ def closure(distributions) -> set[str]:
     return found
 
 
+@cache
+def owners() -> dict[str, set[str]]:
+    """The distributions that bring each top-level package."""
+    return {top: {*names} for top, names in importlib.metadata.packages_distributions().items()}
+
+
 def run(scripts, allowed=None):
     """What each script, in its folder, has shown and which error has ended it; all run in one process of their own.
 
     `scripts` are pairs of script and folder by name. Only `allowed` distributions can be imported, if they are given.
     """
     asked = {name: [str(script), str(folder)] for name, (script, folder) in scripts.items()}
-    sent = json.dumps([asked, None if allowed is None else sorted(allowed)])
-    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", RUN, sent]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=1200)
+    hidden = [] if allowed is None else ["mlops_course", *(top for top in owners() if not owners()[top] & {*allowed})]
+    command = [sys.executable, "-W", "error::SyntaxWarning", "-c", RUN]
+    sent = json.dumps([asked, hidden])
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, encoding="utf-8", timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory):
-    """Each snippet in an empty project: the files of its copy, what it showed, and its error.
+    """Function that runs some snippets, each in an empty project: the files of its copy, what it showed, its error.
 
     Snippets that need the same run in one process, as importing takes longer than they do.
     """
-    places = {name: tmp_path_factory.mktemp(name).resolve() for name in snippets.names()}
-    written = {name: snippets.copy(snippets.load(name), place) for name, place in places.items()}
-    groups = defaultdict(list)
-    for name in places:
-        groups[frozenset(closure(snippets.load(name).needs))].append(name)
-    told = {}
-    for allowed, names in groups.items():
-        told |= run({name: (places[name] / f"use_{name}.py", places[name]) for name in names}, allowed)
-    return {name: (written[name], *told[name]) for name in places}
+
+    @cache
+    def run_all(names):
+        places = {name: tmp_path_factory.mktemp(name).resolve() for name in sorted(names)}
+        written = {name: snippets.copy(snippets.load(name), place) for name, place in places.items()}
+        groups = defaultdict(list)
+        for name in places:
+            groups[frozenset(closure(snippets.load(name).needs))].append(name)
+        told = {}
+        for allowed, same in groups.items():
+            told |= run({name: (places[name] / f"use_{name}.py", places[name]) for name in same}, allowed)
+        return {name: (written[name], *told[name]) for name in places}
+
+    return run_all
 
 
-@each_snippet
+@each_run
 def test_a_snippet_runs_in_an_empty_project_with_what_it_says_it_needs(name, taken):
-    snippet, (written, shown, error) = snippets.load(name), taken[name]
+    snippet, (written, shown, error) = snippets.load(name), taken(DATABASE if name in DATABASE else QUICK)[name]
     assert error == ""
     assert shown, "a snippet shows what it did"
     beside = {path.relative_to(written[-1].parent).parts[0].removesuffix(".py") for path in written}
@@ -117,21 +131,26 @@ def test_a_snippet_that_needs_more_than_it_says_does_not_run(tmp_path):
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Each snippet as it stands, where the package can be imported: the folder it ran in, and its error.
+    """Function that runs some snippets as they stand, where the package can be imported: the folder of each, its error.
 
     In the opposite order, so that one that lives on what another has left behind is found here or in `taken`.
     """
-    scripts, places = tmp_path_factory.mktemp("scripts"), {}
-    for name in reversed(snippets.names()):
-        (scripts / f"{name}.py").write_text(snippets.load(name).code, encoding="utf-8")
-        places[name] = tmp_path_factory.mktemp(f"{name}-runs").resolve()
-    told = run({name: (scripts / f"{name}.py", place) for name, place in places.items()})
-    return {name: (place, told[name][1]) for name, place in places.items()}
+
+    @cache
+    def run_all(names):
+        scripts, places = tmp_path_factory.mktemp("scripts"), {}
+        for name in sorted(names, reverse=True):
+            (scripts / f"{name}.py").write_text(snippets.load(name).code, encoding="utf-8")
+            places[name] = tmp_path_factory.mktemp(f"{name}-runs").resolve()
+        told = run({name: (scripts / f"{name}.py", place) for name, place in places.items()})
+        return {name: (place, told[name][1]) for name, place in places.items()}
+
+    return run_all
 
 
-@each_snippet
+@each_run
 def test_a_snippet_runs_as_it_stands_where_the_package_is_installed(name, installed):
-    folder, error = installed[name]
+    folder, error = installed(DATABASE if name in DATABASE else QUICK)[name]
     assert error == ""
     assert list(folder.iterdir()) == [], "it leaves nothing behind"
 

@@ -39,6 +39,7 @@ def samples(draw, both_classes=True):
     return np.array(y), np.array(p), np.array(weights)
 
 
+@settings(max_examples=40)
 @given(samples())
 def test_metrics_weighted_in_one_sort_agree_with_scikit_learn(sample):
     y, p, w = sample
@@ -52,6 +53,7 @@ def test_metrics_weighted_in_one_sort_agree_with_scikit_learn(sample):
     assert weighted["cost_ratio"] == pytest.approx(repeated["cost_ratio"])
 
 
+@settings(max_examples=40)
 @given(samples(both_classes=False))
 def test_equal_weights_give_the_plain_metrics_even_of_one_class(sample):
     y, p, _ = sample
@@ -59,6 +61,7 @@ def test_equal_weights_give_the_plain_metrics_even_of_one_class(sample):
     np.testing.assert_allclose(weighted, evaluation.measure(y, p, **COSTS))
 
 
+@settings(max_examples=40)
 @given(samples(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(sample, random):
     y, p, _ = sample

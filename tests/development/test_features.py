@@ -42,7 +42,7 @@ def as_of(rows, events):
 
 
 @given(asked_and_happened())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_recent_is_what_a_plain_filter_finds(case):
     rows, events = case
     found = recent(rows, events)
@@ -54,7 +54,7 @@ def test_recent_is_what_a_plain_filter_finds(case):
 
 
 @given(asked_and_happened())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_in_progress_is_what_a_plain_filter_finds(case):
     rows, events = case
     expected = [
@@ -66,7 +66,7 @@ def test_in_progress_is_what_a_plain_filter_finds(case):
 
 @pytest.mark.parametrize("feature", [recent, in_progress, as_of])
 @given(case=asked_and_happened(), shift=st.integers(1, 50))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_no_record_after_the_question_changes_the_answer(feature, case, shift):
     rows, events = case
     last = rows["at"].max()
@@ -79,7 +79,7 @@ def test_no_record_after_the_question_changes_the_answer(feature, case, shift):
 
 @pytest.mark.parametrize("feature", [recent, in_progress, as_of])
 @given(case=asked_and_happened())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_one_row_gets_the_same_answer_alone_as_in_a_batch(feature, case):
     rows, events = case
     together = pd.DataFrame(feature(rows, events))
@@ -89,7 +89,7 @@ def test_one_row_gets_the_same_answer_alone_as_in_a_batch(feature, case):
 
 @pytest.mark.parametrize("feature", [recent, in_progress, as_of])
 @given(case=asked_and_happened(), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_order_of_the_records_does_not_matter(feature, case, seed):
     rows, events = case
     events = events.drop_duplicates(["known", "group"])
@@ -133,7 +133,7 @@ def test_a_row_without_a_usable_time_is_refused(times, message):
 
 
 @given(asked_and_happened(), st.integers(0, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_nothing_in_the_past_was_labelled_after_the_cut_and_nothing_is_on_both_sides(case, at):
     _, frame = case
     cut = START + at * pd.Timedelta("10min")

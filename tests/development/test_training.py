@@ -95,14 +95,14 @@ def time_folds(draw):
     return training.TimeFolds(n_splits, prediction_time=asked, label_time=known)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_no_label_is_trained_on_that_was_unknown_when_the_test_period_began(folds):
     for train, test in folds.split():
         assert folds.label_time.iloc[train].max() <= folds.prediction_time.iloc[test].min()
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_every_earlier_row_whose_label_was_known_is_trained_on(folds):
     for train, test in folds.split():
@@ -111,20 +111,20 @@ def test_every_earlier_row_whose_label_was_known_is_trained_on(folds):
         assert set(train) == set(np.flatnonzero(known))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_no_row_is_trained_and_tested_on_in_one_fold(folds):
     assert not any(set(train) & set(test) for train, test in folds.split())
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_each_row_after_the_first_period_is_tested_once(folds):
     tested = np.concatenate([test for _, test in folds.split()])
     assert sorted(tested) == list(np.flatnonzero(folds.prediction_time >= folds.starts()[0]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_rows_of_one_instant_stay_together(folds):
     tests = [set(folds.prediction_time.iloc[test]) for _, test in folds.split()]
@@ -132,7 +132,7 @@ def test_rows_of_one_instant_stay_together(folds):
     assert not any(one & other for one, other in itertools.combinations(tests, 2))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds())
 def test_the_rows_to_train_on_only_grow(folds):
     trained = [set(train) for train, _ in folds.split()]
@@ -140,7 +140,7 @@ def test_the_rows_to_train_on_only_grow(folds):
     assert all(earlier <= later for earlier, later in itertools.pairwise(trained))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(time_folds(), st.randoms())
 def test_the_order_of_rows_changes_nothing(folds, random):
     order = random.sample(range(len(folds.label_time)), len(folds.label_time))

@@ -146,6 +146,11 @@ def test_the_specification_names_the_inputs_and_features_that_the_case_makes(fra
     assert spec.timing.lead == LEAD.to_pytimedelta()
 
 
+def test_ids_are_unique_within_a_month(frame):
+    assert frame["id"].is_unique
+
+
+@pytest.mark.long
 def test_ids_are_unique_over_the_year(year):
     assert flights.build(year)["id"].is_unique
 

@@ -339,7 +339,9 @@ BETWEEN = {
     "flights: destination not in airports": lambda t: (~t["flights"]["dest"].isin(t["airports"]["faa"])).sum(),
     "flights: destinations not in airports": lambda t: len(set(t["flights"]["dest"]) - set(t["airports"]["faa"])),
     "flights: no weather for the hour": lambda t: weatherless(t["flights"], t["weather"]),
-    "airports: not a destination in flights": lambda t: (~t["airports"]["faa"].isin(t["flights"]["dest"])).sum(),
+    "airports: not a destination in flights": lambda t: (
+        ~t["airports"]["faa"].isin(t["flights"]["dest"].unique())
+    ).sum(),
 }
 RECOUNT = BETWEEN | {
     f"{table}: {words}": lambda t, table=table, count=count: count(t[table])

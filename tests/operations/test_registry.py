@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
@@ -159,6 +159,20 @@ def restored(store, name):
     return Registry(f"sqlite:///{(store / 'mlflow.db').as_posix()}", "flights", trusted=TRUSTED)
 
 
+def after(store, moves):
+    """A registry after some releases, such as "1 3 back": each history is played once, and copied from then on."""
+    if not moves:
+        return restored(store, "four.db")
+    name = f"{moves}.db"
+    if not (store / name).exists():
+        before, _, last = moves.rpartition(" ")
+        registry = after(store, before)
+        registry.roll_back(**SIGNED) if last == "back" else registry.promote(int(last), **SIGNED)
+        with closing(sqlite3.connect(store / "mlflow.db")) as used, closing(sqlite3.connect(store / name)) as kept:
+            used.backup(kept)
+    return restored(store, name)
+
+
 @pytest.fixture
 def empty(store):
     return restored(store, "empty.db")
@@ -175,6 +189,16 @@ def run_id(store, tmp_path):
     return new_run(f"sqlite:///{(store / 'mlflow.db').as_posix()}", tmp_path)
 
 
+@pytest.fixture
+def fourth(store, tmp_path):
+    """The folder with the files of version 4, which are put back afterwards."""
+    folder = files_of(restored(store, "four.db"), 4)
+    shutil.copytree(folder, tmp_path / "kept")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(tmp_path / "kept", folder)
+
+
 # The contract
 
 numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
@@ -184,6 +208,7 @@ rows = st.lists(
 )
 
 
+@settings(max_examples=30)
 @given(rows)
 def test_a_contract_gives_back_the_example_that_it_was_made_from(rows):
     dtypes = {"wind": "float64", "carrier": "str", "departure": "datetime64[us]", "seats": "int64", "night": "bool"}
@@ -239,8 +264,17 @@ def test_a_text_with_too_many_values_is_no_category():
 # Registration
 
 
-@pytest.mark.parametrize("method", ["isotonic", "sigmoid"])
-@pytest.mark.parametrize("family", [boosting, logistic, base_rate])
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [
+        (boosting, "isotonic"),
+        (logistic, "sigmoid"),
+        pytest.param(boosting, "sigmoid", marks=pytest.mark.long),
+        pytest.param(logistic, "isotonic", marks=pytest.mark.long),
+        pytest.param(base_rate, "isotonic", marks=pytest.mark.long),
+        pytest.param(base_rate, "sigmoid", marks=pytest.mark.long),
+    ],
+)
 def test_a_registered_model_predicts_exactly_what_it_predicted_before(empty, run_id, family, method):
     model, contract, fresh = fit(family, method), contract_for("f"), inputs_of(50, seed=1)
     loaded = empty.load(empty.register(model, contract, run_id=run_id))
@@ -345,22 +379,20 @@ def forge_list(folder):
 
 
 @pytest.mark.parametrize("tamper", [spoil_model, spoil_contract, add_file, remove_file, forge_list])
-def test_a_tampered_version_is_refused_by_name_of_the_file_before_anything_is_opened(registry, run_id, tamper):
-    version = registry.register(fit(), contract_for("f5"), run_id=run_id)
-    registry.promote(1, **SIGNED)
-    name = tamper(files_of(registry, version))
+def test_a_tampered_version_is_refused_by_name_of_the_file_before_anything_is_opened(store, fourth, tamper):
+    registry = after(store, "1")
+    name = tamper(fourth)
     with pytest.raises(TamperedError, match=name):
-        registry.load(version)
+        registry.load(4)
     with pytest.raises(TamperedError, match=name):
-        registry.promote(version, **SIGNED)
+        registry.promote(4, **SIGNED)
     assert registry.champion() == 1
 
 
-def test_a_version_whose_files_are_gone_is_refused(registry, run_id):
-    version = registry.register(fit(), contract_for("f5"), run_id=run_id)
-    shutil.rmtree(files_of(registry, version))
-    with pytest.raises(RegistryError, match="version 5 of flights cannot be read"):
-        registry.load(version)
+def test_a_version_whose_files_are_gone_is_refused(registry, fourth):
+    shutil.rmtree(fourth)
+    with pytest.raises(RegistryError, match="version 4 of flights cannot be read"):
+        registry.load(4)
 
 
 def test_a_model_whose_feature_code_has_changed_its_meaning_is_refused(empty, run_id, monkeypatch):
@@ -401,8 +433,8 @@ def test_a_promotion_moves_the_alias_and_is_on_record(registry):
         (3, SIGNED | {"reason": ""}, PromotionError, "expected reason"),
     ],
 )
-def test_a_refused_promotion_leaves_no_trace(registry, version, words, error, message):
-    registry.promote(1, **SIGNED)
+def test_a_refused_promotion_leaves_no_trace(store, version, words, error, message):
+    registry = after(store, "1")
     with pytest.raises(error, match=message):
         registry.promote(version, **words)
     assert registry.champion() == 1
@@ -433,11 +465,26 @@ def derive_typed(inputs):
 @pytest.mark.parametrize(
     ("change", "code", "objections"),
     [
-        (lambda x: x.drop(columns="wind"), derive_without_wind, "input wind: double before, none now"),
-        (lambda x: x.rename(columns={"wind": "wind_speed"}), derive_wind_speed, "wind_speed: none before, double now"),
-        (lambda x: x.assign(wind=x["wind"].astype("str")), derive_typed, "input wind: double before, string now"),
+        pytest.param(
+            lambda x: x.drop(columns="wind"),
+            derive_without_wind,
+            "input wind: double before, none now",
+            id="missing",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            lambda x: x.rename(columns={"wind": "wind_speed"}),
+            derive_wind_speed,
+            "wind: double before, none now; input wind_speed: none before, double now",
+            id="renamed",
+        ),
+        pytest.param(
+            lambda x: x.assign(wind=x["wind"].astype("str")),
+            derive_typed,
+            "input wind: double before, string now",
+            id="retyped",
+        ),
     ],
-    ids=["missing", "renamed", "retyped"],
 )
 def test_inputs_that_callers_do_not_send_need_a_waiver_forth_and_back(registry, run_id, change, code, objections):
     inputs = change(inputs_of(200))
@@ -473,32 +520,27 @@ def test_the_newest_version_that_passed_is_challenger_until_it_is_champion(regis
 # Roll back
 
 
-def play(registry, moves):
-    for move in moves.split():
-        registry.roll_back(**SIGNED) if move == "back" else registry.promote(int(move), **SIGNED)
-    return registry.champion()
-
-
 @pytest.mark.parametrize(
     ("moves", "champion"),
     [("1 3 back", 1), ("1 3 back 4 back", 1), ("1 3 4 back back", 1), ("3 1 4 back", 1), ("1 3 1 back", 3)],
 )
-def test_a_roll_back_returns_to_the_last_champion_and_not_to_the_last_number(registry, moves, champion):
-    assert play(registry, moves) == alias_of(registry, "champion") == champion
+def test_a_roll_back_returns_to_the_last_champion_and_not_to_the_last_number(store, moves, champion):
+    registry = after(store, moves)
+    assert registry.champion() == alias_of(registry, "champion") == champion
 
 
 @pytest.mark.parametrize("moves", ["", "1", "1 3 back"])
-def test_without_an_earlier_champion_there_is_no_roll_back(registry, moves):
-    champion = play(registry, moves)
+def test_without_an_earlier_champion_there_is_no_roll_back(store, moves):
+    registry = after(store, moves)
+    champion = registry.champion()
     with pytest.raises(PromotionError, match="no earlier champion"):
         registry.roll_back(**SIGNED)
     assert registry.champion() == champion
 
 
-def test_a_champion_that_lost_its_files_can_be_rolled_back(registry, run_id):
-    version = registry.register(fit(), contract_for("f5"), run_id=run_id)
-    play(registry, f"1 {version}")
-    shutil.rmtree(files_of(registry, version))
+def test_a_champion_that_lost_its_files_can_be_rolled_back(store, fourth):
+    registry = after(store, "1 4")
+    shutil.rmtree(fourth)
     assert registry.roll_back(**SIGNED) == 1
     assert registry.load("champion").version == 1
 
@@ -506,10 +548,10 @@ def test_a_champion_that_lost_its_files_can_be_rolled_back(registry, run_id):
 # History and aliases
 
 
-def test_a_champion_that_was_deleted_does_not_hold_up_the_next_one(registry):
+def test_a_champion_that_was_deleted_does_not_hold_up_the_next_one(store):
     from mlflow import MlflowClient
 
-    registry.promote(1, **SIGNED)
+    registry = after(store, "1")
     MlflowClient(registry.tracking_uri).delete_model_version("flights", "1")
     with pytest.raises(PromotionError, match="champion 1 was deleted"):
         registry.promote(3, **SIGNED)
@@ -545,10 +587,10 @@ def test_promotions_from_several_threads_lose_no_event_and_leave_history_and_ali
     assert alias_of(registry, "champion") == history.loc[history["in_effect"], "version"].iloc[-1]
 
 
-def test_an_alias_moved_by_hand_is_put_right_with_a_warning(registry, caplog):
+def test_an_alias_moved_by_hand_is_put_right_with_a_warning(store, caplog):
     from mlflow import MlflowClient
 
-    registry.promote(1, **SIGNED)
+    registry = after(store, "1")
     MlflowClient(registry.tracking_uri).set_registered_model_alias("flights", "champion", "2")
     assert not caplog.records
     assert registry.load("champion").version == alias_of(registry, "champion") == 1
@@ -563,10 +605,10 @@ def test_a_champion_of_before_the_first_release_is_left_alone(registry):
     assert alias_of(registry, "champion") == 2
 
 
-def test_a_deleted_release_is_noticed_and_versions_still_load_by_number(registry):
+def test_a_deleted_release_is_noticed_and_versions_still_load_by_number(store):
     from mlflow import MlflowClient
 
-    play(registry, "1 3 4")
+    registry = after(store, "1 3 4")
     MlflowClient(registry.tracking_uri).delete_model_version("flights-releases", "2")
     with pytest.raises(HistoryError, match="release 2 of flights was deleted"):
         registry.champion()
@@ -580,8 +622,8 @@ def events(registry):
     return registry.history()[["event", "version", "share"]].fillna(0).to_numpy().tolist()
 
 
-def test_a_version_goes_through_shadow_and_canary_and_each_step_is_on_record(registry):
-    registry.promote(1, **SIGNED)
+def test_a_version_goes_through_shadow_and_canary_and_each_step_is_on_record(store):
+    registry = after(store, "1")
     registry.shadow(3, **SIGNED)
     registry.canary(3, share=0.1, **SIGNED)
     registry.canary(3, share=0.25, evidence="e-value 1", **SIGNED)
@@ -591,8 +633,8 @@ def test_a_version_goes_through_shadow_and_canary_and_each_step_is_on_record(reg
     assert registry.champion() == alias_of(registry, "champion") == 1
 
 
-def test_a_trial_begins_with_its_first_step_and_raising_the_share_goes_on_with_it(registry):
-    registry.promote(1, **SIGNED)
+def test_a_trial_begins_with_its_first_step_and_raising_the_share_goes_on_with_it(store):
+    registry = after(store, "1")
     registry.canary(3, share=0.1, **SIGNED)
     begun = registry.trial()
     registry.canary(3, share=0.5, **SIGNED)
@@ -602,9 +644,8 @@ def test_a_trial_begins_with_its_first_step_and_raising_the_share_goes_on_with_i
 
 
 @pytest.mark.parametrize("end", ["end_trial", "promote", "roll_back", "another"])
-def test_a_trial_ends_with_the_next_release_or_by_word(registry, end):
-    registry.promote(1, **SIGNED)
-    registry.promote(4, **SIGNED)
+def test_a_trial_ends_with_the_next_release_or_by_word(store, end):
+    registry = after(store, "1 4")
     registry.canary(3, share=0.1, **SIGNED)
     match end:
         case "end_trial":
@@ -618,17 +659,16 @@ def test_a_trial_ends_with_the_next_release_or_by_word(registry, end):
     assert (registry.trial().version if registry.trial() else None) == (1 if end == "another" else None)
 
 
-def test_a_trial_changes_neither_champion_nor_the_way_back(registry):
-    registry.promote(1, **SIGNED)
-    registry.promote(4, **SIGNED)
+def test_a_trial_changes_neither_champion_nor_the_way_back(store):
+    registry = after(store, "1 4")
     registry.shadow(3, **SIGNED)
     registry.end_trial(**SIGNED)
     assert registry.champion() == 4
     assert registry.roll_back(**SIGNED) == 1
 
 
-def test_the_challenger_stays_challenger_while_it_is_tried(registry):
-    registry.promote(1, **SIGNED)
+def test_the_challenger_stays_challenger_while_it_is_tried(store):
+    registry = after(store, "1")
     registry.canary(4, share=0.1, **SIGNED)
     registry.end_trial(**SIGNED)
     assert alias_of(registry, "challenger") == 4
@@ -646,8 +686,8 @@ def test_the_challenger_stays_challenger_while_it_is_tried(registry):
         (lambda r: r.shadow(9, **SIGNED), "no version 9"),
     ],
 )
-def test_a_trial_that_must_not_begin_leaves_no_trace(registry, attempt, message):
-    registry.promote(1, **SIGNED)
+def test_a_trial_that_must_not_begin_leaves_no_trace(store, attempt, message):
+    registry = after(store, "1")
     with pytest.raises(RegistryError, match=message):
         attempt(registry)
     assert (events(registry), registry.trial()) == ([["promoted", 1, 0]], None)
@@ -728,13 +768,8 @@ EDITS = {
 @pytest.fixture(scope="module")
 def four_releases(store):
     """The name of a store with four releases, of the versions 1, 3, 1 again and 4, whose history is intact."""
-    registry = restored(store, "four.db")
-    play(registry, "1 3 back")
-    registry.promote(4, **SIGNED)
-    assert registry.verify_history().intact
-    with closing(sqlite3.connect(store / "mlflow.db")) as used, closing(sqlite3.connect(store / "releases.db")) as kept:
-        used.backup(kept)
-    return "releases.db"
+    assert after(store, "1 3 back 4").verify_history().intact
+    return "1 3 back 4.db"
 
 
 @pytest.mark.parametrize(("statements", "found"), EDITS.values(), ids=list(EDITS))
@@ -746,8 +781,8 @@ def test_an_edit_of_the_database_is_found_and_placed(store, four_releases, state
     assert chain.defect.startswith(found)
 
 
-def test_an_edit_whose_own_hash_was_made_anew_shows_in_the_release_after_it(registry, store):
-    play(registry, "1 3 back")
+def test_an_edit_whose_own_hash_was_made_anew_shows_in_the_release_after_it(store):
+    registry = after(store, "1 3 back")
     with closing(sqlite3.connect(store / "mlflow.db")) as database:
         rows = "FROM model_version_tags WHERE name = 'flights-releases' AND version = 2"
         tags = dict(database.execute(f"SELECT key, value {rows}")) | {"approver": "Grace"}
@@ -785,8 +820,8 @@ def without_links(store):
     change(store, "DELETE FROM model_version_tags WHERE key IN ('follows', 'history_hash', 'own_hash', 'released')")
 
 
-def test_a_history_of_before_the_chain_is_whole_and_is_sealed_by_the_first_chained_release(registry, store):
-    play(registry, "1 3")
+def test_a_history_of_before_the_chain_is_whole_and_is_sealed_by_the_first_chained_release(store):
+    registry = after(store, "1 3")
     without_links(store)
     assert (registry.verify_history().intact, registry.verify_history().begins) == (True, None)
     registry.roll_back(**SIGNED)
@@ -795,15 +830,15 @@ def test_a_history_of_before_the_chain_is_whole_and_is_sealed_by_the_first_chain
     assert registry.verify_history().defect.startswith("release 3 was written after another history")
 
 
-def test_a_release_after_a_break_does_not_heal_it(registry, store):
-    play(registry, "1 3")
+def test_a_release_after_a_break_does_not_heal_it(store):
+    registry = after(store, "1 3")
     change(store, tag(1, "reason", "none"))
     registry.roll_back(**SIGNED)
     assert registry.verify_history().defect.startswith("release 1 was edited")
 
 
-def test_a_head_kept_elsewhere_shows_what_the_chain_alone_cannot(registry, store):
-    play(registry, "1 3")
+def test_a_head_kept_elsewhere_shows_what_the_chain_alone_cannot(store):
+    registry = after(store, "1 3")
     kept = registry.verify_history().head
     registry.roll_back(**SIGNED)
     assert registry.verify_history(kept=kept).intact
@@ -820,8 +855,8 @@ def test_an_empty_history_is_intact_and_a_head_that_is_none_is_refused(empty):
         empty.verify_history(kept="latest")
 
 
-def test_versions_show_aliases_gate_and_metrics(registry):
-    registry.promote(1, **SIGNED)
+def test_versions_show_aliases_gate_and_metrics(store):
+    registry = after(store, "1")
     versions = registry.versions().set_index("version")
     assert versions["aliases"].to_dict() == {1: "champion", 2: "", 3: "", 4: "challenger"}
     assert versions["gate"].to_dict() == {1: "passed", 2: "failed", 3: "passed", 4: "passed"}
@@ -838,7 +873,9 @@ def test_global_settings_of_mlflow_stay_as_they_are(registry):
     import mlflow
 
     before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
-    play(registry, "1 3 back")
+    registry.promote(1, **SIGNED)
+    registry.promote(3, **SIGNED)
+    registry.roll_back(**SIGNED)
     assert (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) == before
 
 

@@ -21,7 +21,7 @@ from mlops_course.operations.registry import Registry
 if sys.platform == "win32":
     pytest.skip("needs os.fork and SIGKILL, which Windows has not", allow_module_level=True)
 
-RELEASES = [8, pytest.param(50, marks=pytest.mark.long)]
+RELEASES = [4, pytest.param(50, marks=pytest.mark.long)]
 REGISTRATIONS = [5, pytest.param(20, marks=pytest.mark.long)]
 READS = ("SELECT", "PRAGMA")
 

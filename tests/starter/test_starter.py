@@ -1,5 +1,6 @@
 """The starter project: what is inferred from a table, trap by trap, and one project from the file to the gate."""
 
+import importlib
 import json
 import os
 import re
@@ -7,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -392,23 +392,40 @@ def python(folder: Path, *command: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_project_is_tested_trained_gated_and_watched_without_an_edit(project):
-    with ThreadPoolExecutor() as pool:
-        tests, trained = pool.map(
-            lambda command: python(project, "-m", *command),
-            [("pytest", "-q", "-p", "no:cacheprovider"), ("pumps", "train")],
-        )
-    assert tests.returncode == 0, tests.stdout
-    assert "Version 1, " in trained.stdout, trained.stdout + trained.stderr
-    assert "The gate refused it" not in trained.stdout
+RELEASE = (  # the commands of a project from training to watching: arguments, exit code, and a part of what they say
+    (("monitor",), 1, "expected a champion whose answers to watch, found none"),
+    (("train",), 0, "The gate passed it."),
+    (("promote", "1", "--approver", "Ada", "--reason", "a try"), 0, "Version 1 is champion now."),
+    (("replay",), 0, "events on record"),
+    (("monitor",), 0, "Report: "),
+)
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    """The command line of a project, in this process, which has imported already what takes longest to import."""
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    yield importlib.import_module("pumps.cli").main
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pumps"]:
+        del sys.modules[name]
+
+
+def test_a_project_is_trained_gated_and_watched_without_an_edit(here, project):
+    told = [CliRunner().invoke(here, arguments) for arguments, *_ in RELEASE]
+    assert [one.exit_code for one in told] == [code for _, code, _ in RELEASE], [one.output for one in told]
+    assert [part for (_, _, part), one in zip(RELEASE, told, strict=True) if part not in one.output] == []
     assert (project / ".mlops" / "mlflow.db").is_file()
-    watched = python(project, "-m", "pumps", "monitor")
-    assert "expected a champion whose answers to watch, found none" in watched.stderr
-    for command in (["promote", "1", "--approver", "Ada", "--reason", "a try"], ["replay"]):
-        done = python(project, "-m", "pumps", *command)
-        assert done.returncode == 0, done.stdout + done.stderr
-    watched = python(project, "-m", "pumps", "monitor")
-    assert "Report: " in watched.stdout, watched.stdout + watched.stderr
+
+
+@pytest.mark.long
+def test_each_command_of_a_project_runs_in_a_process_of_its_own(project):
+    tests = python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert tests.returncode == 0, tests.stdout
+    for arguments, code, part in RELEASE:
+        done = python(project, "-m", "pumps", *arguments)
+        assert (done.returncode, part in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+    assert (project / ".mlops" / "mlflow.db").is_file()
 
 
 def test_a_project_stands_alone(made):

@@ -1,9 +1,11 @@
 """Work on a cluster: the result of one machine to the bit, whoever does which part, and whatever dies meanwhile."""
 
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from mlops_course.system.system import System
 
 BATCHES = small_case.batches()[:6]
 ROWS = 40  # a part: about twelve a batch
+LATE = ["mlflow.store.model_registry.sqlalchemy_store", "skops.io"]  # modules that a worker imports for its first model
 PATIENCE = 600  # seconds that a busy machine may take for what takes one otherwise
 
 
@@ -38,9 +41,26 @@ def system(warm, tmp_path_factory):
     return system
 
 
+@contextmanager
+def imported_once():
+    """Workers are forked from a process that has imported the package, where the system can; each is its own process.
+
+    Otherwise every worker, also one that is started in place of a dead one, imports for many seconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        yield
+        return
+    from dask import config
+    from distributed.utils import get_mp_context
+
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(["distributed", clusters.__name__, *LATE])
+        yield
+
+
 @pytest.fixture(scope="module")
 def client():
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, imported_once():
         patch.setattr(clusters, "DEATHS", 1)  # a task that kills is given up sooner
         patch.setattr(clusters, "CONNECT_SECONDS", PATIENCE)
         patch.setattr(clusters, "WORKERS_SECONDS", 120)  # so long a dead worker is called before it is given up, too
@@ -118,7 +138,7 @@ def test_a_batch_gets_the_scores_of_the_frame(system, client, tmp_path):
 
 def test_a_worker_loads_a_model_once(system, client, rows, tmp_path):
     source = write(rows, tmp_path / "in.parquet")
-    clusters.score_to_file(system, f"{source}", target=tmp_path / "out.csv", client=client, rows_per_part=7)
+    clusters.score_to_file(system, f"{source}", target=tmp_path / "out.csv", client=client, rows_per_part=20)
     loads = client.run(loaded)
     assert max(loads.values()) == 1
 
@@ -287,7 +307,11 @@ def test_windows_are_of_a_time_that_the_model_takes(system, client, rows, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("case", "batches"), [("small_case", BATCHES[:4]), ("mlops_course.flights", ["2013-01", "2013-02"])]
+    ("case", "batches"),
+    [
+        ("small_case", BATCHES[:4]),
+        pytest.param("mlops_course.flights", ["2013-01", "2013-02"], marks=pytest.mark.long),
+    ],
 )
 def test_the_frame_is_that_of_the_pipeline_to_the_bit(system, client, tmp_path, case, batches):
     system = System(case, system.workspace.replay(case))

@@ -16,6 +16,7 @@ from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system import governance, pipeline, scoring, service
 from mlops_course.system.governance import AuditTrail, UnknownPredictionError
+from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
@@ -24,6 +25,14 @@ SIGNED = {"approver": "Ada", "reason": "first release"}
 ASKED = {"approver": "Grace", "reason": "asked for by the owner"}
 SEVENTH = pd.Timestamp("2024-07-01", tz="UTC")
 EIGHTH = pd.Timestamp("2024-08-01", tz="UTC")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_answers_are_timed():
+    """No test is about how long an answer takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "LATENCY_CALLS", 5)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +241,14 @@ def test_what_was_not_asked_for_stays(shadowed):
     assert not {"raw_tables", "split_rows", "fold_scores", "calibrated_model", "evidence"} & set(trained.executed)
 
 
+def test_a_frame_that_is_built_afterwards_leaves_the_rows_out(shadowed):
+    system, log, name = shadowed
+    governance.forget(system, log, [name], **ASKED)
+    rows = pipeline.prediction_rows(system.case, BATCHES[:2], workspace=system.workspace)
+    assert set(small_case.build(small_case.read(BATCHES[:2]))["id"]) - set(rows["id"]) == {name}
+
+
+@pytest.mark.long
 def test_a_training_afterwards_leaves_the_rows_out(shadowed):
     system, log, name = shadowed
     governance.forget(system, log, [name], **ASKED)

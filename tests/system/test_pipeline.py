@@ -47,32 +47,31 @@ def train(workspace, batches=BATCHES, *, seed=0, progress=None, **changes):
     return pipeline.train(small_case, batches, workspace=workspace, seed=seed, progress=progress, **changes)
 
 
-@pytest.fixture(scope="module")
-def workspaces(tmp_path_factory):
-    """Function that makes a workspace; the database, which takes seconds, is made once and copied while empty."""
-    template = Workspace(tmp_path_factory.mktemp("template")).create()
-
-    def make(name):
-        workspace = Workspace(tmp_path_factory.mktemp(name))
-        shutil.copy(template.root / EMPTY, workspace.root)
-        return workspace
-
-    return make
+@pytest.fixture(scope="module", autouse=True)
+def few_answers_are_timed():
+    """No test is about how long an answer takes, and to time many of them takes a quarter of a training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "LATENCY_CALLS", 5)
+        yield
 
 
 @pytest.fixture(scope="module")
-def workspace(workspaces):
-    return workspaces("here")
+def elsewhere(warm, tmp_path_factory):
+    """A workspace with the results of a training in another one."""
+    return warm(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="module")
+def workspace(elsewhere, tmp_path_factory):
+    """A workspace in which nothing was trained; its empty database, which takes seconds, is a copy."""
+    workspace = Workspace(tmp_path_factory.mktemp("here"))
+    shutil.copy(elsewhere.root / EMPTY, workspace.root)
+    return workspace
 
 
 @pytest.fixture(scope="module")
 def trained(workspace):
     return train(workspace)
-
-
-@pytest.fixture(scope="module")
-def elsewhere(workspaces):
-    return workspaces("elsewhere")
 
 
 @pytest.fixture
@@ -121,6 +120,11 @@ def versions(workspace):
     return workspace.registry(small_case).versions().set_index("version")
 
 
+def fingerprint(workspace, trained):
+    """What a version is known by: the same one is not registered twice."""
+    return workspace.registry(small_case).load(trained.version).contract.fingerprint
+
+
 def aliases(workspace, version):
     found = MlflowClient(workspace.tracking_uri).get_model_version("small_case", str(version))
     return set(found.aliases)
@@ -149,7 +153,13 @@ def test_another_seed_reruns_what_draws_and_what_follows(workspace, trained):
     assert again.version != trained.version
 
 
-@pytest.mark.parametrize("module", AFTER_CODE, ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, marks=[pytest.mark.long] * (module in (training, small_case)), id=module.__name__)
+        for module in AFTER_CODE
+    ],
+)
 def test_changed_code_reruns_the_steps_that_name_it_and_registers_no_second_version(
     workspace, trained, module, monkeypatch
 ):
@@ -175,6 +185,7 @@ def test_a_file_that_is_written_otherwise_but_says_the_same_is_read_again_and_no
 
 
 WEEKS = {"start": "2024-03-05", "end": "2024-03-20"}
+DROP = {"action": "drop", "columns": [], "reason": "unit error", **WEEKS}
 HOT = {"kind": "unit error", "column": "temperature", "size": 1.8, "offset": 32.0, **WEEKS}
 
 
@@ -185,14 +196,14 @@ def split_parts(workspace, trained):
 
 
 def test_a_corrupted_window_that_is_dropped_leaves_no_trace_of_the_corruption(workspace):
-    drop = {"action": "drop", **WEEKS}
-    clean, drilled = train(workspace, exclusions=[drop]), train(workspace, exclusions=[drop], drill=[HOT])
+    clean, drilled = train(workspace, exclusions=[DROP]), train(workspace, exclusions=[DROP], drill=[HOT])
     pd.testing.assert_frame_equal(split_parts(workspace, clean), split_parts(workspace, drilled))
     assert drilled.version == clean.version
     asked = split_parts(workspace, drilled)["prediction_time"]
     assert not asked.between(pd.Timestamp("2024-03-05", tz="UTC"), pd.Timestamp("2024-03-19", tz="UTC")).any()
 
 
+@pytest.mark.long
 def test_a_corrupted_column_that_is_masked_is_missing_in_its_window_and_nowhere_else(workspace):
     mask = {"action": "mask", "columns": ["temperature"], **WEEKS}
     rows = split_parts(workspace, train(workspace, exclusions=[mask], drill=[HOT]))
@@ -203,6 +214,19 @@ def test_a_corrupted_column_that_is_masked_is_missing_in_its_window_and_nowhere_
     assert (rows["temperature"].isna() == within).all()
 
 
+def test_a_corrupted_window_that_nobody_excludes_is_among_the_rows(workspace, trained):
+    clean, drilled = (
+        pipeline.prediction_rows(small_case, BATCHES, workspace=workspace, drill=drill) for drill in ([], [HOT])
+    )
+    changed = clean["temperature"] != drilled["temperature"]
+    times = pd.to_datetime([WEEKS["start"], WEEKS["end"]], utc=True)
+    assert (changed == clean["prediction_time"].between(*times, inclusive="left")).all()
+    pd.testing.assert_series_equal(
+        drilled["temperature"][changed], HOT["size"] * clean["temperature"][changed] + HOT["offset"]
+    )
+
+
+@pytest.mark.long
 def test_a_corrupted_window_that_nobody_excludes_is_trained_on(workspace, trained):
     drilled = train(workspace, drill=[HOT])
     assert drilled.version != trained.version
@@ -211,21 +235,20 @@ def test_a_corrupted_window_that_nobody_excludes_is_trained_on(workspace, traine
 
 
 def test_a_run_says_what_was_not_trained_on(workspace):
-    drop = {"action": "drop", "columns": [], "reason": "unit error", **WEEKS}
-    trained = train(workspace, exclusions=[drop])
+    trained = train(workspace, exclusions=[DROP])
     client = MlflowClient(tracking_uri=workspace.tracking_uri)
     written = Path(client.download_artifacts(trained.run_id, "exclusions.json")).read_text(encoding="utf-8")
-    assert json.loads(written) == {"not_trained_on": [drop]}
+    assert json.loads(written) == {"not_trained_on": [DROP]}
 
 
-def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(fresh):
-    before = train(fresh)
-    name = split_parts(fresh, before)["id"].iloc[0]
+def test_a_row_that_was_withheld_is_in_no_part_and_its_absence_makes_another_version(workspace, trained, fresh):
+    before = split_parts(workspace, trained)
+    name = before["id"].iloc[0]
     fresh.withhold([name])
     after = train(fresh)
-    assert set(split_parts(fresh, before)["id"]) - set(split_parts(fresh, after)["id"]) >= {name}
+    assert set(before["id"]) - set(split_parts(fresh, after)["id"]) >= {name}
     assert name not in pipeline.prediction_rows(small_case, BATCHES, workspace=fresh)["id"].tolist()
-    assert after.version != before.version
+    assert fingerprint(fresh, after) != fingerprint(workspace, trained)
 
 
 def test_a_changed_champion_reruns_comparison_gate_and_what_follows(elsewhere, trained_elsewhere):
@@ -254,15 +277,20 @@ def test_a_batch_that_lost_a_column_stops_the_training_and_registers_nothing(wor
     pd.testing.assert_frame_equal(versions(workspace), before)
 
 
-def test_an_impossible_row_is_set_aside_and_recorded(workspace, trained, recipe):
+def test_an_impossible_row_is_set_aside(workspace, trained, recipe):
     recipe(BATCHES[0], fault="hot row")
-    again = train(workspace)
-    finding = again.findings.set_index("severity").loc["quarantine"]
-    assert (finding["table"], finding["column"], finding["count"]) == ("checks", "temperature", 1)
     rows = pipeline.prediction_rows(small_case, BATCHES, workspace=workspace)
     assert set(small_case.build(small_case.read(BATCHES))["id"]) - set(rows["id"]) == {f"{BATCHES[0]}-0003"}
 
 
+@pytest.mark.long
+def test_an_impossible_row_is_recorded(workspace, trained, recipe):
+    recipe(BATCHES[0], fault="hot row")
+    finding = train(workspace).findings.set_index("severity").loc["quarantine"]
+    assert (finding["table"], finding["column"], finding["count"]) == ("checks", "temperature", 1)
+
+
+@pytest.mark.long
 def test_a_model_that_learnt_from_scrambled_answers_is_registered_without_a_role(workspace, trained, recipe):
     for batch in BATCHES:
         recipe(batch, fault="answer scrambled")

@@ -84,6 +84,7 @@ def training(tmp_path_factory):
     event.listen(Engine, "commit", committing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SQLiteMetadataStore, "set", kept)
+        patch.setattr(steps, "LATENCY_CALLS", 5)  # nothing is killed while answers are timed
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # no connection is open when a child is forked
         yield told
     event.remove(Engine, "before_cursor_execute", changing)
@@ -91,9 +92,10 @@ def training(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unkilled(training, tmp_path_factory):
+def unkilled(training, warm, tmp_path_factory):
     """A whole training, which warms this process up: the folder of its workspace, its result and its steps in order."""
     workspace, seen = Workspace(tmp_path_factory.mktemp("unkilled")), []
+    shutil.copy(warm(tmp_path_factory.mktemp("warm")).root / EMPTY, workspace.root)
     training.step = lambda *step: seen.append(step)
     result = train(workspace, progress=training.progress)
     training.step, training.place = None, "start"

@@ -8,7 +8,6 @@ import signal
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -44,16 +43,25 @@ def small_scale():
 
 @pytest.fixture(scope="module")
 def system(warm, tmp_path_factory):
-    return System("small_case", warm(tmp_path_factory.mktemp("replay")).create())
+    """The small case; in its workspace a replay that has a champion and has not lived through a day."""
+    system = System("small_case", warm(tmp_path_factory.mktemp("replay")).create())
+    replay.replay(system, replace(PLAN, until=PLAN.first), name="begun")
+    return system
 
 
 def run(system, plan=PLAN, *, name="monthly", **options):
-    """A replay in a folder of its own; MLflow's empty database, which takes seconds to make, is copied."""
+    """A replay in a folder of its own, with the champion that all plans begin with."""
+    copied(system, system.workspace.root / "replays" / "begun", name, plan)
+    return replay.replay(system, plan, name=name, **options)
+
+
+def copied(system, source, name, plan):
+    """Make a replay of another plan from one that has lived through the same days, unless it is there."""
     folder = system.workspace.root / "replays" / name
     if not folder.exists():
-        folder.mkdir(parents=True)
-        shutil.copy(system.workspace.database, folder / "mlflow.db")
-    return replay.replay(system, plan, name=name, **options)
+        shutil.copytree(source, folder)
+        _, *days = (folder / "ledger.jsonl").read_text().splitlines()
+        (folder / "ledger.jsonl").write_text("".join(f"{line}\n" for line in (json.dumps(asdict(plan)), *days)))
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +77,7 @@ def monthly(system):
 
 def run_on(system, plan=PLAN, *, name, **options):
     """A replay that goes on from the end of the quiet time, up to which all plans live through the same."""
-    folder = system.workspace.root / "replays" / name
-    if not folder.exists():
-        shutil.copytree(system.workspace.root / "quiet", folder)
-        _, *days = (folder / "ledger.jsonl").read_text().splitlines()
-        (folder / "ledger.jsonl").write_text("".join(f"{line}\n" for line in (json.dumps(asdict(plan)), *days)))
+    copied(system, system.workspace.root / "quiet", name, plan)
     return replay.replay(system, plan, name=name, **options)
 
 
@@ -188,17 +192,9 @@ def watched(system, name, step):
         yield progress
 
 
-@pytest.fixture(scope="module")
-def over_http(system, monthly):
-    """The same replay through a real server, from the end of the quiet time on, and its steps in order."""
-    steps = []
-    with watched(system, "http", lambda *step: steps.append(step)) as progress:
-        replayed = run_on(system, name="http", over_http=True, progress=progress)
-    return SimpleNamespace(replayed=replayed, steps=steps)
-
-
-def test_over_http_the_ledger_is_the_same(monthly, over_http):
-    assert over_http.replayed.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
+def test_over_http_the_ledger_is_the_same(system, monthly):
+    served = run_on(system, replace(PLAN, until=TRAINED), name="http", over_http=True)
+    assert served.ledger.days == [day for day in monthly.ledger.days if day["day"] < TRAINED]
 
 
 def test_a_replay_can_be_called_where_an_event_loop_runs_as_in_a_notebook(system, monthly):
@@ -330,17 +326,11 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: MLflow holds on to a database in its process")
 def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
     short = replace(PLAN, policy="never", until="2024-07-02")
-    child = os.fork()
-    if child == 0:
-        try:
-            run(system, short, name="again")
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
+    assert in_a_child(lambda: replay.replay(system, short, name="again")) == 0
     folder = system.workspace.root / "replays" / "again"
     kept = (folder / "ledger.jsonl").read_bytes()
     shutil.rmtree(folder)
-    again = run(system, short, name="again")
+    again = replay.replay(system, short, name="again")
     assert len(again.ledger.days) == 1
     assert again.ledger.path.read_bytes() == kept
 
@@ -384,27 +374,24 @@ def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["end", "whole"])
-def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly, over_http, whole):
+@pytest.mark.long
+def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly):
     """Each life goes on from the ledger of the one before, and ends at a step of the kind whose turn it is."""
-    name, steps, go_on = f"killed, {whole=}", over_http.steps, run if whole else run_on
-    if whole:
-        steps = []
-        with watched(system, "counted", lambda *step: steps.append(step)) as progress:
-            run(system, name="counted", progress=progress)
-    kinds, turns = (KINDS, range(2)) if whole else (KINDS[:5], range(1))
-    points, places = spread(steps, kinds, turns=turns, of=len(turns)), range(len(monthly.ledger.days) + 2)
-    assert {kind for _, _, kind in points} == set(kinds)
+    steps = []
+    with watched(system, "counted", lambda *step: steps.append(step)) as progress:
+        run(system, name="counted", progress=progress)
+    points, places = spread(steps, KINDS, turns=range(2), of=2), range(len(monthly.ledger.days) + 2)
+    assert {kind for _, _, kind in points} == set(KINDS)
     assert len({place for place, _, _ in points}) > 3
-    assert len(points) == (20 if whole else 5)
+    assert len(points) == 20
 
     def live_until(point):
-        with watched(system, name, die_at(point, places)) as progress:
-            go_on(system, name=name, progress=progress)
+        with watched(system, "killed", die_at(point, places)) as progress:
+            run(system, name="killed", progress=progress)
 
     for point in points:
         assert in_a_child(partial(live_until, point)) == -signal.SIGKILL, point
-    finished = go_on(system, name=name)
+    finished = run(system, name="killed")
     assert finished.ledger.path.read_bytes() == monthly.ledger.path.read_bytes()
     pd.testing.assert_frame_equal(released(finished), released(monthly))
     columns = ["id", "time", "probability", "decision", "model_version", "assigned_version", "share", "inputs"]

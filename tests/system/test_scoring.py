@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,9 @@ LAST_DIGITS = 1e-14
 
 @pytest.fixture(scope="module")
 def system(warm, tmp_path_factory):
+    """A system that builds the rows of a batch once: to score them again takes less than to build them again."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_rows_of", cache(scoring._rows_of))
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # no connection is open when a child is forked
         yield System("small_case", warm(tmp_path_factory.mktemp("lifecycle")))
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from itertools import count, product
 from pathlib import Path
@@ -42,6 +43,7 @@ from test_service import (
     copied,
     importable,
     is_running,
+    made,
     needs_posix,
     questions,
     replies,
@@ -60,7 +62,7 @@ from mlops_course.system.workspace import Workspace
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES")
 MOMENTS = ("before the write", "between write and answer", "after the answer")
-FEW, MANY = (1, 8), tuple(range(1, 36, 5))  # at which append of predictions, or answer, the service is killed
+FEW, MANY = (4,), tuple(range(1, 36, 5))  # at which append of predictions, or answer, the service is killed
 CALLERS = 4
 MOST = 100_000  # questions of a caller, by when the service should have died
 
@@ -92,8 +94,11 @@ def caller(url):
 # Killed under load ----------------------------------------------------------------------------------------------------
 
 
-def serve_and_be_killed(home, url):
-    """For each order, a moment and a number, a child that serves; says its process id and address, and how it ended."""
+def serve_and_be_killed(home):
+    """For each order, a child that serves; says its process id and address, and how it ended.
+
+    An order is the workspace and the log to serve with, a moment and a number, and variables of the environment.
+    """
     system = System(CASE, Workspace(Path(home)))
     service.servable(system.registry.load("champion"))  # all that is slow to import is imported
     gc.freeze()  # so that a child copies no page only to look for garbage in it
@@ -102,12 +107,14 @@ def serve_and_be_killed(home, url):
         child = os.fork()
         if not child:
             os.setsid()
-            serve(system, url, *json.loads(order))
+            serve(*json.loads(order))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os.write(1, f"{child} {code}\n".encode())
 
 
-def serve(system, url, moment, number):
+def serve(home, url, moment, number, environment):
+    os.environ.update(environment)
+    system = System(CASE, Workspace(Path(home)))
     prepare = die_after_an_answer(number) if moment == MOMENTS[2] else die_at_an_append(moment, number)
 
     def started(address):
@@ -193,32 +200,35 @@ class Server:
 
     start: Callable[..., tuple[int, str]]
     ended: Callable[[], tuple[int, int]]
-    errors: Path
 
 
-@contextmanager
-def killable(system, url, **environment):
-    """A server of services with that log."""
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """What forks services, one for all tests: to import the package takes longer than most of what they do."""
+    system = made(tmp_path_factory.getbasetemp() / "service")
     own = {
         "PYTHONPATH": importable(system),
         "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # nothing is open at the fork
     }
-    command, errors = [sys.executable, __file__, str(system.workspace.root), url], system.workspace.root / "errors.txt"
-    pids = []
+    command, pids = [sys.executable, __file__, str(system.workspace.root)], []
     with (
-        errors.open("w") as stream,
+        (system.workspace.root / "errors.txt").open("w") as stream,
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
-            env=os.environ | own | environment,
+            env=os.environ | own,
         ) as server,
     ):
 
-        def start(moment="", number=0):
-            server.stdin.write(json.dumps([moment, number]) + "\n")
+        def start(system, url, moment="", number=0, **environment):
+            for pid in list(pids):  # of a test that failed; the server waits for it
+                os.killpg(pid, signal.SIGKILL)
+                ended()
+            order = [str(system.workspace.root), url, moment, number, environment]
+            server.stdin.write(json.dumps(order) + "\n")
             server.stdin.flush()
             pid, address = server.stdout.readline().split()
             pids.append(int(pid))
@@ -230,7 +240,7 @@ def killable(system, url, **environment):
             return pid, code
 
         try:
-            yield Server(start, ended, errors)
+            yield Server(start, ended)
         finally:
             server.kill()
             for pid in pids:  # a child that serves would be waited for, should the test fail
@@ -253,15 +263,15 @@ def ask_until_it_dies(url, own, rows):
     raise AssertionError(f"{MOST} questions, and the service was not killed")
 
 
-def kill_under_load(server, *, moment, number):
+def kill_under_load(start, ended, *, moment, number):
     """One row for each question to a service that kills itself there."""
-    pid, url = server.start(moment, number)
+    pid, url = start(moment, number)
     rows = asked(questions(), name="unused")
     with ThreadPoolExecutor(CALLERS) as pool:
         asks = [pool.submit(ask_until_it_dies, url, f"{moment} {number} {own}".replace(" ", "_"), rows)
                 for own in range(CALLERS)]  # fmt: skip
         found = [line for ask in asks for line in ask.result()]
-    assert server.ended() == (pid, -signal.SIGKILL)
+    assert ended() == (pid, -signal.SIGKILL)
     return [{"moment": moment, "number": number, "row": row, "id": row["id"], "answer": answer}
             for row, answer in found]  # fmt: skip
 
@@ -273,21 +283,21 @@ def acknowledged(table):
 
 
 @pytest.fixture
-def killed(system, database):
+def killed(system, server, database):
     """Every question to services that were killed; the log after the last kill; answers to the last ones repeated."""
     url, numbers = database
-    with killable(system, url) as server:
-        table = pd.DataFrame([
-            line for number, moment in product(numbers, MOMENTS)
-            for line in kill_under_load(server, moment=moment, number=number)
-        ])  # fmt: skip
-        with closing(PredictionLog(url)) as log:
-            kept = log.predictions()
-        pid, address = server.start()
-        last = table.groupby(table["id"].str.rpartition("-")[0]).tail(3)  # of each caller: some got no answer
-        again = pd.concat([Caller(address).predict([row]) for row in last["row"]]).set_index("id")
-        os.kill(pid, signal.SIGTERM)
-        assert server.ended() == (pid, 0)
+    start = partial(server.start, system, url)
+    table = pd.DataFrame([
+        line for number, moment in product(numbers, MOMENTS)
+        for line in kill_under_load(start, server.ended, moment=moment, number=number)
+    ])  # fmt: skip
+    with closing(PredictionLog(url)) as log:
+        kept = log.predictions()
+    pid, address = start()
+    last = table.groupby(table["id"].str.rpartition("-")[0]).tail(3)  # of each caller: some got no answer
+    again = pd.concat([Caller(address).predict([row]) for row in last["row"]]).set_index("id")
+    os.kill(pid, signal.SIGTERM)
+    assert server.ended() == (pid, 0)
     return table.assign(kept=table["id"].isin(kept["id"]), told=table["answer"].notna()), kept.set_index("id"), again
 
 
@@ -483,24 +493,25 @@ def hold(tmp_path):
 
 
 @needs_posix
-def test_nobody_waits_for_a_slow_version_in_shadow_and_it_does_not_outlive_a_service_that_is_killed(system, log, hold):
+def test_nobody_waits_for_a_slow_version_in_shadow_and_it_does_not_outlive_a_service_that_is_killed(
+    system, server, log, hold
+):
     rows, first = asked(questions()[:100], name="slow"), asked(questions()[:1], name="first")
     system.registry.shadow(HELD, **SIGNED)
-    with killable(system, str(log.url), HOLD=str(hold)) as server:
-        pid, url = server.start()
-        (shadow,) = until(lambda: children_of(pid))
-        replies(Caller(url), first, size=1)
-        shadowed(log, count=1)
-        hold.touch()
-        replies(Caller(url), rows[:2], size=2)
-        until(hold.with_suffix(".reached").exists)
-        beside = replies(Caller(url), rows, size=2)  # the first two once more
-        assert len(shadowed(log, count=1)) == 1, "the shadow was not held while the others were answered"
-        hold.unlink()
-        assert shadowed(log, count=101)["id"].tolist() == [row["id"] for row in first + rows]
-        os.kill(pid, signal.SIGKILL)
-        assert server.ended() == (pid, -signal.SIGKILL)
-        until(lambda: not is_running(shadow))
+    pid, url = server.start(system, str(log.url), HOLD=str(hold))
+    (shadow,) = until(lambda: children_of(pid))
+    replies(Caller(url), first, size=1)
+    shadowed(log, count=1)
+    hold.touch()
+    replies(Caller(url), rows[:2], size=2)
+    until(hold.with_suffix(".reached").exists)
+    beside = replies(Caller(url), rows, size=2)  # the first two once more
+    assert len(shadowed(log, count=1)) == 1, "the shadow was not held while the others were answered"
+    hold.unlink()
+    assert shadowed(log, count=101)["id"].tolist() == [row["id"] for row in first + rows]
+    os.kill(pid, signal.SIGKILL)
+    assert server.ended() == (pid, -signal.SIGKILL)
+    until(lambda: not is_running(shadow))
     answers = [answer["model_version"] for body in beside for answer in json.loads(body)["predictions"]]
     assert answers == [FIRST] * 100
 

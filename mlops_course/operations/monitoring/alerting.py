@@ -216,34 +216,37 @@ def find(signals: pd.DataFrame, bars: Bars, *, first: pd.Timestamp) -> list[Aler
     signals = signals[bars.bars.index]
     scores, usual = deviations(signals, floors=bars.floors, bars=bars.bars)
     times = _steady(scores) / bars.bars
-    stays = scores.abs() > bars.bars / 2
+    over, stays = times.abs() > 1, scores.abs() > bars.bars / 2
+    alarming = over.to_numpy().any(axis=1)
     found: list[Alert] = []
     for at in np.flatnonzero(signals.index >= first):
-        day = signals.index[at]
-        found = [_cleared(alert, stays.iloc[max(0, at - CLEAR_AFTER + 1) : at + 1]) for alert in found]
-        over = times.iloc[at][times.iloc[at].abs() > 1]
-        marks = [
-            Mark(*name, float(over[name]), float(signals.iloc[at][name]), float(usual.iloc[at][name]))
-            for name in over.index
-        ]
+        found = [_cleared(alert, stays, at) for alert in found]
+        if not alarming[at]:
+            continue
+        named = zip(signals.columns, over.iloc[at], times.iloc[at], signals.iloc[at], usual.iloc[at], strict=True)
+        marks = [Mark(*name, float(t), float(value), float(before)) for name, o, t, value, before in named if o]
         for kind, subject, own in diagnose(marks, strays=_own_strays(times.iloc[at])):
-            found = _with(found, kind, subject, own, day=day, bars=bars)
+            found = _with(found, kind, subject, own, day=signals.index[at], bars=bars)
     return found
 
 
 def _own_strays(times: pd.Series) -> dict[str, float]:
     """How far each subject has strayed at most by its own measures, in times their bars."""
-    own = times[[measure in OWN for _, measure in times.index]].abs()
-    return own.groupby(level=0).max().to_dict()
+    strays: dict[str, float] = {}
+    for (subject, measure), far in times.abs().items():
+        if measure in OWN:
+            strays[subject] = float(np.fmax(far, strays.get(subject, np.nan)))
+    return strays
 
 
-def _cleared(alert: Alert, stays: pd.DataFrame) -> Alert:
-    """The alert, over if none of its series has been unusual for some days."""
-    if alert.until is not None or len(stays) < CLEAR_AFTER or stays.index[0] <= alert.raised:
+def _cleared(alert: Alert, stays: pd.DataFrame, at: int) -> Alert:
+    """The alert, over if none of its series has been unusual for some days up to the one at position `at`."""
+    start = at - CLEAR_AFTER + 1
+    if alert.until is not None or start < 0 or stays.index[start] <= alert.raised:
         return alert
-    if stays[[name for name in stays.columns if name in alert.marks]].to_numpy().any():
+    if stays.iloc[start : at + 1, [name in alert.marks for name in stays.columns]].to_numpy().any():
         return alert
-    return replace(alert, until=stays.index[0])
+    return replace(alert, until=stays.index[start])
 
 
 def _with(

@@ -27,6 +27,7 @@ ever, and only labels tell.
 """
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,9 @@ LEAST_ROWS = 200  # labelled ones to calibrate on; with fewer, probabilities are
 LEAST_DAYS = 7  # with labels, before an interval is given
 LEVEL = 0.95
 LEAST_DEGREES = 3  # of freedom of Student's t: stretches of few days say little about their own spread
-NEWTON_STEPS = 8  # two parameters of a convex problem: it has converged after five
+NEWTON_STEPS = 8  # at most: two parameters of a convex problem, which has converged after four or five
+CONVERGED = 1e-12
+NEEDED = ("time", "probability", "decision", "label", "label_time")  # columns of the rows to estimate from
 DAY = pd.Timedelta("1D")
 NEVER_SURE = 1e-6  # a probability is kept so far from 0 and 1 that no single row decides over a window
 COLOURS = {"estimated": "#0072B2", "realised": "#D55E00"}  # Okabe and Ito: told apart by everybody
@@ -121,14 +124,29 @@ def estimate(
     with fewer than seven days of labels, and everything without a row in the window. Raises ValueError if a column is
     missing.
     """
-    _require(rows, ("time", "probability", "decision", "label", "label_time"))
+    _require(rows, NEEDED)
+    costs = {"false_alarm": false_alarm, "missed": missed}
+    return _estimate(rows[[*NEEDED]], start=start, end=end, now=now, level=level, costs=costs, lines={})
+
+
+def _estimate(
+    rows: pd.DataFrame,
+    *,
+    start: pd.Timestamp,
+    end: pd.Timestamp,
+    now: pd.Timestamp,
+    level: float,
+    costs: Mapping[str, float],
+    lines: dict[pd.Timestamp, tuple[float, float]],
+) -> dict[str, float]:
+    """As `estimate`; `lines` keeps the calibration of each morning, so that windows that overlap share them."""
     within = rows[(rows["time"] >= start) & (rows["time"] < end)]
     known = rows[(rows["label_time"] <= now) & rows["label"].notna() & (rows["time"] < end)]
     found = {f"estimated_{name}{part}": math.nan for name in MEASURES for part in ("", "_low", "_high")}
     if within.empty:
         return found
-    expected = _means(within, _calibrated(within, known[known["time"] >= now - MEMORY]), false_alarm, missed)
-    errors = _daily_errors(known[known["time"] >= now - PAST - MEMORY], now - PAST, false_alarm, missed)
+    expected = _means(within, _chances(within, _line(known[known["time"] >= now - MEMORY])), costs)
+    errors = _daily_errors(known[known["time"] >= now - PAST - MEMORY], now - PAST, costs, lines)
     days = max((end - start) / DAY, 1.0)
     for name, mean in expected.items():
         found[f"estimated_{name}"] = mean
@@ -141,18 +159,17 @@ def estimate(
     return found
 
 
-def _means(rows: pd.DataFrame, chance: np.ndarray, false_alarm: float, missed: float) -> dict[str, float]:
-    scores = _scores(rows, chance, false_alarm=false_alarm, missed=missed)
+def _means(rows: pd.DataFrame, chance: np.ndarray, costs: Mapping[str, float]) -> dict[str, float]:
+    scores = _scores(rows, chance, **costs)
     return {name: float(values.mean()) for name, values in scores.items()}
 
 
-def _calibrated(rows: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
-    """The chance that each row is positive: its probability, put right by what labelled rows say of such ones."""
-    own = _logits(rows)
-    if len(known) < LEAST_ROWS or known["label"].nunique() < 2:
-        return expit(own)
-    x, y = _logits(known), known["label"].to_numpy(float)
+def _line(known: pd.DataFrame) -> tuple[float, float]:
+    """Level and slope by which logits are put right, by what labelled rows say; 0 and 1 with too few of them."""
     level, slope = 0.0, 1.0
+    if len(known) < LEAST_ROWS or known["label"].nunique() < 2:
+        return level, slope
+    x, y = _logits(known), known["label"].to_numpy(float)
     for _ in range(NEWTON_STEPS):
         q = expit(level + slope * x)
         w = np.maximum(q * (1 - q), NEVER_SURE)
@@ -160,21 +177,35 @@ def _calibrated(rows: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
         curvature = np.array([[w.sum(), (w * x).sum()], [(w * x).sum(), (w * x * x).sum()]])
         step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
         level, slope = level + step[0], slope + step[1]
-    return expit(level + slope * own)
+        if np.abs(step).max() < CONVERGED:
+            break
+    return level, slope
+
+
+def _chances(rows: pd.DataFrame, line: tuple[float, float]) -> np.ndarray:
+    """The chance that each row is positive: its probability, put right by a line on the logit."""
+    level, slope = line
+    return expit(level + slope * _logits(rows))
 
 
 def _logits(rows: pd.DataFrame) -> np.ndarray:
     return logit(np.clip(rows["probability"].to_numpy(float), NEVER_SURE, 1 - NEVER_SURE))
 
 
-def _daily_errors(known: pd.DataFrame, since: pd.Timestamp, false_alarm: float, missed: float) -> pd.DataFrame:
+def _daily_errors(
+    known: pd.DataFrame,
+    since: pd.Timestamp,
+    costs: Mapping[str, float],
+    lines: dict[pd.Timestamp, tuple[float, float]],
+) -> pd.DataFrame:
     """What came of each day less what would have been estimated at its beginning: one row a day."""
     errors = {}
     for day, rows in known.groupby(known["time"].dt.floor("D")):
         if day >= since.floor("D"):
-            before = known[(known["label_time"] <= day) & (known["time"] >= day - MEMORY)]
-            guessed = _means(rows, _calibrated(rows, before), false_alarm, missed)
-            came = _means(rows, rows["label"].to_numpy(float), false_alarm, missed)
+            if day not in lines:
+                lines[day] = _line(known[(known["label_time"] <= day) & (known["time"] >= day - MEMORY)])
+            guessed = _means(rows, _chances(rows, lines[day]), costs)
+            came = _means(rows, rows["label"].to_numpy(float), costs)
             errors[day] = {name: came[name] - guessed[name] for name in MEASURES}
     return pd.DataFrame.from_dict(errors, orient="index", columns=list(MEASURES))
 
@@ -197,13 +228,14 @@ def walk(
     `rows` as for `estimate`. Windows are `width` long, the first one begins at midnight of the first row's day. Columns
     are those of `realised` and `estimate`; what came is by all labels that there are, whenever they came.
     """
-    _require(rows, ("time", "probability", "decision", "label", "label_time"))
+    _require(rows, NEEDED)
     first = rows["time"].min().floor("D")
     window = (rows["time"] - first) // width * width + first
     costs = {"false_alarm": false_alarm, "missed": missed}
     came = realised(rows, window=window, **costs)
+    shared = {"level": level, "costs": costs, "lines": {}}
     said = [
-        estimate(rows, start=start, end=start + width, now=start + width, level=level, **costs) for start in came.index
+        _estimate(rows[[*NEEDED]], start=start, end=start + width, now=start + width, **shared) for start in came.index
     ]
     return came.join(pd.DataFrame(said, index=came.index))
 

@@ -334,7 +334,7 @@ class Registry:
         and no waiver; OvertakenError if another release came first.
         """
         history = self.history()
-        if [version] == _champions(history)[-1:]:
+        if [version] == champions_of(history)[-1:]:
             raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
         contract = self.load(version).contract
         objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
@@ -350,7 +350,7 @@ class Registry:
         Raises PromotionError if there is no earlier champion, or as `promote` does; OvertakenError too.
         """
         history = self.history()
-        champions = _champions(history)
+        champions = champions_of(history)
         if len(champions) < 2:
             raise PromotionError(f"{self.name} has no earlier champion to roll back to; promote a version instead")
         version = self.load(champions[-2]).version
@@ -384,7 +384,7 @@ class Registry:
         Raises PromotionError if none is, or the words are blank; OvertakenError if another release came first.
         """
         history = self.history()
-        if not (trial := _trial(history)):
+        if not (trial := trial_of(history)):
             raise PromotionError(f"no version of {self.name} is being tried; there is nothing to end")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": ""}
         self._release(ENDED, trial.version, history=history, objections=[], words=words)
@@ -392,7 +392,7 @@ class Registry:
 
     def trial(self) -> Trial | None:
         """The version that is being tried beside the champion; None if there is none."""
-        return _trial(self.history())
+        return trial_of(self.history())
 
     def newest_release(self) -> int:
         """The number of the newest step in the history, 0 if there is none: a quick way to see that it has grown."""
@@ -555,7 +555,7 @@ class Registry:
 
     def _try(self, event: str, version: int, *, share: float, words: Mapping[str, str]) -> None:
         history = self.history()
-        champions = _champions(history)
+        champions = champions_of(history)
         if version in champions[-1:] or not champions:
             raise PromotionError(
                 f"expected another version than champion {champions[-1]} to try beside it"
@@ -579,7 +579,7 @@ class Registry:
         """Append to the history as it was when the release was checked: that decides. Then the alias follows."""
         if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
             raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
-        previous = next(reversed(_champions(history)), None)
+        previous = next(reversed(champions_of(history)), None)
         # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
         versions = {int(record.version): record.tags for record in self._records(self.name)}
         inputs = {number: tags.get("inputs", "{}") for number, tags in versions.items()}
@@ -614,7 +614,7 @@ class Registry:
     def _roles(self) -> dict[str, int]:
         """Which version is champion and which challenger, by history and versions."""
         history = self.history()
-        champions = _champions(history)
+        champions = champions_of(history)
         passed = [int(record.version) for record in self._records(self.name) if record.tags.get("gate") == "passed"]
         roles = {CHAMPION: champions[-1]} if champions else {}
         promoted = history["in_effect"] & (history["event"] == PROMOTED)
@@ -645,7 +645,7 @@ class Registry:
                 self._client.delete_registered_model_alias(self.name, CHALLENGER)
 
 
-def _champions(history: pd.DataFrame) -> list[int]:
+def champions_of(history: pd.DataFrame) -> list[int]:
     """Champions that a roll back could still return to, oldest first; the last one is in charge."""
     champions: list[int] = []
     for release in history[history["in_effect"]].itertuples():
@@ -656,7 +656,7 @@ def _champions(history: pd.DataFrame) -> list[int]:
     return champions
 
 
-def _trial(history: pd.DataFrame) -> Trial | None:
+def trial_of(history: pd.DataFrame) -> Trial | None:
     """The trial that the last step in effect started or went on with."""
     steps = list(history[history["in_effect"]].itertuples())
     if not steps or steps[-1].event not in (SHADOW, CANARY):

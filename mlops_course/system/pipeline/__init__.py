@@ -44,6 +44,7 @@ STAGES = (data, validation, features, faults, retraining, training, evaluation, 
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # whose version may change what a fit gives
 WHERE = ["workspace", "record"]  # inputs that change where results are kept and how they are labelled, but no result
 PLACES = [*WHERE, "store"]  # inputs that say nothing in a picture of the steps
+LOCKED_SECONDS = 60  # that a training waits for another one to note what it has kept
 RESULTS = [
     *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
     *("fold_scores", "chosen_model", "threshold"),
@@ -263,7 +264,7 @@ def _stores(folder: Path) -> Iterator[tuple[Any, Any]]:
             self.delete(cache_key)
             super().set(cache_key=cache_key, **entry)
 
-    metadata_store = Metadata(path=folder)
+    metadata_store = Metadata(path=folder, connection_kwargs={"timeout": LOCKED_SECONDS})
     try:
         yield metadata_store, Results(path=folder)
     finally:

@@ -354,8 +354,7 @@ def lineage_run(
         run.log_plots(test[columns["target"]], probability)
         for name, table in evidence.items():
             client.log_text(run.run_id, table.to_csv(), f"{name}.csv")
-        for name, value in _finite(evidence["metrics"]["value"]).items():
-            client.log_metric(run.run_id, name, value)
+        run.log_metrics(_finite(evidence["metrics"]["value"]))
         for name, model in _candidates(case, columns, seed).items():
             scores = fold_scores[fold_scores["model"] == name].drop(columns="model")
             tags = {"pipeline": PIPELINE}

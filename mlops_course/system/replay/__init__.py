@@ -25,6 +25,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -290,6 +291,7 @@ class _Loop:
         self._post("/refresh", b"")
         served = self._serve(day)
         self.clock.now = (day + DAY).to_pydatetime()
+        self._read_anew()
         champion = self._champion()
         facts, loop = self._count(before)
         self.monitor.read(self.log)
@@ -383,15 +385,32 @@ class _Loop:
             for alert in self.monitor.alerts(self._today)
         ]
 
+    @cached_property
+    def _history(self) -> pd.DataFrame:
+        """The history of releases, read once an evening and again after each step of it."""
+        return self.system.registry.history()
+
+    def _step(self, act: Callable[..., Any], *of: Any, **words: Any) -> Any:
+        """Do what may add a step to the history, which is read anew after it."""
+        try:
+            return act(*of, **words)
+        finally:
+            self._read_anew()
+
+    def _step_canary(self) -> str:
+        return self._step(service.step_canary, self.system, self.log, plan=self._plan_of_canary)
+
+    def _read_anew(self) -> None:
+        self.__dict__.pop("_history", None)
+
     def _evening(self) -> pd.DataFrame:
         """The steps that the history holds for this evening; some may be from a life of the day that was cut short."""
-        history = self.system.registry.history()
-        return history[(history["when"] == self.clock.now) & history["in_effect"]]
+        return self._history[(self._history["when"] == self.clock.now) & self._history["in_effect"]]
 
     def _champion(self) -> int | None:
         """The champion of the day, whatever the steps of its evening have made of that."""
         taken = self._evening()
-        return int(taken["previous"].iloc[0]) if len(taken) else self.system.registry.champion()
+        return int(taken["previous"].iloc[0]) if len(taken) else registry.champions_of(self._history)[-1]
 
     def _steps(self) -> list[str]:
         """What was done this evening, in words."""
@@ -408,9 +427,9 @@ class _Loop:
             return self._after_shadow(loop)
         if loop["phase"] == IN_CANARY:
             return self._after_canary(loop)
-        trial = self.system.registry.trial()
+        trial = registry.trial_of(self._history)
         if trial and trial.mode == "canary" and trial.since < self.clock.now and not self._stepped(trial.version):
-            service.step_canary(self.system, self.log, plan=self._plan_of_canary)  # of somebody else: judged alike
+            self._step_canary()  # of somebody else: judged alike
         return loop
 
     def _stepped(self, version: int) -> bool:
@@ -425,28 +444,31 @@ class _Loop:
             if (self._today - pd.Timestamp(loop["since"])).days < SHADOW_DAYS:
                 return loop
             url = self.system.workspace.prediction_log_url
-            table = service.shadow_table(self.system, log_url=url, trial=registered.trial())
+            table = service.shadow_table(self.system, log_url=url, trial=registry.trial_of(self._history))
             if unanswered := int(table["unanswered"].iloc[1]):
-                registered.end_trial(reason=f"{unanswered} requests without an answer in shadow", **words)
+                reason = f"{unanswered} requests without an answer in shadow"
+                self._step(registered.end_trial, reason=reason, **words)
                 return loop | {"phase": QUIET}
             agreement = table["agreement"].iloc[1]
             reason = f"answered all {table['requests'].iloc[1]} requests in shadow, {agreement:.1%} as the champion did"
-            registered.canary(version, share=self._plan_of_canary.steps[0], reason=reason, **words)
+            share = self._plan_of_canary.steps[0]
+            self._step(registered.canary, version, share=share, reason=reason, **words)
         return loop | {"phase": IN_CANARY, "since": self._today.isoformat()}
 
     def _after_canary(self, loop: dict[str, Any]) -> dict[str, Any]:
-        version, registered = loop["candidate"], self.system.registry
+        version = loop["candidate"]
         if self._taken(registry.PROMOTED, version):
             return _with_new_champion(loop)
         if self._taken(registry.ENDED, version):
             return loop | {"phase": QUIET}
         if not self._taken(registry.CANARY, version):
-            said = service.step_canary(self.system, self.log, plan=self._plan_of_canary)
-            if not (trial := registered.trial()):
+            said = self._step_canary()
+            if not (trial := registry.trial_of(self._history)):
                 return loop | {"phase": QUIET}
             waited = (self._today - pd.Timestamp(loop["since"])).days >= LAST_STEP_DAYS
             if waited and trial.share == self._plan_of_canary.steps[-1] and not self._taken(registry.CANARY, version):
-                registered.promote(version, reason="went through its canary", evidence=said, **self.plan.signature)
+                words = {"reason": "went through its canary", "evidence": said, **self.plan.signature}
+                self._step(self.system.registry.promote, version, **words)
                 return _with_new_champion(loop)
         return loop | {"since": self._today.isoformat()} if self._taken(registry.CANARY, version) else loop
 
@@ -480,7 +502,7 @@ class _Loop:
         record["version"] = trained.version
         if self.plan.careful and not trained.gate.passed:
             return loop, record | {"refused_by": "gate", "objections": list(trained.gate.reasons)}
-        if trained.version == self.system.registry.champion():
+        if trained.version == registry.champions_of(self._history)[-1]:
             return loop, record  # the same rows gave the same model
         self._release(trained, reason=f"trained on {', '.join(batches)}")
         return self._released(loop, trained.version, batches), record
@@ -496,9 +518,9 @@ class _Loop:
         words = self.plan.signature | {"reason": reason}
         if not self.plan.careful:
             waiver = "" if trained.gate.passed else "nobody looks at the gate"
-            self.system.registry.promote(trained.version, waiver=waiver, **words)
+            self._step(self.system.registry.promote, trained.version, waiver=waiver, **words)
         elif not self._taken(registry.SHADOW, trained.version):
-            self.system.registry.shadow(trained.version, **words)
+            self._step(self.system.registry.shadow, trained.version, **words)
 
     def _released(self, loop: dict[str, Any], version: int, batches: list[str]) -> dict[str, Any]:
         """The loop once a new version is on trial, or promoted."""
@@ -515,7 +537,7 @@ class _Loop:
         inputs = drift.drop(index="probability", errors="ignore")
         estimated = weeks["estimated_log_loss"].iloc[-1] if len(weeks) else math.nan
         recent = self.monitor.recent_loss(self._today, width=RECENT)
-        label, trial = self.system.specification.target.column, self.system.registry.trial()
+        label, trial = self.system.specification.target.column, registry.trial_of(self._history)
         return retraining.State(
             age_days=(self._today - pd.Timestamp(loop["champion_trained"] or first)).days,
             cooldown_days=(self._today - pd.Timestamp(loop["attempted"] or first)).days,

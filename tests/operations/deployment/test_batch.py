@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -90,10 +92,11 @@ def spoil(rows, column, spoilt):
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
-@pytest.mark.parametrize("rows_per_part", [1, 7, 23, 100])
-def test_a_file_gets_the_answers_that_the_frame_gets(rows, tmp_path, source, target, rows_per_part):
+@pytest.mark.parametrize(("count", "rows_per_part"), [(6, 1), (23, 7), (23, 23), (23, 100)])
+def test_a_file_gets_the_answers_that_the_frame_gets(tmp_path, source, target, count, rows_per_part):
+    rows = make_rows(count)
     done = score(write(rows, tmp_path / source), tmp_path / target, rows_per_part=rows_per_part)
-    assert done == batch.Scored(rows=23, quarantined=0, parts=-(-23 // rows_per_part), quarantine=None)
+    assert done == batch.Scored(rows=count, quarantined=0, parts=-(-count // rows_per_part), quarantine=None)
     expected = pd.concat([rows[["id"]], answer(rows)], axis=1)
     pd.testing.assert_frame_equal(read(tmp_path / target), expected, check_exact=True, check_column_type=False)
     assert names(tmp_path) == sorted([source, target, f"{target}.manifest.json"])
@@ -117,7 +120,7 @@ VALUES = {name: st.sampled_from(fits) | st.sampled_from(fits + UNFIT[name]) for 
 ANY_ROWS = st.lists(st.fixed_dictionaries(VALUES), max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(ANY_ROWS, st.integers(1, 13), st.sampled_from([".csv", ".parquet"]), st.sampled_from([".csv", ".parquet"]))
 def test_every_row_is_answered_or_set_aside_in_its_order(values, rows_per_part, source_suffix, target_suffix):
     rows = pd.DataFrame(values, columns=list(INPUTS), dtype="str").replace("", None)
@@ -169,10 +172,10 @@ def test_rows_without_an_id_are_named_by_their_position(rows, tmp_path):
     assert read(done.quarantine).to_dict("list")["row"] == [4]
 
 
-@pytest.mark.parametrize("ids", [[7] * 23, [None, *range(2**60, 2**60 + 22)], [*range(20), None, None, None]])
-@pytest.mark.parametrize("rows_per_part", [1, 9, 23])
-def test_ids_come_out_as_they_went_in_repeated_missing_and_large_ones_too(rows, tmp_path, ids, rows_per_part):
-    source, table = tmp_path / "in.parquet", pa.Table.from_pandas(rows.assign(id=pd.array(ids, dtype="Int64")))
+@pytest.mark.parametrize("ids", [[7] * 8, [None, *range(2**60, 2**60 + 7)], [*range(5), None, None, None]])
+@pytest.mark.parametrize("rows_per_part", [1, 3, 8])
+def test_ids_come_out_as_they_went_in_repeated_missing_and_large_ones_too(tmp_path, ids, rows_per_part):
+    source, table = tmp_path / "in.parquet", pa.Table.from_pandas(make_rows(8).assign(id=pd.array(ids, dtype="Int64")))
     pq.write_table(table.replace_schema_metadata(None), source)  # as what is not pandas writes it
     score(source, tmp_path / "out.parquet", rows_per_part=rows_per_part)
     score(source, tmp_path / "out.csv", rows_per_part=rows_per_part)
@@ -279,12 +282,21 @@ def test_rows_with_more_values_than_columns_are_not_read_shifted(tmp_path):
 # Once only
 
 
-@pytest.fixture(params=[("out.csv", {}), ("out.parquet", {4: "warm"})])
-def scored(request, rows, tmp_path):
-    """Source, target and counts of a finished run; the second one has a row set aside."""
-    target, spoilt = request.param
-    source = write(spoil(rows, "temp", spoilt), tmp_path / "in.csv")
-    return source, tmp_path / target, score(source, tmp_path / target, rows_per_part=5)
+@pytest.fixture(scope="module", params=[("out.csv", {}), ("out.parquet", {4: "warm"})])
+def finished(request, tmp_path_factory):
+    """Name of the target and counts of a finished run, and its folder; the second one has a row set aside."""
+    (target, spoilt), folder = request.param, tmp_path_factory.mktemp("finished")
+    source = write(spoil(make_rows(23), "temp", spoilt), folder / "in.csv")
+    return target, score(source, folder / target, rows_per_part=5), folder
+
+
+@pytest.fixture
+def scored(finished, tmp_path):
+    """Source, target and counts of that run, in a folder of its own."""
+    target, done, folder = finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    quarantine = done.quarantine and tmp_path / done.quarantine.name
+    return tmp_path / "in.csv", tmp_path / target, replace(done, quarantine=quarantine)
 
 
 def test_a_second_run_answers_nothing_writes_nothing_and_returns_the_same_counts(scored, tmp_path):
@@ -370,7 +382,7 @@ def test_a_run_with_only_files_left_to_write_is_not_taken_for_one_that_was_done(
 
 def test_a_source_that_is_written_to_meanwhile_gives_no_mixture(tmp_path):
     source, target = tmp_path / "in.csv", tmp_path / "out.parquet"
-    before, after = (make_rows(20_000).assign(seats=seats) for seats in (100, 299))  # longer than what is read at once
+    before, after = (make_rows(8_000).assign(seats=seats) for seats in (100, 299))  # longer than what is read at once
     told, write_after = [], partial(write, after, write(before, source))
 
     def interfere(count):
@@ -381,7 +393,7 @@ def test_a_source_that_is_written_to_meanwhile_gives_no_mixture(tmp_path):
     with pytest.raises(OSError, match="stay as it was"):
         score(source, target, rows_per_part=1000, progress=interfere)
     assert not target.exists()
-    assert score(write(before, source), target, rows_per_part=1000).parts == 20
+    assert score(write(before, source), target, rows_per_part=1000).parts == 8
     expected = pd.concat([before[["id"]], answer(before)], axis=1)
     pd.testing.assert_frame_equal(read(target), expected, check_exact=True, check_column_type=False)
 
@@ -453,40 +465,44 @@ def run(source):
     child = os.fork()
     if not child:
         batch.score_file(Path(source), Path(source).with_suffix(".out.parquet"), answer=answer, model="m", check=check,
-                         rows_per_part=1000)
+                         rows_per_part=100)
         os._exit(0)
     _, status, used = os.wait4(child, 0)
     assert not status
-    return used.ru_maxrss
+    return used.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 print(*map(run, sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and ru_maxrss")
+@pytest.fixture(scope="module")
+def growth(tmp_path_factory):
+    """How many kB more are needed at most for a long file than for a short one, of each kind."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs os.fork and ru_maxrss")
+    folder, padding = tmp_path_factory.mktemp("memory"), {f"unused {number}": "x" * 5_000 for number in range(4)}
+    files = [
+        write(rows, folder / name)
+        for count, size in ((100, "short"), (1_500, "long"))  # of 20 kB a row, or a reason: 2 MB against 30 MB
+        for rows, name in [
+            (make_rows(count).assign(**padding), f"{size}.csv"),
+            (make_rows(count).assign(**padding), f"{size}.parquet"),
+            (make_rows(count).assign(seats="x" * 20_000), f"{size} set aside.csv"),
+        ]
+    ]
+    command = [sys.executable, "-c", MEASURE, *files]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    few, many = np.split(np.array(done.stdout.split(), dtype=int), 2)
+    return dict(zip([".csv", ".parquet", "set aside"], many - few, strict=True))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_memory_does_not_grow_with_the_length_of_the_file(tmp_path, suffix):
-    padding = {f"unused {number}": "x" * 500 for number in range(4)}  # 2 kB a row: 3 MB against 60 MB
-    short = write(make_rows(1_500).assign(**padding), tmp_path / f"short{suffix}")
-    long = write(make_rows(30_000).assign(**padding), tmp_path / f"long{suffix}")
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, short, long], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    few, many = map(int, done.stdout.split())
-    assert many - few < 40_000 * (1 if sys.platform != "darwin" else 1024), f"{few} kB became {many} kB"
+def test_memory_does_not_grow_with_the_length_of_the_file(growth, suffix):
+    assert growth[suffix] < 15_000, f"{growth} kB more"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork and ru_maxrss")
-def test_memory_does_not_grow_with_the_rows_that_are_set_aside(tmp_path):
-    short, long = tmp_path / "short.csv", tmp_path / "long.csv"
-    write(make_rows(2_000).assign(seats="x" * 2_000), short)  # 2 kB a reason: 4 MB against 80 MB
-    write(make_rows(40_000).assign(seats="x" * 2_000), long)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, short, long], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    few, many = map(int, done.stdout.split())
-    assert many - few < 30_000 * (1 if sys.platform != "darwin" else 1024), f"{few} kB became {many} kB"
+def test_memory_does_not_grow_with_the_rows_that_are_set_aside(growth):
+    assert growth["set aside"] < 15_000, f"{growth} kB more"
 
 
 # One frame

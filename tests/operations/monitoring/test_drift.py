@@ -526,8 +526,8 @@ def test_the_domain_classifier_finds_nothing_where_there_is_nothing():
 
 def test_what_rows_of_one_group_share_gives_nothing_away_when_groups_stay_together():
     rng = np.random.default_rng(0)
-    hours = pd.DataFrame({"hour": range(80), "a": rng.normal(size=80)})
-    rows = hours.loc[hours.index.repeat(25)].assign(b=0.0, c=0.0)
+    hours = pd.DataFrame({"hour": range(60), "a": rng.normal(size=60)})
+    rows = hours.loc[hours.index.repeat(15)].assign(b=0.0, c=0.0)
     before, now = rows[rows["hour"] % 2 == 0], rows[rows["hour"] % 2 == 1]
     assert classify(before, now).roc_auc > 0.8
     assert not classify(before, now, group="hour").above_chance

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_course.operations.monitoring import faults
@@ -75,6 +75,7 @@ def test_a_fault_changes_something_within_and_never_its_argument(kind):
 
 
 @kinds
+@settings(max_examples=25)  # of each kind
 @given(cuts=st.lists(st.integers(0, 300), max_size=4))
 def test_a_frame_in_pieces_comes_out_like_the_whole(kind, cuts):
     frame = rows(300)
@@ -197,6 +198,7 @@ OPTIONS = [{"kind": kind, **SPECIMENS[kind]} for kind in KINDS]
 YEAR = {"start": pd.Timestamp("2024-01-01", tz="UTC"), "end": pd.Timestamp("2024-12-31", tz="UTC")}
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000))
 def test_faults_of_a_schedule_lie_apart_within_the_time_and_each_kind_has_its_turn(seed):
     drawn = faults.schedule(OPTIONS, seed=seed, **YEAR)

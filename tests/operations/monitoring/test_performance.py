@@ -61,12 +61,13 @@ def test_a_window_of_one_class_has_no_auc():
     assert np.isnan(performance.realised(frame, window=window_of(frame), **COSTS)["roc_auc"].iloc[0])
 
 
-def test_the_estimate_of_true_probabilities_is_right_on_average():
+@pytest.mark.parametrize("seeds", [12, pytest.param(100, marks=pytest.mark.long)])
+def test_the_estimate_of_true_probabilities_is_right_on_average(seeds):
     errors = []
-    for seed in range(20):
-        frame = rows(63, seed=seed)
-        came = performance.realised(frame, window=window_of(frame), **COSTS).iloc[8]
-        said = estimate(frame)
+    for seed in range(seeds):
+        frame = rows(35, seed=seed)  # four weeks to calibrate on, and the one that is estimated
+        came = performance.realised(frame, window=window_of(frame), **COSTS).iloc[4]
+        said = estimate(frame, week=4)
         errors.append([came[name] - said[f"estimated_{name}"] for name in performance.MEASURES])
     mean, error = np.mean(errors, axis=0), np.std(errors, axis=0, ddof=1) / np.sqrt(len(errors))
     assert (np.abs(mean) < 3 * error).all()
@@ -90,9 +91,11 @@ def test_labels_that_come_later_change_nothing():
     assert estimate(frame, now=now) == estimate(turned, now=now)
 
 
+@pytest.mark.parametrize("seeds", [1, pytest.param(8, marks=pytest.mark.long)])
 @pytest.mark.parametrize("day_effect", [0.0, 0.8])
-def test_the_interval_covers_what_comes_as_often_as_it_says(day_effect):
-    tables = [performance.walk(rows(84, seed=seed, day_effect=day_effect), width=WEEK, **COSTS) for seed in range(4)]
+def test_the_interval_covers_what_comes_as_often_as_it_says(day_effect, seeds):
+    made = [rows(84, seed=seed, day_effect=day_effect) for seed in range(seeds)]
+    tables = [performance.walk(frame, width=WEEK, **COSTS) for frame in made]
     for measure in performance.MEASURES:
         assert performance.coverage(pd.concat(tables), measure) >= 0.9
 
