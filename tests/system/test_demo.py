@@ -7,18 +7,16 @@ from mlops_course.operations.deployment import rollout
 from mlops_course.system import demo, replay, service
 from mlops_course.system.system import System
 
+pytestmark = pytest.mark.long  # what it is put together from has quick tests
 
-@pytest.fixture(scope="module", params=[16, pytest.param(demo.LAST, marks=pytest.mark.long)], ids="{} days".format)
-def told(request, warm, tmp_path_factory):
-    """What was said, and the pages; the canary is content with the few rows of the small case.
 
-    The first days have the bad challenger and the broken feed in them, all of them a retraining and a way back too.
-    """
+@pytest.fixture(scope="module")
+def told(warm, tmp_path_factory):
+    """What was said, and the pages; the canary is content with the few rows of the small case."""
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
     system, said = System("small_case", warm(tmp_path_factory.mktemp("demo"))), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "canary_plan", lambda system: plan)
-        patch.setattr(demo, "LAST", request.param)
         pages = demo.tell(system, say=said.append, train_on=6)
     return system, said, pages
 
@@ -68,9 +66,8 @@ def test_the_champion_of_the_workspace_is_the_first_release(told):
     assert [*system.registry.history()["event"]] == ["promoted"]
 
 
-def test_every_day_is_in_the_ledger(told, request):
+def test_every_day_is_in_the_ledger(told):
     *_, pages = told
-    days = request.node.callspec.params["told"]
-    assert len(pages["ledger"].read_text(encoding="utf-8").splitlines()) == 1 + days
+    assert len(pages["ledger"].read_text(encoding="utf-8").splitlines()) == 1 + demo.LAST
     assert replay.DAY == demo.DAY
     assert small_case.batches()[6] in pages["ledger"].read_text(encoding="utf-8")

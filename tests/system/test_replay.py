@@ -258,7 +258,7 @@ def test_a_replay_does_not_touch_the_workspace_that_it_was_started_from(system, 
 
 def test_faults_of_the_plan_reach_the_service(system):
     outage = {"kind": "label outage", "start": "2024-07-02", "end": "2024-07-04"}
-    told = run(system, replace(PLAN, until="2024-07-14", policy="never", faults=[outage]), name="outage")
+    told = run(system, replace(PLAN, until="2024-07-12", policy="never", faults=[outage]), name="outage")
     within = log_of(told).labelled()["time"].between("2024-07-02", "2024-07-04")
     assert len(within)
     assert not within.any()
@@ -323,6 +323,7 @@ def test_a_line_that_was_cut_off_is_forgotten(tmp_path):
 # Killed
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork: MLflow holds on to a database in its process")
 def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
     short = replace(PLAN, policy="never", until="2024-07-02")

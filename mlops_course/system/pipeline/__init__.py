@@ -21,6 +21,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -204,13 +205,20 @@ def _code_version(module: ModuleType) -> str:
 def _record() -> dict[str, Any]:
     """What the run in MLflow says about the code as a whole, for people; no step's result depends on it."""
     folder = Path(__file__).parents[2]  # the whole package
+    code = {"code_version": training.code_version(sorted(folder.rglob("*.py"))), "commit": _commit(folder)}
+    return code | {"picture": _picture(), "steps": _step_versions()}
+
+
+@cache
+def _picture() -> str:
+    return graph()
+
+
+@cache
+def _step_versions() -> Mapping[str, str]:
+    """Hamilton's version of each step, by its source: half a second of hashing."""
     versions = {variable.name: variable.version for variable in _driver().list_available_variables()}
-    return {
-        "code_version": training.code_version(sorted(folder.rglob("*.py"))),
-        "commit": _commit(folder),
-        "picture": graph(),
-        "steps": {step: versions[step] for step in steps.__all__},
-    }
+    return {step: versions[step] for step in steps.__all__}
 
 
 def _commit(folder: Path) -> str:
