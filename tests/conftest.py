@@ -35,7 +35,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture(scope="session")
-def warm(tmp_path_factory):
+def empty_database():
+    """MLflow's database with nothing in it, to be copied: making one takes seconds."""
+    from mlops_course.system.workspace import EMPTY, Workspace
+
+    return Workspace(Path(os.environ[SHARED])).create().root / EMPTY
+
+
+@pytest.fixture(scope="session")
+def warm(empty_database, tmp_path_factory):
     """Function that makes a workspace of the small case which is spared the work of a first training.
 
     It has MLflow's empty database, which takes seconds to make, and the cached results of a training on the first six
@@ -48,6 +56,7 @@ def warm(tmp_path_factory):
     from mlops_course.system.workspace import EMPTY, Workspace
 
     source = Workspace(tmp_path_factory.mktemp("warm"))
+    shutil.copy(empty_database, source.root / EMPTY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "LATENCY_CALLS", 5)  # no test is about how long an answer takes
         pipeline.train(small_case, small_case.batches()[:6], workspace=source, seed=0)

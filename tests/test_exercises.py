@@ -41,8 +41,8 @@ OTHERS = [  # of each gap the first one in every run, as one right answer of ano
     for gap in case.values
     for number, other in enumerate(gap.others, start=1)
 ]
-MISTAKES = [
-    pytest.param(gap, mistake, id=f"{case.id}-{number}")
+MISTAKES = [  # of each gap the first two in every run
+    pytest.param(gap, mistake, id=f"{case.id}-{number}", marks=[pytest.mark.long] * (number > 2))
     for case in GAPS
     for gap in case.values
     for number, mistake in enumerate(gap.mistakes, start=1)

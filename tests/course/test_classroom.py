@@ -325,6 +325,7 @@ def test_the_page_says_whether_all_is_well(page):
 # What survives --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @needs_posix
 def test_mlflow_that_is_killed_is_started_again_and_has_lost_nothing(line, room, said, tmp_path):
     karl = joins(line, "karl", tmp_path)
@@ -477,6 +478,7 @@ def sends_until(stop, learner):
         asks(learner, "experiments/create", name=f"progress of {learner.learner}")
 
 
+@pytest.mark.long
 def test_who_is_forgotten_has_left_nothing(room, forgotten):
     assert forgotten.done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
     fewer = {name: was - forgotten.after[name] for name, was in forgotten.before.items()}
@@ -490,6 +492,7 @@ def test_who_is_forgotten_has_left_nothing(room, forgotten):
         forgetting.forget(room, "maria")
 
 
+@pytest.mark.long
 def test_others_keep_what_is_theirs_also_what_they_shared_with_one_who_is_forgotten(forgotten):
     assert asks(forgotten.stays, "runs/get", "GET", run_id=forgotten.run).status_code == 200
     answer = asks(forgotten.stays, "registered-models/get", "GET", name="maria-2.late")

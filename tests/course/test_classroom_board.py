@@ -29,9 +29,10 @@ NASTY = "<script>alert(1)</script>"
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """A store that MLflow has made and nothing is in, and a copy of its file; making one takes seconds."""
+def empty(empty_database, tmp_path_factory):
+    """A store that MLflow has made and nothing is in, and a copy of its file."""
     folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_database, folder / "mlflow.db")
     client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
     client.search_experiments()
     shutil.copyfile(folder / "mlflow.db", folder / "empty.db")

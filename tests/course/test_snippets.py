@@ -108,7 +108,8 @@ def taken(tmp_path_factory):
     return run_all
 
 
-@each_run
+@pytest.mark.long
+@each_snippet
 def test_a_snippet_runs_in_an_empty_project_with_what_it_says_it_needs(name, taken):
     snippet, (written, shown, error) = snippets.load(name), taken(DATABASE if name in DATABASE else QUICK)[name]
     assert error == ""

@@ -1,5 +1,6 @@
 import itertools
 import logging
+import shutil
 
 import joblib
 import numpy as np
@@ -476,14 +477,14 @@ def test_a_package_that_comes_while_a_process_runs_is_in_its_environment(tmp_pat
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Address of an empty MLflow store: made once, because making its tables takes seconds."""
+def store(empty_database, tmp_path_factory):
+    """Address of an empty MLflow store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")  # read once, when MLflow is imported
         from mlflow import MlflowClient
 
         folder = tmp_path_factory.mktemp("a store")  # with a blank in its path, as people's folders have
-        uri = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+        uri = f"sqlite:///{shutil.copy(empty_database, folder / 'mlflow.db').as_posix()}"
         logging.getLogger("alembic").setLevel(logging.WARNING)
         MlflowClient(tracking_uri=uri).search_experiments()
         yield uri

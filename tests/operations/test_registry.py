@@ -139,9 +139,10 @@ def alias_of(registry, alias):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(empty_database, tmp_path_factory):
     """A folder with an empty store, and one with the versions 1 to 4, of which the gate of 2 failed."""
     folder = tmp_path_factory.mktemp("store")
+    shutil.copy(empty_database, folder / "empty.db")
     new_run(f"sqlite:///{(folder / 'empty.db').as_posix()}", folder / "files")
     shutil.copy(folder / "empty.db", folder / "four.db")
     registry = Registry(f"sqlite:///{(folder / 'four.db').as_posix()}", "flights", trusted=TRUSTED)

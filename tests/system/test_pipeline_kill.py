@@ -22,7 +22,8 @@ from mlops_course.system import pipeline
 from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import EMPTY, Workspace
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+pytestmark = [pytest.mark.long, needs_fork]
 
 BATCHES = small_case.batches()[:6]
 CHANGES = ("INSERT", "UPDATE", "DELETE")  # what MLflow does to its database
@@ -131,7 +132,7 @@ def test_points_to_kill_at_are_of_every_kind_and_lie_all_over_a_training(unkille
         assert max(places) > 2 / 3
 
 
-@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.long) for turn in range(1, SERIES))])
+@pytest.mark.parametrize("turn", range(SERIES))
 def test_kills_at_a_step_of_each_kind_leave_nothing_half_done_and_a_run_that_resumes(
     training, unkilled, workspace, turn
 ):

@@ -246,6 +246,7 @@ def test_a_candidate_that_is_refused_leaves_the_champion_as_old_as_it_was(system
     assert [state.cooldown_days for state in evenings] == [1, 2, 1, 2]
 
 
+@pytest.mark.long
 def test_a_champion_is_young_from_its_own_training_on(system, evenings):
     run(system, replace(PLAN, careful=False, window="last 3", until="2024-07-05"), name="promoted candidate")
     assert [state.age_days for state in evenings] == [1, 2, 1, 2]

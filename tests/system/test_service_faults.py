@@ -168,7 +168,7 @@ def die_after_an_answer(number):
 
 
 @pytest.fixture(
-    params=[("sqlite", FEW), pytest.param(("sqlite", MANY), marks=pytest.mark.long), ("postgresql", FEW)],
+    params=[("sqlite", MANY), ("postgresql", FEW)],
     ids=lambda given: f"{given[0]}-{len(given[1])}",
 )
 def database(request, tmp_path):
@@ -301,6 +301,7 @@ def killed(system, server, database):
     return table.assign(kept=table["id"].isin(kept["id"]), told=table["answer"].notna()), kept.set_index("id"), again
 
 
+@pytest.mark.long
 @needs_posix
 def test_what_a_killed_service_has_acknowledged_is_on_record_once_and_said_again_alike(killed, database):
     table, kept, again = killed
@@ -492,6 +493,7 @@ def hold(tmp_path):
     file.unlink(missing_ok=True)
 
 
+@pytest.mark.long
 @needs_posix
 def test_nobody_waits_for_a_slow_version_in_shadow_and_it_does_not_outlive_a_service_that_is_killed(
     system, server, log, hold

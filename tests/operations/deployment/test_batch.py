@@ -410,6 +410,7 @@ def test_the_manifest_says_what_the_target_is_made_from(scored):
 # At the same time
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("models", [["m1"] * 4, ["m1", "m2"] * 2], ids=["one model", "two models"])
 @pytest.mark.parametrize("turn", range(3))
 def test_runs_at_once_leave_the_target_whole(rows, tmp_path, models, turn):
@@ -496,11 +497,13 @@ def growth(tmp_path_factory):
     return dict(zip([".csv", ".parquet", "set aside"], many - few, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_memory_does_not_grow_with_the_length_of_the_file(growth, suffix):
     assert growth[suffix] < 15_000, f"{growth} kB more"
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_rows_that_are_set_aside(growth):
     assert growth["set aside"] < 15_000, f"{growth} kB more"
 

@@ -16,11 +16,12 @@ import pytest
 from kills import in_a_child
 from test_batch import answer, contents, make_rows, score, spoil, write
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
+pytestmark = [pytest.mark.long, needs_fork]
 
 ROWS, ROWS_PER_PART = 23, 6
 ENDS = ["", ".quarantine.csv", ".manifest.json"]
-EVERY = [3, pytest.param(1, marks=pytest.mark.long)]  # which steps are killed at: every third, or all
+EVERY = [1]  # which steps are killed at: each
 
 
 # In the child
