@@ -79,6 +79,9 @@ def _first_of_its_kind(registry: Registry, champion: int) -> int:
 class Monitor:
     """What is known of the days so far; `reference` are the rows of the champion as `reference_rows` gives them.
 
+    The labels of a day are judged when nearly all that ever come should have come, at the latest when the specification
+    counts a missing one as an outage.
+
     What is usual and how much is unusual is learnt from the first reference, and stays when `rebase` takes another.
     """
 
@@ -97,7 +100,8 @@ class Monitor:
             before, numeric=inputs.numeric, datetimes=inputs.datetime, categorical=inputs.categorical
         )
         waited = (before["label_time"] - before["time"]).quantile(MOST_LABELS)
-        self._lag = max(DAY, waited.ceil("D"))
+        longest = pd.Timedelta(days=self._specification.monitoring.max_label_age_days)
+        self._lag = min(max(DAY, waited.ceil("D")), longest)
         self._quiet = signals.of_inputs(before, self._profile).join(
             signals.of_labels(before, now=before["time"].max() + DAY + self._lag, lag=self._lag)
         )
@@ -390,8 +394,9 @@ class Monitor:
             [
                 report.Section(
                     "Alerts",
-                    f"{len(alerts)} raised so far, {len(open_alerts)} of them open. The bars allow one false alarm a "
-                    f"year. Cost is what a week could cost at most, in {unit.split(' ')[0]}.",
+                    f"{len(alerts)} raised so far, {len(open_alerts)} of them open. When nothing is wrong, the bars "
+                    f"allow {self._specification.monitoring.max_false_alarms_per_year} a year. Cost is what a week "
+                    f"could cost at most, in {unit.split(' ')[0]}.",
                     tables={"Newest first": table} if len(table) else {},
                 ),
                 report.Section("How good the answers are", covered, figures=figures),

@@ -177,12 +177,32 @@ def test_with_another_reference_alerts_stay_as_they_were(system, reference, log,
     assert any(alert.subject == "temperature" for alert in first.alerts(END))
 
 
+def asking_for(system, **rules):
+    """The system with other rules for its monitor in the specification."""
+    other, monitoring = replace(system), system.specification.monitoring.model_copy(update=rules)
+    other.__dict__["specification"] = system.specification.model_copy(update={"monitoring": monitoring})
+    return other
+
+
+def test_labels_that_the_specification_counts_as_missing_are_not_waited_for(system, reference, log):
+    def last_judged(days):
+        monitor = Monitor(asking_for(system, max_label_age_days=days), reference)
+        monitor.read(log)
+        return monitor.signals(pd.Timestamp("2024-08-20", tz="UTC"))["labels", "coverage"].last_valid_index()
+
+    assert last_judged(1) > last_judged(14)
+    assert last_judged(14) == last_judged(1_000), "longer than labels take, nobody waits"
+
+
+def test_the_report_names_the_budget_of_the_specification(system, reference, log):
+    monitor = Monitor(asking_for(system, max_false_alarms_per_year=3), reference)
+    monitor.read(log)
+    assert "the bars allow 3 a year" in monitor.report(END)
+
+
 def test_the_budget_of_the_specification_sets_the_bars(system, reference):
     def bars(a_year):
-        rules = system.specification.monitoring.model_copy(update={"max_false_alarms_per_year": a_year})
-        other = replace(system)
-        other.__dict__["specification"] = system.specification.model_copy(update={"monitoring": rules})
-        monitor = Monitor(other, reference)
+        monitor = Monitor(asking_for(system, max_false_alarms_per_year=a_year), reference)
         expected = alerting.calibrate(monitor._quiet, a_year=a_year).bars
         pd.testing.assert_series_equal(monitor._bars.bars, expected)
         return expected
