@@ -8,6 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from mlops_course.development import evaluation
+from mlops_course.development.evaluation.intervals import AT_MOST_ONE, _weighted_metrics
 
 COSTS = {"threshold": 0.2, "false_alarm": 15, "missed": 60}
 FEW = {"draws": 40, "seed": 3}
@@ -43,7 +44,7 @@ def samples(draw, both_classes=True):
 @given(samples())
 def test_metrics_weighted_in_one_sort_agree_with_scikit_learn(sample):
     y, p, w = sample
-    weighted = dict(zip(evaluation.METRICS, evaluation._weighted_metrics(y, p, **COSTS)(w), strict=True))
+    weighted = dict(zip(evaluation.METRICS, _weighted_metrics(y, p, **COSTS)(w), strict=True))
     assert weighted["roc_auc"] == pytest.approx(roc_auc_score(y, p, sample_weight=w))
     assert weighted["average_precision"] == pytest.approx(average_precision_score(y, p, sample_weight=w))
     assert weighted["log_loss"] == pytest.approx(log_loss(y, p, sample_weight=w, labels=[0, 1]))
@@ -57,7 +58,7 @@ def test_metrics_weighted_in_one_sort_agree_with_scikit_learn(sample):
 @given(samples(both_classes=False))
 def test_equal_weights_give_the_plain_metrics_even_of_one_class(sample):
     y, p, _ = sample
-    weighted = evaluation._weighted_metrics(y, p, **COSTS)(np.ones(len(y)))
+    weighted = _weighted_metrics(y, p, **COSTS)(np.ones(len(y)))
     np.testing.assert_allclose(weighted, evaluation.measure(y, p, **COSTS))
 
 
@@ -127,7 +128,7 @@ def test_every_interval_holds_its_value_and_stays_in_range(sample):
     assert (table["low"] <= table["value"] + 1e-9).all()
     assert (table["value"] <= table["high"] + 1e-9).all()
     assert (table["low"] >= 0).all()
-    assert (table.loc[table.index.intersection(evaluation.AT_MOST_ONE), "high"] <= 1).all()
+    assert (table.loc[table.index.intersection(AT_MOST_ONE), "high"] <= 1).all()
 
 
 def test_intervals_depend_on_the_seed_and_on_nothing_else(rows):

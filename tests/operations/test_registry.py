@@ -29,7 +29,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from mlops_course.operations.registry import (
-    MAX_CATEGORIES,
     Contract,
     ContractError,
     HistoryError,
@@ -42,6 +41,7 @@ from mlops_course.operations.registry import (
     UntrustedTypesError,
     describe,
 )
+from mlops_course.operations.registry.contract import MAX_CATEGORIES
 
 THRESHOLD = 0.3
 WIND_UNIT = 1.0

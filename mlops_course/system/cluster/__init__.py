@@ -2,7 +2,7 @@
 
     connect          a cluster, by its scheduler's address or started here for the purpose, checked before it is used
     score_to_file    predictions for a file or a batch, as `scoring.score_to_file` writes them
-    summarise_file   monitoring's summaries of a file's rows; `drift` measures them against what a version was made from
+    drift            how far a file's rows have moved from what a version was made from, by summaries of its parts
     features         the prediction frame of many batches, as the pipeline builds it
     search           random search for settings, as `training.search` draws and scores them
 
@@ -73,7 +73,6 @@ __all__ = [
     "features",
     "score_to_file",
     "search",
-    "summarise_file",
 ]
 
 LOCAL = "local"
@@ -672,7 +671,7 @@ def drift(
 
     `source` is a .parquet or .csv file with the columns of the version's contract. With `time`, one of its inputs that
     is a datetime, each window of `width` is measured by itself. Rows that do not fit the contract are counted and left
-    out, as they are not scored either. Raises ValueError for another `time`, and what `summarise_file` raises.
+    out, as they are not scored either. Raises ValueError for another `time`, and what reading the file raises.
     """
     model = system.registry.load(version)
     contract = model.contract
@@ -683,7 +682,7 @@ def drift(
     texts = [name for name, kind in contract.inputs.items() if kind == "string"]
     numbers = [name for name in contract.inputs if name not in texts]
     bins = measures.reference(known, numeric=numbers, categorical=texts, identity=[])
-    found = summarise_file(
+    found = _summarise_file(
         source,
         bins,
         client=client,
@@ -697,7 +696,7 @@ def drift(
     return Drift(table, sum(summary.rows for summary in found.windows.values()), found.set_aside)
 
 
-def summarise_file(
+def _summarise_file(
     source: Path,
     bins: measures.Reference,
     *,

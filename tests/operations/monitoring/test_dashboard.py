@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_course.operations.monitoring import dashboard
+from mlops_course.operations.monitoring.dashboard.page import MEASURES
 
 HOSTILE = '<img src=x onerror="alert(1)">\'&'
 NOW = datetime(2024, 5, 15, 8, 30, tzinfo=UTC)
@@ -433,7 +434,7 @@ def test_every_feature_and_measure_is_a_gauge():
     drift = {
         (one["feature"], one["measure"]): v for name, _, one, v in dashboard.export(STATE) if name == "monitor_drift"
     }
-    told = {(row["feature"], name): row[name] for row in STATE["drift"]["features"] for name in dashboard.MEASURES}
+    told = {(row["feature"], name): row[name] for row in STATE["drift"]["features"] for name in MEASURES}
     assert drift == {key: value for key, value in told.items() if value is not None}
 
 
@@ -477,20 +478,6 @@ def test_of_an_empty_state_only_its_moment_and_no_alert_is_known():
 
 
 # For notebooks and reports
-
-
-def test_the_plot_of_drift_has_a_line_for_each_feature_and_both_bars():
-    history = pd.DataFrame([{"day": day(n), "feature": f, "psi": 0.1} for n in range(9) for f in ("heat", "wind")])
-    (axes,) = dashboard.plot_drift(history, title="Heat has moved", warning=0.1, alert=0.2).axes
-    assert axes.get_title(loc="left") == "Heat has moved"
-    assert [line.get_label() for line in axes.lines[:2]] == ["heat", "wind"]
-    assert [line.get_ydata()[0] for line in axes.lines[2:]] == [0.1, 0.2]
-
-
-def test_a_plot_of_more_features_than_can_be_told_apart_is_refused():
-    history = pd.DataFrame([{"day": day(0), "feature": f"f{n}", "psi": 0.1} for n in range(9)])
-    with pytest.raises(ValueError, match="8 features at most, got 9; choose the worst"):
-        dashboard.plot_drift(history, title="Everything has moved")
 
 
 def test_the_plot_of_alerts_spans_each_from_its_first_to_its_last_day():

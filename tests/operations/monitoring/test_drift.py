@@ -17,10 +17,12 @@ from mlops_course.operations.monitoring.drift import (
     drift_by,
     drift_by_slice,
     reference,
+    summaries,
     summarise,
     summarise_by,
     windows,
 )
+from mlops_course.operations.monitoring.drift.domain_classifier import _drawn_aucs
 
 DAY = pd.Timedelta("1D")
 COLOURS = ["red", "green", "blue"]
@@ -293,10 +295,10 @@ places = st.floats(-1.7e308, 1.7e308) | st.floats(-5, 5) | st.integers(-9, 9).ma
 @given(st.lists(places, min_size=1, max_size=60, unique=True), st.lists(numbers | places, min_size=1, max_size=60))
 def test_the_table_of_edges_finds_what_a_binary_search_does(edges, values):
     edges = np.sort(np.array(edges))
-    many = np.resize(np.concatenate([values, edges, np.nextafter(edges, np.inf)]), measures.CELLS)
+    many = np.resize(np.concatenate([values, edges, np.nextafter(edges, np.inf)]), summaries.CELLS)
     many = many[~np.isnan(many)]
-    many = np.resize(many, measures.CELLS)
-    found = measures._edges_below(np.append(edges, np.inf), many)
+    many = np.resize(many, summaries.CELLS)
+    found = summaries._edges_below(np.append(edges, np.inf), many)
     assert np.array_equal(found, np.searchsorted(edges, many))
 
 
@@ -402,7 +404,7 @@ def test_a_monotone_change_of_units_on_both_sides_leaves_psi_unchanged_and_ks_ne
     changed, as_it_was = one_feature(change(before), change(now)), one_feature(before, now)
     kept = ["psi", "js", "chi2", "chi2_p", "missing", "out_of_range"]
     assert changed[kept].equals(as_it_was[kept])
-    assert changed["ks"] == pytest.approx(as_it_was["ks"], abs=1 / measures.BINS)
+    assert changed["ks"] == pytest.approx(as_it_was["ks"], abs=1 / summaries.BINS)
 
 
 def test_a_change_of_units_on_one_side_shows(bins):
@@ -450,7 +452,7 @@ def test_drift_of_many_windows_is_the_drift_of_each(bins):
     rows = sample(3_000, seed=1, shift=0.3)
     hourly = summarise_by(rows, bins, window=windows(rows["at"], width=pd.Timedelta("3h")))
     table = drift_by(hourly)
-    assert len(hourly) > measures.CHUNK
+    assert len(hourly) > summaries.CHUNK
     assert table.groupby("window")["rows"].first().sum() == 3_000
     last = list(hourly)[-1]
     pd.testing.assert_frame_equal(table.loc[last].drop(columns="rows"), drift(hourly[last]))
@@ -552,7 +554,7 @@ def test_bootstrap_draws_of_the_auc_lie_around_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     side = np.repeat([0, 1], [300, 200])
     probability = np.round(rng.normal(side, 1.5), 1)  # with ties
-    draws = measures._drawn_aucs(side, probability, np.arange(500), rng)
+    draws = _drawn_aucs(side, probability, np.arange(500), rng)
     exact = roc_auc_score(side, probability)
     p, q = exact / (2 - exact), 2 * exact**2 / (1 + exact)  # Hanley and McNeil 1982
     error = np.sqrt((exact * (1 - exact) + 199 * (p - exact**2) + 299 * (q - exact**2)) / (300 * 200))

@@ -1,0 +1,115 @@
+"""Two models on the same rows, and all that a gate looks at."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from .intervals import DRAWS, LEVEL, _draws_of, _group_codes, intervals
+from .metrics import _checked, _cost, _log_loss, _require_same_rows
+from .slices import _labels, by_slice
+
+
+def compare(
+    target: ArrayLike,
+    probability: ArrayLike,
+    *,
+    champion: ArrayLike,
+    threshold: float,
+    champion_threshold: float,
+    false_alarm: float,
+    missed: float,
+    min_rows: int,
+    seed: int,
+    slices: pd.DataFrame | None = None,
+    groups: ArrayLike | None = None,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> pd.DataFrame:
+    """Log loss and expected cost of candidate and champion on the same rows, with an interval of the difference.
+
+    One row per metric for all rows (slice "all") and for each slice of at least `min_rows` rows. Columns: slice,
+    value, rows, metric, candidate, champion, difference, low, high. A difference above 0 says that the candidate is
+    worse. `champion` holds the champion's probabilities.
+
+    The difference is taken row by row before it is averaged. What makes a day hard makes it hard for both models and
+    drops out, so the interval is much narrower than the two models' own intervals suggest. It is the difference and
+    so many bootstrap standard errors either way; NaN if all rows are in one group. Of twenty slices one would look
+    worse by chance, so each of k slices gets the wider level 1 - (1 - level) / k (Bonferroni).
+
+    Raises ValueError if champion, slices or groups are not of the same rows as target and probability.
+    """
+    y, p = _checked(target, probability)
+    _require_same_rows(target, champion, "champion")
+    q = _checked(y, champion, "champion")[1]
+    mine = np.column_stack([_log_loss(y, p), 1000 * _cost(y, p >= threshold, false_alarm, missed)])
+    theirs = np.column_stack([_log_loss(y, q), 1000 * _cost(y, q >= champion_threshold, false_alarm, missed)])
+    codes = _group_codes(target, groups)
+    parts = {("all", "all"): np.full(len(y), True), **_parts(target, slices, min_rows)}
+    records = []
+    for part, ((column, value), here) in enumerate(parts.items()):
+        questions = 1 if part == 0 else len(parts) - 1
+        errors = NormalDist().inv_cdf(1 - (1 - level) / 2 / questions)
+        spread = errors * _standard_errors((mine - theirs)[here], codes[here], draws, seed)
+        for at, metric in enumerate(["log_loss", "expected_cost"]):
+            a, b = mine[here, at].mean(), theirs[here, at].mean()
+            records.append([column, value, here.sum(), metric, a, b, a - b, a - b - spread[at], a - b + spread[at]])
+    names = ["slice", "value", "rows", "metric", "candidate", "champion", "difference", "low", "high"]
+    return pd.DataFrame(records, columns=names)
+
+
+def _parts(target: ArrayLike, slices: pd.DataFrame | None, min_rows: int) -> dict[tuple[str, str], np.ndarray]:
+    """The rows of each slice that is large enough, as masks."""
+    if slices is None:
+        return {}
+    _require_same_rows(target, slices, "slices")
+    labels = {column: _labels(slices[column]) for column in slices.columns}
+    masks = {(column, value): values == value for column, values in labels.items() for value in np.unique(values)}
+    return {part: mask for part, mask in masks.items() if mask.sum() >= min_rows}
+
+
+def _standard_errors(losses: np.ndarray, codes: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Bootstrap standard error of each column's mean when whole groups are drawn; NaN for a single group."""
+    codes = pd.factorize(codes)[0]
+    if codes.max() == 0:
+        return np.full(losses.shape[1], np.nan)
+    sizes = np.bincount(codes)
+    sums = np.column_stack([np.bincount(codes, weights=column) for column in losses.T])
+    means = [counts @ sums / (counts @ sizes) for counts in _draws_of(codes, draws, seed)]
+    return np.std(means, axis=0, ddof=1)
+
+
+def evidence(
+    target: ArrayLike,
+    probability: ArrayLike,
+    *,
+    threshold: float,
+    false_alarm: float,
+    missed: float,
+    min_rows: int,
+    seed: int,
+    slices: pd.DataFrame | None = None,
+    champion: ArrayLike | None = None,
+    champion_threshold: float | None = None,
+    groups: ArrayLike | None = None,
+    draws: int = DRAWS,
+) -> dict[str, pd.DataFrame]:
+    """All that a gate needs to know of a candidate, measured on one set of rows.
+
+    Keys: "metrics" (see `intervals`); with `slices` also "slices" (see `by_slice`); with `champion` also "comparison"
+    (see `compare`). One call, so that no table can be about other rows than the rest.
+
+    Raises ValueError if the inputs are not of the same rows, or champion comes without champion_threshold.
+    """
+    if champion is not None and champion_threshold is None:
+        raise ValueError("champion_threshold is missing: say at which probability the champion acts.")
+    costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
+    draw = {"groups": groups, "draws": draws, "seed": seed}
+    tables = {"metrics": intervals(target, probability, **costs, **draw)}
+    if slices is not None:
+        tables["slices"] = by_slice(target, probability, slices=slices, min_rows=min_rows, **costs, **draw)
+    if champion is not None:
+        both = {"champion": champion, "champion_threshold": champion_threshold, "slices": slices}
+        tables["comparison"] = compare(target, probability, min_rows=min_rows, **both, **costs, **draw)
+    return tables

@@ -1,0 +1,136 @@
+"""How good probabilities and decisions are, and what they cost."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+
+METRICS: Mapping[str, str] = {  # name: what an axis says
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "log_loss": "log loss (nats)",
+    "brier": "Brier score",
+    "calibration_error": "calibration error (probability)",
+    "expected_cost": "expected cost per thousand rows",
+    "cost_ratio": "cost relative to the best constant decision",
+}
+BINS = 10  # of calibration: enough to see a bend, few enough for hundreds of rows in each
+
+
+def brier_score(target: ArrayLike, probability: ArrayLike) -> float:
+    """Mean squared distance between probability and outcome; 0 is perfect (Brier 1950).
+
+    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
+    """
+    y, p = _checked(target, probability)
+    return float(np.mean((p - y) ** 2))
+
+
+def calibration_error(target: ArrayLike, probability: ArrayLike, *, bins: int = BINS) -> float:
+    """Expected calibration error: the mean gap between predicted and observed share, over bins of like predictions.
+
+    The bins hold equal numbers of rows, not equal widths of probability. Predictions of a rare event crowd near 0:
+    bins of equal width would put most rows into one, where over- and underestimates cancel, and leave a handful in
+    the others. Equal predictions always share a bin, so the order of the rows cannot matter, and a constant
+    prediction has one bin. With few rows the error is above 0 for a perfect model too, by chance.
+
+    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows. Source: Naeini, Cooper and
+    Hauskrecht 2015, with the quantile bins of Nguyen and O'Connor 2015.
+    """
+    y, p = _checked(target, probability)
+    gaps = np.bincount(_bin_of(p, bins), weights=p - y)
+    return float(np.abs(gaps).sum() / len(p))
+
+
+def expected_cost(
+    target: ArrayLike, probability: ArrayLike, *, threshold: float, false_alarm: float, missed: float
+) -> float:
+    """Cost of deciding by `threshold`, per thousand rows, in the unit of `false_alarm` and `missed`.
+
+    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
+    """
+    y, p = _checked(target, probability)
+    return float(1000 * np.mean(_cost(y, p >= threshold, false_alarm, missed)))
+
+
+def measure(
+    target: ArrayLike, probability: ArrayLike, *, threshold: float, false_alarm: float, missed: float
+) -> pd.Series:
+    """Every metric of METRICS, by name.
+
+    `cost_ratio` is the expected cost divided by that of the better of two decisions that need no model: always act,
+    never act. At 1 or above the model saves nothing. What is undefined is NaN: ROC AUC and average precision when all
+    targets are equal, the ratio when a constant decision costs nothing.
+
+    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
+    """
+    y, p = _checked(target, probability)
+    functions = _functions(threshold, false_alarm, missed)
+    return pd.Series({name: float(function(y, p)) for name, function in functions.items()}, name="value")
+
+
+def _functions(threshold: float, false_alarm: float, missed: float) -> dict[str, Callable[..., float]]:
+    """The metrics as functions of target and probability, in the order of METRICS."""
+    cost = partial(expected_cost, threshold=threshold, false_alarm=false_alarm, missed=missed)
+
+    def needs_both_classes(metric: Callable[..., float]) -> Callable[..., float]:
+        return lambda y, p: metric(y, p) if len(np.unique(y)) == 2 else np.nan
+
+    def cost_ratio(y: np.ndarray, p: np.ndarray) -> float:
+        constant = 1000 * min(missed * np.mean(y), false_alarm * np.mean(1 - y))
+        return cost(y, p) / constant if constant else np.nan
+
+    return {
+        "roc_auc": needs_both_classes(roc_auc_score),
+        "average_precision": needs_both_classes(average_precision_score),
+        "log_loss": partial(log_loss, labels=[0, 1]),
+        "brier": brier_score,
+        "calibration_error": calibration_error,
+        "expected_cost": cost,
+        "cost_ratio": cost_ratio,
+    }
+
+
+def _checked(target: ArrayLike, probability: ArrayLike, name: str = "probability") -> tuple[np.ndarray, np.ndarray]:
+    """Target and probability as float arrays, if they are what they should be."""
+    _require_same_rows(target, probability, name)
+    y, p = np.asarray(target, dtype=float), np.asarray(probability, dtype=float)
+    if y.ndim != 1 or p.ndim != 1 or not len(y):
+        raise ValueError(
+            f"target and {name} must be one-dimensional and not empty; got shapes {y.shape} and {p.shape}. "
+            "Of predict_proba take the second column: [:, 1]."
+        )
+    if strange := int((~np.isin(y, [0, 1])).sum()):
+        raise ValueError(f"target must be 0 or 1; {strange} of {len(y)} rows are not. Drop rows without a label first.")
+    if strange := int((~((p >= 0) & (p <= 1))).sum()):
+        raise ValueError(f"{name} must lie in [0, 1]; {strange} of {len(p)} rows do not or are NaN. Repair the model.")
+    return y, p
+
+
+def _require_same_rows(target: ArrayLike, other: ArrayLike, name: str) -> None:
+    """Raise ValueError unless `other` has the length of `target` and, if both carry an index, the same one."""
+    if len(other) != len(target):
+        raise ValueError(f"{name} must have the {len(target)} rows of target; got {len(other)}. Score the same rows.")
+    both_indexed = all(isinstance(rows, (pd.Series, pd.DataFrame)) for rows in (target, other))
+    if both_indexed and not target.index.equals(other.index):
+        raise ValueError(f"{name} and target have different indexes: score the same rows, in the same order.")
+
+
+def _bin_of(p: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each probability: equal counts as far as ties allow, since edges are quantiles and ties stay."""
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    return np.searchsorted(edges, p, side="right")
+
+
+def _log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Log loss of each row in nats; certainty is cut off as scikit-learn does it, so that no row costs infinity."""
+    tiny = np.finfo(float).eps
+    return -np.log(np.clip(np.where(y == 1, p, 1 - p), tiny, 1 - tiny))
+
+
+def _cost(y: np.ndarray, acted: np.ndarray, false_alarm: float, missed: float) -> np.ndarray:
+    """Cost of each row's decision."""
+    return np.where(acted, false_alarm * (1 - y), missed * y)

@@ -1,0 +1,100 @@
+"""Metrics by slice and by age."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from .intervals import DRAWS, _group_codes, intervals
+from .metrics import METRICS, _checked, _functions, _require_same_rows
+
+
+def by_slice(
+    target: ArrayLike,
+    probability: ArrayLike,
+    *,
+    slices: pd.DataFrame,
+    threshold: float,
+    false_alarm: float,
+    missed: float,
+    min_rows: int,
+    seed: int,
+    groups: ArrayLike | None = None,
+    draws: int = DRAWS,
+) -> pd.DataFrame:
+    """Every metric in every slice: one row for each value of each column of `slices`.
+
+    Columns: slice, value, rows, positives, each metric with its `_low` and `_high`, and note. A slice of fewer than
+    `min_rows` rows has NaN metrics and the note "too few rows": a number would be read, and it would be noise. A slice
+    with equal targets has the note "one class only" and no ROC AUC. A missing value is a slice called "(missing)".
+
+    Raises ValueError if target, probability and slices are not of the same rows.
+    """
+    from fairlearn.metrics import MetricFrame, count
+
+    y, p = _checked(target, probability)
+    _require_same_rows(target, slices, "slices")
+    costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
+    blocks = _group_codes(target, groups)
+    functions = {"rows": count, "positives": lambda y, p: y.sum(), **_functions(**costs)}
+    records = []
+    for column in slices.columns:
+        values = _labels(slices[column])
+        frame = MetricFrame(metrics=functions, y_true=y, y_pred=p, sensitive_features=pd.Series(values, name="value"))
+        for value, record in frame.by_group.iterrows():
+            here = values == value
+            ends = pd.Series(dtype=float)
+            if record["rows"] < min_rows:
+                record = record.where(record.index.isin(["rows", "positives"]))
+            else:
+                ends = _wide(intervals(y[here], p[here], **costs, seed=seed, groups=blocks[here], draws=draws))
+            records.append({"slice": column, "value": value, **record, **ends})
+    names = ["slice", "value", "rows", "positives", *_wide_names()]
+    result = pd.DataFrame(records, columns=names).astype({"rows": int, "positives": int})
+    one_class = result["positives"].isin([0]) | (result["positives"] == result["rows"])
+    result["note"] = np.select([result["rows"] < min_rows, one_class], ["too few rows", "one class only"], "")
+    return result
+
+
+def staleness_curve(
+    frame: pd.DataFrame,
+    period: str,
+    *,
+    target: str,
+    probability: str,
+    threshold: float,
+    false_alarm: float,
+    missed: float,
+    seed: int,
+    groups: str | None = None,
+    draws: int = DRAWS,
+) -> pd.DataFrame:
+    """How a frozen model fares as the world moves on: one row per value of the column `period`, in sorted order.
+
+    `period`, `target`, `probability` and `groups` name columns of `frame`. Index the period; columns rows, base_rate,
+    mean_prediction, and each metric with its `_low` and `_high` (see `intervals`).
+
+    Raises ValueError if targets are not 0/1 or probabilities are not probabilities: drop the rows without a label.
+    """
+    costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
+    records = {}
+    for name, rows in frame.groupby(period, sort=True, observed=True):
+        y, p = _checked(rows[target], rows[probability])
+        blocks = None if groups is None else rows[groups]
+        table = intervals(rows[target], rows[probability], **costs, seed=seed, groups=blocks, draws=draws)
+        records[name] = {"rows": len(rows), "base_rate": y.mean(), "mean_prediction": p.mean(), **_wide(table)}
+    result = pd.DataFrame.from_dict(records, orient="index").rename_axis(period)
+    return result.astype({"rows": int})
+
+
+def _labels(column: pd.Series) -> np.ndarray:
+    """A column's values as text; the missing ones get a name too, for they are rows like any other."""
+    return column.astype("string").fillna("(missing)").to_numpy(dtype=object)
+
+
+def _wide_names() -> list[str]:
+    return [name + end for name in METRICS for end in ("", "_low", "_high")]
+
+
+def _wide(table: pd.DataFrame) -> dict[str, float]:
+    """A table of `intervals` in one row."""
+    return dict(zip(_wide_names(), table[["value", "low", "high"]].to_numpy().ravel(), strict=True))

@@ -1,0 +1,96 @@
+"""A page that says what a model is for, on what it was judged, and what speaks against it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from .verdict import NOT_JUDGED, GateReport
+
+
+def model_card(
+    specification: Mapping[str, Any],
+    evidence: Mapping[str, pd.DataFrame],
+    *,
+    report: GateReport,
+    version: str,
+    data_version: str,
+    training_data: str,
+    evaluation_data: str,
+    caveats: Sequence[str] = (),
+) -> str:
+    """A model card in Markdown: what the model is for, how well it does it and for whom, and when not to trust it.
+
+    Of `specification`, a mapping of plain values, it uses name, version, decision, users, target, timing.lead, costs,
+    slices and risk. `evidence` and `report` are what `gate` took and gave. The descriptions of the data say which rows
+    they are, in words.
+
+    Raises ValueError naming the field if the specification lacks one. Source of the nine headings: Mitchell et al.
+    2019, Model Cards for Model Reporting.
+    """
+    field = partial(_field, specification)
+    costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
+    not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
+    untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
+    sections = {
+        "Model details": [
+            f"Version {version}, built for version {field('version')} of the specification.",
+            f"Predicts: {field('target.definition')}",
+            f"Asked this long before the event: {field('timing.lead')}.",
+        ],
+        "Intended use": [
+            f"Decision: {field('decision')}",
+            f"Users: {', '.join(field('users'))}.",
+            "Not meant for other decisions: its costs, its timing and its tests belong to this one.",
+        ],
+        "Factors": [f"Examined one by one: {', '.join(field('slices'))}."],
+        "Metrics": [f"Ranking, calibration and cost of the decisions. Costs: {costs}."],
+        "Evaluation data": [evaluation_data],
+        "Training data": [training_data, f"Data version: `{data_version}`."],
+        "Quantitative analyses": _analyses(evidence, report),
+        "Ethical considerations": [f"Risk: {field('risk.level')}, as of {field('risk.as_of')}. {field('risk.basis')}"],
+        "Caveats and recommendations": [_bullets([*caveats, *untested]) or "None known."],
+    }
+    parts = [f"# Model card: {field('name')}"]
+    for heading, blocks in sections.items():
+        parts += [f"## {heading}", *(block.strip() for block in blocks)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _field(specification: Mapping[str, Any], path: str) -> Any:
+    value: Any = specification
+    for key in path.split("."):
+        if key not in value:
+            raise ValueError(f"a model card needs {path!r} of the specification, which is missing: add it there.")
+        value = value[key]
+    return value
+
+
+def _analyses(evidence: Mapping[str, pd.DataFrame], report: GateReport) -> list[str]:
+    """The tables and the verdict, as blocks of Markdown."""
+    blocks = [_markdown(evidence["metrics"].rename_axis("metric").reset_index())]
+    if "slices" in evidence:
+        auc = ["roc_auc", "roc_auc_low", "roc_auc_high"]
+        blocks.append(_markdown(evidence["slices"][["slice", "value", "rows", "positives", *auc]]))
+    if report.passed:
+        return [*blocks, f"The gate found nothing against this version in {len(report.checks)} checks."]
+    verdict = f"The gate refused this version, for {len(report.reasons)} of {len(report.checks)} checks:"
+    return [*blocks, verdict, _bullets(report.reasons)]
+
+
+def _bullets(items: Sequence[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table; numbers with four digits, a dash for what is missing."""
+
+    def cell(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}" if math.isfinite(value) else "–"
+        return str(value).replace("|", "\\|")
+
+    lines = [list(frame.columns), ["---"] * frame.shape[1], *frame.astype(object).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)

@@ -1,0 +1,52 @@
+"""The state of a monitor as gauges with labels, for Prometheus."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from .wording import State, _latest, _moment
+
+
+def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
+    """The state as gauges: name, what it says, labels and value of each; what is not known is left out.
+
+    Gauges of one name have the same labels. They are monitor_time_seconds (of the state, since 1970: old means that
+    nobody watches), monitor_alerts_open and with a kind monitor_alerts; of the last day monitor_rows and
+    monitor_positive_rate; by feature monitor_drift with its measure, and monitor_drift_alarm; of the last window that
+    has it monitor_performance (measure log_loss or cost; kind realised, estimated, estimated_low or estimated_high),
+    and of the last window monitor_labelled. Raises KeyError if the state has no now.
+    """
+    days, weeks = state.get("traffic") or [], state.get("performance") or []
+    alerts = list(state.get("alerts") or [])
+    open_ = [alert["kind"] for alert in alerts if alert.get("until") is None]
+    found: list[tuple[str, str, dict[str, str], Any]] = [
+        ("monitor_time_seconds", "When the state was known, since 1970", {}, _moment(state["now"]).timestamp()),
+        ("monitor_alerts_open", "Alerts that are open", {}, len(open_)),
+    ]
+    for kind in sorted({alert["kind"] for alert in alerts}):
+        found.append(("monitor_alerts", "Alerts that are open, by kind", {"kind": kind}, open_.count(kind)))
+    if days:
+        found.append(("monitor_rows", "Rows of the last day", {}, days[-1].get("rows")))
+        found.append(("monitor_positive_rate", "Decided positive on the last day", {}, days[-1].get("positive_rate")))
+    for row in (state.get("drift") or {}).get("features") or []:
+        feature = {"feature": str(row["feature"])}
+        found += [
+            ("monitor_drift", "How far features have moved", {**feature, "measure": name}, value)
+            for name, value in row.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        found.append(("monitor_drift_alarm", "1 with an open alert", feature, bool(row.get("alarm"))))
+    for measure in ("log_loss", "cost"):
+        kinds = {
+            "realised": measure,
+            **{f"estimated{end}": f"estimated_{measure}{end}" for end in ("", "_low", "_high")},
+        }
+        for kind, name in kinds.items():
+            labels = {"measure": measure, "kind": kind}
+            value = (_latest(weeks, name) or {}).get(name) if kind == "realised" else _last(weeks, name)
+            found.append(("monitor_performance", "How good the answers are", labels, value))
+    found.append(("monitor_labelled", "Share of the last window with a label", {}, _last(weeks, "labelled")))
+    return [(name, text, labels, float(value)) for name, text, labels, value in found if value is not None]
+
+
+def _last(weeks: Sequence[State], name: str) -> Any:
+    return next((week[name] for week in reversed(weeks) if week.get(name) is not None), None)

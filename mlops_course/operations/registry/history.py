@@ -1,0 +1,124 @@
+"""The history of releases: who is in charge by it, what is on trial, and whether it is still what was written."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from .model_files import _sha256
+
+PROMOTED, ROLLED_BACK, SHADOW, CANARY, ENDED = "promoted", "rolled back", "shadow", "canary", "trial ended"  # events
+LINK = ("follows", "history_hash", "own_hash")  # tags of a release that make the chain
+NO_HISTORY = "0" * 64  # the hash of a history without releases
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A version that is being tried: as "shadow" or "canary", with its share of requests, by whose word, since when.
+
+    `release` is the number in the history of the trial's first step; raising the share does not change it or `since`.
+    """
+
+    version: int
+    mode: str
+    share: float
+    approver: str
+    release: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Whether a history is what was written: `releases` steps, of which those from `begins` on are chained.
+
+    `head` is the number of the newest step and the hash of the whole history; keep it elsewhere. `defect` says where
+    the chain breaks first and how; it is empty if it does not. `begins` is None if no step is chained.
+    """
+
+    releases: int
+    begins: int | None
+    head: str
+    defect: str
+
+    @property
+    def intact(self) -> bool:
+        """Whether no break was found; a history without a chained step has none to find."""
+        return not self.defect
+
+
+def champions_of(history: pd.DataFrame) -> list[int]:
+    """Champions that a roll back could still return to, oldest first; the last one is in charge."""
+    champions: list[int] = []
+    for release in history[history["in_effect"]].itertuples():
+        if release.event == PROMOTED:
+            champions = [*champions, int(release.version)]
+        elif release.event == ROLLED_BACK:
+            champions = champions[:-1]
+    return champions
+
+
+def trial_of(history: pd.DataFrame) -> Trial | None:
+    """The trial that the last step in effect started or went on with."""
+    steps = list(history[history["in_effect"]].itertuples())
+    if not steps or steps[-1].event not in (SHADOW, CANARY):
+        return None
+    last = first = steps[-1]
+    for step in reversed(steps):
+        if (step.event, step.version) != (last.event, last.version):
+            break
+        first = step
+    share = 0.0 if last.event == SHADOW else float(last.share)
+    return Trial(int(last.version), last.event, share, last.approver, int(first.Index), first.when.to_pydatetime())
+
+
+# The chain: tags FOLLOWS (a number), HISTORY (hash of all releases up to that one) and OWN (hash of the other tags)
+def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow keeps them."""
+    return {key: str(value) for key, value in tags.items() if value not in ("", None)}
+
+
+def _linked(facts: Mapping[str, Any], *, source: str, before: Sequence[Any]) -> dict[str, str]:
+    """The tags of a release with its link to the releases before."""
+    hashes = NO_HISTORY
+    for record in before:
+        hashes = _hash_with(hashes, record)
+    follows, history, own = LINK
+    tags = _texts({**facts, follows: before[-1].version if before else 0, history: hashes})
+    return {**tags, own: _hash_of(source, tags)}
+
+
+def _hash_with(history: str, record: Any) -> str:
+    """The hash of a history with one more record."""
+    return _hash_of(history, int(record.version), record.source, dict(record.tags))
+
+
+def _hash_of(*facts: Any) -> str:
+    return _sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _break(record: Any, number: int, *, hashes: Sequence[str], chained: bool, digests: Mapping[int, str | None]) -> str:
+    """How a release breaks the chain that `hashes` lead up to; an empty text if it does not.
+
+    It may follow an older release than the one before it: of two at once, the second did not see the first.
+    """
+    if int(record.version) != number:
+        return f"release {number} was deleted"
+    tags, (follows, history, own) = dict(record.tags), LINK
+    if not chained and not set(LINK) & tags.keys():
+        return ""
+    if missing := [name for name in LINK if name not in tags]:
+        return f"release {number} was inserted, or lost its link: it has no {', '.join(missing)}"
+    if tags.pop(own) != _hash_of(record.source, tags):
+        return f"release {number} was edited: its facts are not those that were hashed"
+    seen = tags[follows]
+    if not seen.isdecimal() or int(seen) >= number or hashes[int(seen)] != tags[history]:
+        return (
+            f"release {number} was written after another history than the one that is there up to release {seen}: one "
+            "of these was edited, deleted, inserted or moved"
+        )
+    if digests.get(version := int(tags["version"])) not in (None, tags.get("released")):
+        return f"release {number} released other files than version {version} names now"
+    return ""

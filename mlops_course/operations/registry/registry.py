@@ -1,0 +1,420 @@
+"""The versions of a model in MLflow: register, release, try, load, and read the history."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .contract import Contract, _changes
+from .errors import ContractError, HistoryError, OvertakenError, PromotionError, RegistryError, UnknownVersionError
+from .history import (
+    CANARY,
+    ENDED,
+    LINK,
+    NO_HISTORY,
+    PROMOTED,
+    ROLLED_BACK,
+    SHADOW,
+    Chain,
+    Trial,
+    _break,
+    _hash_with,
+    _linked,
+    _texts,
+    champions_of,
+    trial_of,
+)
+from .model_files import ANSWER_TOLERANCE, ANSWERS, CONTRACT, MODEL, _answers, _pack, _tags, _unpack, _verified
+
+_logger = logging.getLogger(__name__)
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
+UNEXPECTED = "%s: MLflow had champion %s, the history has %s: a release was interrupted or the alias moved; put right"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version as loaded and verified: the fitted model, its contract, and the digest of all its files."""
+
+    model: Any
+    contract: Contract
+    version: int
+    digest: str
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of the model `name` in one MLflow store, which need not exist yet.
+
+    `trusted` lists types that this case's models hold beyond `TRUSTED`, by full name. `clock` gives the time that goes
+    on record. Nothing is opened before the first call; MLflow's global settings stay as they are.
+    """
+
+    tracking_uri: str
+    name: str
+    registry_uri: str | None = field(default=None, kw_only=True)
+    trusted: Sequence[str] = field(default=(), kw_only=True)
+    clock: Callable[[], datetime] = field(default=_now, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check that MLflow can search by the name."""
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(
+                f"expected a name of letters, digits, '_', '.' and '-', got {self.name!r}; rename the model"
+            )
+
+    def register(self, model: Any, contract: Contract, *, run_id: str, code: Sequence[Path] = ()) -> int:
+        """Store model and contract as a new version and return its number; a fingerprint is stored once.
+
+        The files go below the MLflow run that made the model, into a folder named by their digest; then the version is
+        made in one transaction. A call that is killed leaves unused files at most, and may be repeated. `code` are
+        files or folders to keep beside the model for the record, such as the feature code.
+
+        Raises ContractError if the model fails on the contract's example or decides by another threshold,
+        UntrustedTypesError if it holds types that nobody has reviewed.
+        """
+        known = {record.tags.get("fingerprint"): record for record in self._records(self.name)}
+        record = known.get(contract.fingerprint)
+        if not record:
+            with TemporaryDirectory() as temporary:
+                folder = Path(temporary, "model")
+                digest = _pack(folder, model, contract, code=code, trusted=self.trusted)
+                target = f"registered/{digest[:16]}"
+                self._client.log_artifacts(run_id, str(folder), target)
+            source = f"{self._client.get_run(run_id).info.artifact_uri}/{target}"
+            record = self._append(self.name, source, tags=_tags(contract) | {"digest": digest}, run_id=run_id)
+        self._settle()
+        return int(record.version)
+
+    def promote(self, version: int, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> None:
+        """Make `version` the champion, and put on record who approved it, why, and on what evidence.
+
+        A gate that failed, and inputs other than those that callers send to the present champion, are objections. They
+        need a waiver that says why they are accepted, and both go on record. The version is loaded first as by `load`,
+        with the same errors.
+
+        Raises PromotionError if approver or reason is blank, the version is champion already, or there are objections
+        and no waiver; OvertakenError if another release came first.
+        """
+        history = self.history()
+        if [version] == champions_of(history)[-1:]:
+            raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
+        contract = self.load(version).contract
+        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
+        self._release(PROMOTED, version, history=history, objections=objections, words=words)
+
+    def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
+        """Make the champion before the present one champion again, whatever its number, and return its version.
+
+        After promotions of 1 and 3 that is 1; then there is none before it, until another version is promoted. Inputs
+        are checked as by `promote`, and the version is loaded first as by `load`, with the same errors.
+
+        Raises PromotionError if there is no earlier champion, or as `promote` does; OvertakenError too.
+        """
+        history = self.history()
+        champions = champions_of(history)
+        if len(champions) < 2:
+            raise PromotionError(f"{self.name} has no earlier champion to roll back to; promote a version instead")
+        version = self.load(champions[-2]).version
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
+        self._release(ROLLED_BACK, version, history=history, objections=[], words=words)
+        return version
+
+    def shadow(self, version: int, *, approver: str, reason: str, waiver: str = "") -> None:
+        """Let `version` answer beside the champion without anybody getting its answers; goes on record.
+
+        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        """
+        words = {"approver": approver, "reason": reason, "waiver": waiver}
+        self._try(SHADOW, version, share=0.0, words=words)
+
+    def canary(
+        self, version: int, *, share: float, approver: str, reason: str, evidence: str = "", waiver: str = ""
+    ) -> None:
+        """Let `version` answer a share of the requests, strictly between 0 and 1; call again to raise it.
+
+        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        """
+        if not 0 < share < 1:
+            raise PromotionError(f"expected a share between 0 and 1 for the canary, got {share}; promote it for all")
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
+        self._try(CANARY, version, share=share, words=words)
+
+    def end_trial(self, *, approver: str, reason: str, evidence: str = "") -> int:
+        """Let the champion answer alone again, and return the version that was being tried.
+
+        Raises PromotionError if none is, or the words are blank; OvertakenError if another release came first.
+        """
+        history = self.history()
+        if not (trial := trial_of(history)):
+            raise PromotionError(f"no version of {self.name} is being tried; there is nothing to end")
+        words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": ""}
+        self._release(ENDED, trial.version, history=history, objections=[], words=words)
+        return trial.version
+
+    def trial(self) -> Trial | None:
+        """The version that is being tried beside the champion; None if there is none."""
+        return trial_of(self.history())
+
+    def newest_release(self) -> int:
+        """The number of the newest step in the history, 0 if there is none: a quick way to see that it has grown."""
+        order = ["version_number DESC"]
+        found = self._client.search_model_versions(f"name='{self._releases}'", max_results=1, order_by=order)
+        return int(found[0].version) if found else 0
+
+    def load(self, version: int | str) -> Registered:
+        """The model of a version, or of "champion" or "challenger", if it is exactly what was registered.
+
+        The files are copied to a private folder and compared with their digests before one is opened. Then types are
+        compared with those reviewed: MLflow's own loader takes that list from the model's folder, where a forger would
+        write it too. Last, the model must answer the contract's example as it did when it was registered; it does not
+        if feature code or a library has changed its meaning since.
+
+        Raises UnknownVersionError, TamperedError, UntrustedTypesError or ContractError, and RegistryError itself if the
+        files cannot be read.
+        """
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        record = self._record(version)
+        what = f"version {record.version} of {self.name}"
+        with TemporaryDirectory() as private:
+            try:
+                copy = download_artifacts(artifact_uri=record.source, dst_path=private, tracking_uri=self.tracking_uri)
+            except (OSError, MlflowException) as defect:
+                raise RegistryError(f"{what} cannot be read: {defect}; see if {record.source} is there") from defect
+            files = _verified(Path(copy), record.tags["digest"], what=what)
+        contract = Contract.from_json(files[CONTRACT].decode())
+        model = _unpack(files[MODEL], trusted=self.trusted)
+        answers, registered = _answers(model, contract), np.array(json.loads(files[ANSWERS]))
+        if not np.allclose(answers, registered, rtol=0, atol=ANSWER_TOLERANCE):
+            raise ContractError(
+                f"{what} gives its example the probabilities {answers.round(4).tolist()}, and gave it "
+                f"{registered.round(4).tolist()} when it was registered: feature code or a library has changed; go "
+                f"back to code version {contract.code_version} and the model's requirements.txt, or register anew"
+            )
+        return Registered(model, contract, int(record.version), record.tags["digest"])
+
+    def champion(self) -> int | None:
+        """Number of the version in charge; None before the first promotion."""
+        return self._settle().get(CHAMPION)
+
+    def versions(self) -> pd.DataFrame:
+        """One row a version, oldest first: its aliases, when it was registered, the contract in short, and metrics."""
+        roles, records = self._settle(), self._records(self.name)
+        facts = ["gate", "threshold", "data_version", "code_version", "fingerprint", "digest"]
+        rows = [
+            {
+                "version": int(record.version),
+                "aliases": ", ".join(alias for alias, number in roles.items() if number == int(record.version)),
+                "registered": pd.Timestamp(record.creation_timestamp, unit="ms", tz="UTC"),
+                **{fact: record.tags.get(fact) for fact in facts},
+            }
+            for record in records
+        ]
+        metrics = [{k: float(v) for k, v in record.tags.items() if k.startswith("metric.")} for record in records]
+        table = pd.DataFrame(rows, columns=["version", "aliases", "registered", *facts]).astype({"threshold": float})
+        return table.join(pd.DataFrame(metrics, index=table.index))
+
+    def history(self) -> pd.DataFrame:
+        """One row a step, oldest first, indexed by its number: when, what, with which champion until then, who, why.
+
+        `share` is that of a canary. `after` is the step that it follows; `in_effect` is False for a step that another
+        one overtook.
+
+        Raises HistoryError if a release was deleted.
+        """
+        words = ["approver", "reason", "evidence", "objections", "waiver"]
+        last, rows = 0, {}
+        for number, record in enumerate(self._records(self._releases), start=1):
+            if int(record.version) != number:
+                raise HistoryError(
+                    f"release {number} of {self.name} was deleted from MLflow, so its champion is unknown; restore the "
+                    "database from a backup (until then a version can still be loaded by its number)"
+                )
+            tags = record.tags
+            rows[number] = {
+                "when": pd.Timestamp(tags["when"]),
+                "event": tags["event"],
+                "version": int(tags["version"]),
+                "previous": int(tags["previous"]) if "previous" in tags else pd.NA,
+                **{word: tags.get(word, "") for word in words},
+                "share": float(tags.get("share", "nan")),
+                "after": int(tags["after"]),
+                "in_effect": int(tags["after"]) == last,
+            }
+            last = number if rows[number]["in_effect"] else last
+        columns = ["when", "event", "version", "previous", *words, "share", "after", "in_effect"]
+        dtypes = {
+            "when": "datetime64[us, UTC]",
+            "version": "int64",
+            "previous": "Int64",
+            "share": "float64",
+            "after": "int64",
+            "in_effect": "bool",
+        }
+        index = pd.Index(list(rows), name="release", dtype="int64")
+        return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
+
+    def verify_history(self, *, kept: str = "") -> Chain:
+        """See whether the history is what was written; `kept` is a `Chain.head` from before, kept elsewhere.
+
+        A broken chain is no error here, so that the rest can still be read. Raises ValueError if `kept` is no head.
+        """
+        if kept and not re.fullmatch(r"\d+:[0-9a-f]{64}", kept):
+            raise ValueError(f"expected the head of a chain, such as '7:' and 64 hexadecimal digits, got {kept!r}")
+        records, hashes, begins, defect = self._records(self._releases), [NO_HISTORY], None, ""
+        digests = {int(record.version): record.tags.get("digest") for record in self._records(self.name)}
+        for number, record in enumerate(records, start=1):
+            defect = defect or _break(record, number, hashes=hashes, chained=begins is not None, digests=digests)
+            if begins is None and LINK[0] in record.tags:
+                begins = number
+            hashes.append(_hash_with(hashes[-1], record))
+        number, _, digest = kept.partition(":")
+        if kept and not defect and (int(number) >= len(hashes) or hashes[int(number)] != digest):
+            defect = f"the first {number} releases are not those of the head that was kept"
+        return Chain(len(records), begins, f"{len(records)}:{hashes[-1]}", defect)
+
+    @cached_property
+    def _client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
+
+    @property
+    def _releases(self) -> str:
+        return f"{self.name}-releases"
+
+    def _records(self, name: str) -> list[Any]:
+        """MLflow's records of all versions of a registered model, by number."""
+        records, token = [], None
+        while True:
+            page = self._client.search_model_versions(f"name='{name}'", page_token=token)
+            records, token = records + list(page), page.token
+            if not token:
+                return sorted(records, key=lambda record: int(record.version))
+
+    def _record(self, version: int | str) -> Any:
+        number = self._settle().get(version) if isinstance(version, str) else version
+        records = {int(record.version): record for record in self._records(self.name) if "digest" in record.tags}
+        if number not in records:
+            raise UnknownVersionError(
+                f"{self.name} has no {version if isinstance(version, str) else f'version {version}'}; versions with a "
+                f"contract are {', '.join(map(str, records)) or '(none)'}: ask for one, or register and promote"
+            )
+        return records[number]
+
+    def _append(self, name: str, source: str, *, tags: Mapping[str, Any], run_id: str | None = None) -> Any:
+        """Add a version to a registered model, numbered and tagged in one transaction."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as refusal:
+            if refusal.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return self._client.create_model_version(name, source, run_id=run_id, tags=_texts(tags))
+
+    def _try(self, event: str, version: int, *, share: float, words: Mapping[str, str]) -> None:
+        history = self.history()
+        champions = champions_of(history)
+        if version in champions[-1:] or not champions:
+            raise PromotionError(
+                f"expected another version than champion {champions[-1]} to try beside it"
+                if champions
+                else f"{self.name} has no champion to try version {version} beside; promote one first"
+            )
+        contract = self.load(version).contract
+        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        self._release(event, version, history=history, objections=objections, words=words, share=share)
+
+    def _release(
+        self,
+        event: str,
+        version: int,
+        *,
+        history: pd.DataFrame,
+        objections: list[str],
+        words: Mapping[str, str],
+        share: float | None = None,
+    ) -> None:
+        """Append to the history as it was when the release was checked: that decides. Then the alias follows."""
+        if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
+            raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
+        previous = next(reversed(champions_of(history)), None)
+        # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
+        versions = {int(record.version): record.tags for record in self._records(self.name)}
+        inputs = {number: tags.get("inputs", "{}") for number, tags in versions.items()}
+        if previous not in inputs:
+            lost = f"champion {previous} was deleted from MLflow, so what callers send is unknown"
+            objections = [*objections, lost] if previous and event != ENDED else objections
+        elif changes := _changes(json.loads(inputs[previous]), json.loads(inputs[version])):
+            if event in (SHADOW, CANARY):
+                raise PromotionError(
+                    f"version {version} of {self.name} cannot be tried: {'; '.join(changes)}; promote it"
+                )
+            objections = [*objections, *changes]
+        if objections and not words["waiver"].strip():
+            raise PromotionError(
+                f"version {version} of {self.name} must not become champion: {'; '.join(objections)}; release another "
+                "one, or say in waiver why this is accepted"
+            )
+        facts = {"event": event, "version": version, "previous": previous, "when": self.clock().isoformat()}
+        facts |= {"share": share} if share else {}
+        facts |= {"after": max(history.index[history["in_effect"]], default=0), "objections": "; ".join(objections)}
+        facts |= {"released": versions.get(version, {}).get("digest")} | dict(words)
+        source = f"models:/{self.name}/{version}"
+        tags = _linked(facts, source=source, before=self._records(self._releases))
+        record = self._append(self._releases, source, tags=tags)
+        if not self.history().loc[int(record.version), "in_effect"]:
+            raise OvertakenError(
+                f"release {record.version} ({event}: version {version} of {self.name}) was overtaken by another one "
+                "and is on record without effect; read history() and decide again"
+            )
+        self._settle(expected=version if event in (PROMOTED, ROLLED_BACK) else None)
+
+    def _roles(self) -> dict[str, int]:
+        """Which version is champion and which challenger, by history and versions."""
+        history = self.history()
+        champions = champions_of(history)
+        passed = [int(record.version) for record in self._records(self.name) if record.tags.get("gate") == "passed"]
+        roles = {CHAMPION: champions[-1]} if champions else {}
+        promoted = history["in_effect"] & (history["event"] == PROMOTED)
+        if passed and passed[-1] not in set(history.loc[promoted, "version"]):
+            roles[CHALLENGER] = passed[-1]
+        return roles
+
+    def _settle(self, *, expected: int | None = None) -> dict[str, int]:
+        """Bring MLflow's aliases into line with `_roles`, and return these; `expected` is a champion just released.
+
+        Aliases are read before the history, so that a release between the two reads is carried on and not undone. A
+        champion that MLflow had before the first release is left alone.
+        """
+        while True:
+            models = self._client.search_registered_models(f"name='{self.name}'")
+            found = {alias: int(version) for model in models for alias, version in model.aliases.items()}
+            roles = self._roles()
+            champion, challenger = roles.get(CHAMPION, found.get(CHAMPION)), roles.get(CHALLENGER)
+            if champion != found.get(CHAMPION):
+                if champion != expected:
+                    _logger.warning(UNEXPECTED, self.name, found.get(CHAMPION, "none"), champion)
+                self._client.set_registered_model_alias(self.name, CHAMPION, str(champion))
+            elif challenger == found.get(CHALLENGER):
+                return roles
+            elif challenger:
+                self._client.set_registered_model_alias(self.name, CHALLENGER, str(challenger))
+            else:
+                self._client.delete_registered_model_alias(self.name, CHALLENGER)
