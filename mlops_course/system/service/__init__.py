@@ -101,11 +101,10 @@ def application(
         log=log,
         clock=system.clock,
         token=token,
-        refresh_seconds=serving.REFRESH_SECONDS if by_itself else math.inf,
-        challenger_seconds=serving.CHALLENGER_SECONDS if by_itself else None,
         title=title,
         stopped=releases.stop,
         watched=serving.Watched(watched, page, dashboard.export) if watched else None,
+        **({} if by_itself else {"refresh_seconds": math.inf, "challenger_seconds": None}),
     )
 
 

@@ -16,7 +16,7 @@ import schemathesis
 
 from mlops_course.operations.deployment import serving
 from mlops_course.operations.deployment.prediction_log import PredictionLog
-from mlops_course.operations.deployment.serving import Coalescer, FullError, Rollout, Servable
+from mlops_course.operations.deployment.serving import Coalescer, FullError, Rollout, Servable, batching, live, refusals
 
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "seats": "long", "night": "boolean"}
 ROW = {"when": "2024-05-01T10:00:00", "maker": "Ajax", "wind": 4.5, "seats": 3, "night": False}
@@ -269,7 +269,7 @@ def test_a_crowd_is_answered_in_batches_that_are_not_too_large(log):
     world = World(log, servable(predict=held))
     bodies = [{"rows": [ROW] * 100}] * 30
     world.run(lambda client: together(client, held, lambda: world.app.state.service.champions, bodies))
-    assert held.sizes == [1, serving.BATCH_ROWS, 3_000 - serving.BATCH_ROWS]
+    assert held.sizes == [1, batching.BATCH_ROWS, 3_000 - batching.BATCH_ROWS]
 
 
 def test_one_conflict_does_not_fail_what_is_kept_together_with_it(log):
@@ -351,7 +351,7 @@ def test_a_body_that_is_no_request_is_refused(log, content):
 
 def test_of_many_defects_the_first_are_told(log):
     reply = World(log).ask({"rows": [ROW | {"wind": "x" * 2_000}] * 1_000})
-    assert len(reply.json()["detail"]) == serving.MAX_ERRORS
+    assert len(reply.json()["detail"]) == refusals.MAX_ERRORS
     assert len(reply.content) < 10_000
 
 
@@ -360,12 +360,12 @@ def test_a_body_without_end_is_not_read_to_its_end(log):
 
     async def endless():
         nonlocal sent
-        while sent < 20 * serving.MAX_BODY:
+        while sent < 20 * refusals.MAX_BODY:
             sent += 2**16
             yield b" " * 2**16
 
     assert World(log).ask(None, content=endless()).status_code == 413
-    assert sent <= serving.MAX_BODY + 2**17
+    assert sent <= refusals.MAX_BODY + 2**17
 
 
 def test_a_compressed_body_is_refused(log):
@@ -579,7 +579,7 @@ def test_inputs_are_counted_once_though_another_model_fails_in_the_same_batch(lo
 
 
 def test_a_log_that_is_well_again_is_found_so_without_a_request(log, monkeypatch):
-    monkeypatch.setattr(serving, "LOG_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(live, "LOG_PATIENCE_SECONDS", 0.0)
     failing = Failing(log)
     world = World(failing, refresh_seconds=0.01)
 
@@ -610,7 +610,7 @@ def test_labels_are_not_kept_where_the_log_cannot_be_read(log):
 def test_as_many_rows_may_wait_as_is_said_and_no_more(log):
     held = Held()
     world = World(log, servable(predict=held))
-    bodies = [{"rows": [ROW] * 1_000}] * (serving.MAX_WAITING // 1_000)
+    bodies = [{"rows": [ROW] * 1_000}] * (batching.MAX_WAITING // 1_000)
 
     async def scenario(client):
         champions = world.app.state.service.champions
@@ -618,7 +618,7 @@ def test_as_many_rows_may_wait_as_is_said_and_no_more(log):
         asked = post_all(client, [rows_of(1)])
         await eventually(held.begun.is_set)
         asked += post_all(client, bodies)
-        await eventually(lambda: champions.waiting == serving.MAX_WAITING)
+        await eventually(lambda: champions.waiting == batching.MAX_WAITING)
         refused, metrics = await client.post("/predict", json={"rows": [ROW]}), await client.get("/metrics")
         held.go.set()
         return refused.status_code, metrics.text, {reply.status_code for reply in await asyncio.gather(*asked)}
@@ -651,7 +651,7 @@ def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
 
 @pytest.mark.parametrize(("mode", "seats"), [("", 3), ("canary", 3), ("canary", 13)], ids=["", "canary", "it fails"])
 def test_those_who_have_asked_are_answered_when_the_service_ends(log, monkeypatch, mode, seats):
-    monkeypatch.setattr(serving, "CLOSE_SECONDS", HANGS_AFTER)
+    monkeypatch.setattr(live, "CLOSE_SECONDS", HANGS_AFTER)
     held, asked, still_open = Held(picky(KeyError())), [], []
     models = [servable(1, predict=None if mode else held), servable(2, predict=held)]
     world = World(log, *models, challenger_seconds=HANGS_AFTER)
@@ -737,7 +737,7 @@ def test_a_champion_that_does_not_work_is_refused_and_the_old_one_serves_on(log,
 
 
 def test_a_refused_version_is_not_loaded_again_every_second(log, monkeypatch):
-    monkeypatch.setattr(serving, "PATIENCE_SECONDS", HANGS_AFTER)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", HANGS_AFTER)
     world = World(log, servable(1), refresh_seconds=0.01)
     world.models[2] = ValueError("broken")
 
@@ -875,7 +875,7 @@ def test_callers_are_answered_while_a_new_champion_is_loaded(log):
 
 
 def test_a_refused_version_gets_another_try_when_patience_ends(log, monkeypatch):
-    monkeypatch.setattr(serving, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.02)
     world = World(log, servable(1), refresh_seconds=0.01)
     world.models[2] = OSError("the disk is away")
 

@@ -1,0 +1,390 @@
+"""What the system is for, as data: every field checked, and each defect named in one line."""
+
+import difflib
+import inspect
+import re
+import reprlib
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+# An indicator is "<measure> ... of|per ...", as in "Share of requests answered within 50 ms". Words cannot prove that
+# a thing can be measured, but a wish ("users are happy with us") names no measure at all.
+MEASURES = "share|fraction|proportion|percentage|rate|ratio|number|count|sum|mean|average|median|percentile|quantile"
+
+
+def _defect(wrong: str, expected: str, got: str) -> PydanticCustomError:
+    context = {"wrong": wrong, "expected": expected, "got": got}
+    return PydanticCustomError("defect", "{wrong}; expected {expected}; got {got}", context)
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise _defect("names something twice", "each name once", ", ".join(map(repr, repeated)))
+    return names
+
+
+def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not items:
+        raise _defect("is empty", "at least one", "an empty list")
+    return items
+
+
+def _measurable(indicator: str) -> str:
+    if not re.search(rf"\b({MEASURES})\b.*\b(of|per)\b", indicator, flags=re.IGNORECASE | re.DOTALL):
+        raise _defect(
+            "cannot be measured", "a measure of something, such as 'share of requests that ...'", repr(indicator)
+        )
+    return indicator
+
+
+def _written_as(pattern: str, *, error: str) -> BeforeValidator:
+    """Refuse text of another form, because pydantic takes '120' for seconds and '0' for the first day of 1970."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, timedelta | date) or (isinstance(value, str) and re.match(pattern, value)):
+            return value
+        raise PydanticKnownError(error, {"error": "wrong form"})
+
+    return BeforeValidator(check)
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Names = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
+Some = AfterValidator(_some)  # not min_length, which calls a list empty when its items are invalid
+Indicator = Annotated[Text, AfterValidator(_measurable)]
+Duration = Annotated[timedelta, _written_as("-?P", error="time_delta_parsing"), Field(ge=timedelta(0))]
+Day = Annotated[date, _written_as(r"\d{4}-\d\d-\d\d$", error="date_parsing")]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    """Refuses unknown fields and infinite numbers, and cannot be changed once read; lists are kept as tuples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Target(_Part):
+    """What is predicted, and when the truth about it comes in."""
+
+    column: Text = Field(description="column that holds the target")
+    definition: Text = Field(description="how the target is computed, so that two people get the same number")
+    positive: Text = Field(description="what a 1 in the target column means")
+    label_delay: Text = Field(description="how long after the prediction the label is known, and when it never is")
+
+
+class Timing(_Part):
+    """Which columns say when a prediction is made and when its label is known."""
+
+    prediction_time: Text = Field(description="column with the moment of the prediction")
+    label_time: Text = Field(description="column with the moment at which the label becomes known")
+    lead: Duration = Field(description="time from the prediction to the event, as ISO 8601 duration")
+
+    @model_validator(mode="after")
+    def _two_columns(self):
+        if self.prediction_time == self.label_time:
+            raise _defect("uses one column for both moments", "two columns", repr(self.label_time))
+        return self
+
+
+class Costs(_Part):
+    """What each of the two errors costs, and what it costs to have the model."""
+
+    false_alarm: Positive = Field(description="cost of acting on a positive that does not come")
+    missed: Positive = Field(description="cost of not acting on a positive that does come")
+    unit: Text = Field(description="currency and what it is paid for, such as 'EUR per order'")
+    training: Positive = Field(description="cost of one training with its review, in that currency")
+    serving: Positive = Field(description="cost of a thousand answers, in that currency")
+
+
+class Columns(_Part):
+    """Names of columns by kind; each name once."""
+
+    numeric: Names = Field(description="list of columns that hold quantities")
+    categorical: Names = Field(description="list of columns that hold names")
+
+    @property
+    def all(self) -> list[str]:
+        """All columns as a new list, which is what pandas selects columns by."""
+        return [name for kind in type(self).model_fields for name in getattr(self, kind)]
+
+    @model_validator(mode="after")
+    def _one_kind_each(self):
+        if not self.all:
+            raise _defect("names no column", "at least one column", "empty lists")
+        _distinct(tuple(self.all))
+        return self
+
+
+class Inputs(Columns):
+    """Columns that a request carries, as known at prediction time."""
+
+    datetime: Names = Field(description="list of columns that hold points in time")
+
+
+class ServiceObjective(_Part):
+    """A service level objective: the share of good events that users can rely on."""
+
+    name: Text = Field(description="short name of the objective")
+    indicator: Indicator = Field(description="what is counted: share of which events that are good")
+    objective: Share = Field(description="share of good events to reach, between 0 and 1")
+    window_days: Count = Field(description="days over which the indicator is counted")
+
+
+class BusinessGoal(_Part):
+    """A key performance indicator: what the decision is better for, in the users' own terms."""
+
+    name: Text = Field(description="short name of the indicator")
+    indicator: Indicator = Field(description="what is counted: mean, share or number of what")
+    direction: Literal["at least", "at most"] = Field(description="which side of the goal is good")
+    goal: float = Field(description="number to reach")
+    unit: Text = Field(description="unit of the goal")
+    window_days: Count = Field(description="days over which the indicator is counted")
+
+
+class Gates(_Part):
+    """What a model must pass on later data before it may be registered for use."""
+
+    min_roc_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(description="lowest area under the ROC curve")
+    max_calibration_error: Share = Field(description="largest calibration error, as probability")
+    max_cost_ratio: Positive = Field(description="cost over that of the best constant decision must stay below")
+    noninferiority_margin: Annotated[float, Field(ge=0)] = Field(
+        description="log loss by which the model may at most be worse than the champion"
+    )
+    min_slice_rows: Count = Field(description="rows from which a slice is large enough to judge")
+    max_slice_auc_drop: Share = Field(description="largest drop of a slice's area under the ROC curve below the whole")
+    max_latency_ms: Positive = Field(description="95th percentile of processor time for one row, in ms, at most")
+
+
+class Monitoring(_Part):
+    """When the running system raises an alert."""
+
+    window_days: Count = Field(description="days in one window that is compared with the reference")
+    psi_warning: Positive = Field(description="population stability index from which a feature is worth a look")
+    psi_alert: Positive = Field(description="population stability index from which a feature has shifted")
+    max_missing_rise: Share = Field(description="largest rise in a column's share of missing values")
+    max_rate_gap: Share = Field(description="largest gap between mean prediction and observed rate")
+    max_label_age_days: Count = Field(description="days after which a missing label counts as an outage")
+    max_false_alarms_per_year: Count = Field(description="alerts a year, all checks together, when nothing is wrong")
+
+    @field_validator("psi_alert")
+    @classmethod
+    def _above_warning(cls, alert: float, info: ValidationInfo) -> float:
+        warning = info.data.get("psi_warning", 0)
+        if alert <= warning:
+            raise _defect("would alert before it warns", f"more than psi_warning, {warning:g}", f"{alert:g}")
+        return alert
+
+
+class Retraining(_Part):
+    """When a new model is trained, and when not."""
+
+    min_new_rows: Count = Field(description="labelled rows that must have come since the last training")
+    max_log_loss_rise: Positive = Field(description="rise of log loss over its value at release that starts a training")
+    max_age_days: Count = Field(description="days after which a model is trained again without other cause")
+    cooldown_days: Count = Field(description="days after a training in which no other starts")
+
+
+class Risk(_Part):
+    """Class under the EU AI Act, Regulation (EU) 2024/1689; what it prohibits has no class here: it is not built."""
+
+    level: Literal["minimal", "limited", "high"] = Field(description="risk class under the EU AI Act")
+    basis: Text = Field(description="why this class, with the articles or annexes looked at")
+    as_of: Day = Field(description="day on which the law was looked at, as YYYY-MM-DD")
+
+
+class Specification(_Part):
+    """All that has been agreed on before the first model is trained.
+
+    Build one with `load_specification` or `parse_specification`, which name every defect at once. Lists are read as
+    tuples; `inputs.all` and `features.all` are lists for pandas.
+    """
+
+    name: Text = Field(description="short name of the system")
+    version: Text = Field(description="version of this specification")
+    decision: Text = Field(description="what is decided with a prediction, by whom")
+    users: Annotated[Names, Some] = Field(description="list of the people who act on a prediction")
+    value: Text = Field(description="what gets better for the users, and against what it is compared")
+    kpis: Annotated[tuple[BusinessGoal, ...], Some] = Field(description="list of measurable goals of the business")
+    data_sources: Annotated[Names, Some] = Field(description="list of where the data comes from")
+    data_collection: Text = Field(description="how new rows and labels are gathered while the system runs")
+    target: Target = Field(description="mapping: what is predicted")
+    timing: Timing = Field(description="mapping: when it is predicted and when the label is known")
+    costs: Costs = Field(description="mapping: what a false alarm and a missed positive cost")
+    inputs: Inputs = Field(description="mapping: columns that a request carries, by kind")
+    features: Columns = Field(description="mapping: columns that the model learns from, by kind")
+    slices: Names = Field(description="list of inputs in whose every value the model must hold up")
+    slos: Annotated[tuple[ServiceObjective, ...], Some] = Field(description="list of service level objectives")
+    gates: Gates = Field(description="mapping: what a model must pass before it is registered")
+    monitoring: Monitoring = Field(description="mapping: when the running system raises an alert")
+    retraining: Retraining = Field(description="mapping: when a new model is trained")
+    risk: Risk = Field(description="mapping: legal class of the use, with reason and date")
+
+    # The checks across fields are validators of a field, not of the whole, because pydantic runs the latter only when
+    # nothing else is wrong. `info.data` holds the fields above that were valid.
+
+    @field_validator("inputs", "features")
+    @classmethod
+    def _known_in_time(cls, columns: Columns, info: ValidationInfo) -> Columns:
+        target, timing = info.data.get("target"), info.data.get("timing")
+        forbidden = {target.column} if target else set()
+        forbidden |= {timing.prediction_time, timing.label_time} if timing else set()
+        if leaks := [name for name in columns.all if name in forbidden]:
+            raise _defect(
+                "holds the target or its timing", "columns known when predicting", ", ".join(map(repr, leaks))
+            )
+        return columns
+
+    @field_validator("slices")
+    @classmethod
+    def _among_inputs(cls, slices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = info.data["inputs"].all if "inputs" in info.data else slices
+        if unknown := [name for name in slices if name not in known]:
+            raise _defect("names no input", _nearest(unknown[0], known), ", ".join(map(repr, unknown)))
+        return slices
+
+    @field_validator("kpis", "slos")
+    @classmethod
+    def _one_name_each(cls, goals: tuple[Any, ...]) -> tuple[Any, ...]:
+        _distinct(tuple(goal.name for goal in goals))
+        return goals
+
+
+# Pydantic's kind of error → what is wrong, what is expected; braces are filled from pydantic's own context.
+MESSAGES = {
+    "date_parsing": ("is not a date", "a day such as 2026-11-23"),
+    "date_from_datetime_parsing": ("is not a date", "a day such as 2026-11-23"),
+    "finite_number": ("is not finite", "a finite number"),
+    "float_parsing": ("is not a number", "a number such as 0.95"),
+    "float_type": ("is not a number", "a number such as 0.95"),
+    "greater_than": ("is too small", "more than {gt:g}"),
+    "greater_than_equal": ("is too small", "at least {ge}"),
+    "int_parsing": ("is not a whole number", "a whole number such as 28"),
+    "int_type": ("is not a whole number", "a whole number such as 28"),
+    "less_than": ("is too large", "less than {lt:g}"),
+    "literal_error": ("is not one of the choices", "{expected}"),
+    "model_type": ("is not a mapping", "fields, one 'name: value' a line"),
+    "string_too_short": ("is empty", "some text"),
+    "string_type": ("is not text", "text"),
+    "time_delta_parsing": ("is not a duration", "an ISO 8601 duration such as PT2H for two hours"),
+    "tuple_type": ("is not a list", "a list such as [a, b]"),
+}
+
+
+class SpecificationError(ValueError):
+    """A specification that cannot be built from, with one line for each thing that is wrong with it."""
+
+    @property
+    def defects(self) -> tuple[str, ...]:
+        """The lines, each `field.path: what is wrong; expected ...; got ...`."""
+        return self.args
+
+    def __str__(self) -> str:
+        """One line a defect."""
+        return "\n".join(self.args)
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads every scalar as text, so that the field decides what `no`, `1.10` or `2:00` mean, and not YAML.
+
+    Remembers keys that are written twice in one mapping: YAML keeps the last and says nothing.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in first:
+                self.repeated.append(f"{name}: is written twice; expected it once; got lines {first[name]} and {line}")
+            first[name] = line
+        return node
+
+
+def _nearest(name: object, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return repr(close[0]) if close else f"one of {', '.join(known)}"
+
+
+def _fields(path: Sequence[str | int]) -> dict[str, FieldInfo]:
+    """Fields of the part of the specification at `path`; positions in a list are passed over."""
+    part: type[BaseModel] = Specification
+    for step in path:
+        if isinstance(step, str):
+            annotation = part.model_fields[step].annotation
+            part = next(kind for kind in (annotation, *get_args(annotation)) if inspect.isclass(kind))
+    return part.model_fields
+
+
+def _line(error: dict[str, Any]) -> str:
+    """One pydantic error in our words: `field.path: what is wrong; expected ...; got ...`."""
+    path, kind, context = error["loc"], error["type"], error.get("ctx", {})
+    got = reprlib.repr(error["input"])
+    if kind == "defect":
+        wrong, expected, got = context["wrong"], context["expected"], context["got"]
+    elif kind == "missing":
+        wrong, expected, got = "is missing", _fields(path[:-1])[path[-1]].description, "nothing"
+    elif kind == "extra_forbidden":
+        wrong, expected, got = "is not a known field", _nearest(path[-1], list(_fields(path[:-1]))), repr(path[-1])
+    else:
+        wrong, expected = MESSAGES.get(kind, ("is not accepted", error["msg"]))
+        expected = expected.format(**context)
+    where = ".".join(map(str, path)) or "specification"
+    return f"{where}: {wrong}; expected {expected}; got {got}"
+
+
+def parse_specification(text: str) -> Specification:
+    """The specification written in `text`, which is YAML or JSON.
+
+    Raises SpecificationError with one line for each defect, all at once: invalid YAML, a key written twice, an unknown
+    or missing field, a value of the wrong kind or out of range, fields that contradict each other.
+    """
+    try:
+        loader = _Loader(text)
+        content = loader.get_single_data()
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise SpecificationError(f"specification: is not valid YAML; expected 'name: value'; got {reason}") from error
+    try:
+        specification = Specification.model_validate(content)
+    except ValidationError as error:
+        raise SpecificationError(*loader.repeated, *map(_line, error.errors())) from error
+    if loader.repeated:
+        raise SpecificationError(*loader.repeated)
+    return specification
+
+
+def load_specification(path: Path | str) -> Specification:
+    """The specification in the YAML or JSON file at `path`.
+
+    Raises SpecificationError if the file cannot be read, and for all that `parse_specification` refuses.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecificationError(f"{path}: cannot be read; expected a YAML file in UTF-8; got {error}") from error
+    return parse_specification(text)

@@ -1,0 +1,82 @@
+"""What a caller hears whose request is refused, and why."""
+
+import hmac
+import json
+from typing import Any
+
+from fastapi import HTTPException, Request
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
+
+from .errors import FullError, _NotKeptError
+from .live import _Service
+
+MAX_BODY = 4 * 2**20  # bytes; a thousand rows of thirty columns are about 0.7 MB
+MAX_ERRORS = 20  # of one request that are spelt out
+RETRY_SECONDS = 1
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"description": "the bearer token is missing or wrong"},
+    409: {"description": "an id was used for something else; nothing was kept"},
+    413: {"description": f"more than {MAX_BODY} bytes"},
+    415: {"description": "the body is compressed"},
+    422: {"description": "a field is missing, unknown or of another type; nothing was kept"},
+    503: {"description": "busy, or the log does not answer; nothing was kept: come again after Retry-After seconds"},
+}
+
+
+def _authorise(request: Request, token: str) -> None:
+    if token and not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
+        raise HTTPException(401, "expected the bearer token of this service", {"WWW-Authenticate": "Bearer"})
+
+
+async def _body(request: Request) -> bytes:
+    """The body, read no further than it may be long."""
+    if any(name == b"content-encoding" and value != b"identity" for name, value in request.scope["headers"]):
+        raise HTTPException(415, "expected a body that is not compressed")
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, f"expected {MAX_BODY} bytes at most; send the rows in several requests")
+    except ClientDisconnect:
+        raise HTTPException(400, "the caller hung up") from None
+    return bytes(body)
+
+
+def _unavailable(why: str) -> HTTPException:
+    return HTTPException(503, why, {"Retry-After": str(RETRY_SECONDS)})
+
+
+def _refusal(error: Exception, service: _Service) -> Exception:
+    """What the caller is told of an error, counted by its kind."""
+    match error:
+        case HTTPException():
+            told = error
+        case ValidationError():
+            told = HTTPException(422, _defects(error))
+        case ValueError():
+            told = HTTPException(409, str(error))
+        case FullError():
+            told = _unavailable(f"busy: {error}")
+        case _NotKeptError():
+            told = _unavailable("the prediction log does not answer; nothing was kept")
+        case _:
+            told = error
+    service.metrics.errors.labels(str(told.status_code) if isinstance(told, HTTPException) else "500").inc()
+    return told
+
+
+def _defects(error: ValidationError) -> list[dict[str, Any]]:
+    """Field, expectation and value of each defect, in FastAPI's form; a value is shown as text and cut short."""
+    defects = error.errors(include_url=False, include_context=False)
+    told = [
+        {
+            "loc": ["body", *(part[:100] if isinstance(part, str) else part for part in defect["loc"])],
+            "msg": defect["msg"],
+            "type": defect["type"],
+            "input": repr(defect["input"])[:100],
+        }
+        for defect in defects[:MAX_ERRORS]
+    ]
+    return json.loads(json.dumps(told).encode(errors="replace"))

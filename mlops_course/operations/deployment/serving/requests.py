@@ -1,0 +1,103 @@
+"""What a request and a reply hold, as types that a request is checked against."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, NotRequired
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    StrictBool,
+    TypeAdapter,
+    WithJsonSchema,
+)
+from typing_extensions import TypedDict
+
+from .handed import Servable
+
+MAX_ROWS = 1_000  # in one request
+MAX_TEXT = 1_000  # characters of one text input
+_STRICT = ConfigDict(extra="forbid", strict=True)  # no type is guessed, no unknown field passed over
+Id = Annotated[str, Field(pattern=r"^[!-~]{1,100}$", description="letters, digits and signs of ASCII, without space")]
+_MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
+TYPES: Mapping[str, Any] = {
+    "double": Annotated[float, Field(allow_inf_nan=False)],
+    "long": Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
+    "boolean": StrictBool,
+    "string": Annotated[str, Field(max_length=MAX_TEXT)],
+    "datetime": Annotated[  # JSON Schema's own date-time has a zone
+        NaiveDatetime,
+        WithJsonSchema({"type": "string", "pattern": _MOMENT, "description": "date and time without zone, ISO 8601"}),
+    ],
+}
+
+
+def request_type(model: Servable) -> TypeAdapter:
+    """What the body of a prediction request must look like: rows with the inputs of the contract and an optional id.
+
+    No type is guessed: a number in quotes is no number. Unknown fields are refused, or a misspelt optional one would
+    count as missing.
+    """
+    fields: dict[str, Any] = {"id": NotRequired[Id]}
+    for name, kind in model.inputs.items():
+        fields[name] = NotRequired[TYPES[kind] | None] if name in model.optional else TYPES[kind]
+    row = TypedDict("Row", fields)  # type: ignore[misc]
+    row.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
+
+    class PredictionRequest(TypedDict):
+        __pydantic_config__ = _STRICT  # type: ignore[misc]
+        rows: Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+
+    return TypeAdapter(PredictionRequest)
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("expected a time between the years 1 and 9999 in UTC") from None
+
+
+class Label(TypedDict):
+    """What came of a prediction."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    id: Id
+    label: Annotated[int, Field(ge=0, le=1)]
+    time: NotRequired[Annotated[AwareDatetime, AfterValidator(_in_utc)]]
+
+
+class Feedback(TypedDict):
+    """Labels of predictions, in any order."""
+
+    __pydantic_config__ = _STRICT  # type: ignore[misc]
+    labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class Prediction(TypedDict):
+    """The answer to one row: the decision is true from the model's threshold on."""
+
+    id: str
+    probability: Annotated[float, Field(ge=0, le=1)]
+    decision: bool
+    model_version: int
+
+
+class PredictionReply(TypedDict):
+    """One answer for each row, in the order of the rows."""
+
+    predictions: list[Prediction]
+
+
+class FeedbackReply(TypedDict):
+    """How many labels are on record, and the ids for which no prediction is, so far."""
+
+    labels: int
+    without_prediction: list[str]
+
+
+_FEEDBACK = TypeAdapter(Feedback)
+ANSWER = tuple(Prediction.__annotations__)
