@@ -15,7 +15,7 @@ import small_case
 from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system import governance, pipeline, scoring, service
-from mlops_course.system.governance import AuditTrail, UnknownPredictionError
+from mlops_course.system.governance import AuditTrail, UnknownPredictionError, deletion
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
@@ -279,7 +279,7 @@ def test_killed_half_way_repeating_it_completes_it(shadowed, monkeypatch, step):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(governance, step, killed)
+        patch.setattr(deletion, step, killed)
         with pytest.raises(KeyboardInterrupt):
             governance.forget(system, log, [name], **ASKED)
     done = governance.forget(system, log, [name], **ASKED)

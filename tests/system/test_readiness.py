@@ -19,9 +19,12 @@ from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import drift as measures
 from mlops_course.operations.monitoring import faults
 from mlops_course.operations.registry import Registry
-from mlops_course.system import environment, governance, pipeline, readiness, scoring, service
+from mlops_course.system import environment, pipeline, readiness, scoring, service
+from mlops_course.system.governance import deletion
 from mlops_course.system.pipeline import steps
-from mlops_course.system.readiness import PROBES, Subject
+from mlops_course.system.readiness import PROBES, Subject, scorecard
+from mlops_course.system.readiness import data as data_probes
+from mlops_course.system.readiness import model as model_probes
 from mlops_course.system.system import System
 
 JULY = pd.Timestamp("2024-07-01", tz="UTC").to_pydatetime()
@@ -92,7 +95,7 @@ def test_there_are_seven_probes_in_each_of_four_sections():
 @pytest.mark.parametrize("name", ALL)
 def test_a_sound_system_passes_with_evidence_and_is_left_as_it_was(it, name):
     before = state(it.system)
-    passed, evidence = readiness._tried(ALL[name], it)
+    passed, evidence = scorecard._tried(ALL[name], it)
     assert passed, evidence
     assert len(evidence) > 20
     assert state(it.system) == before
@@ -128,7 +131,7 @@ def looks_ahead(it, patch):
 
 
 def keeps_what_is_forgotten(it, patch):
-    patch.setattr(governance, "_snapshots_with", lambda *_: [])
+    patch.setattr(deletion, "_snapshots_with", lambda *_: [])
 
 
 def ignores_features(it, patch):
@@ -349,14 +352,14 @@ def test_every_probe_is_sabotaged():
 @pytest.mark.parametrize(("name", "sabotage"), SABOTAGE, ids=[f"{n}-{s.__name__}" for n, s in SABOTAGE])
 def test_a_probe_fails_when_what_it_is_about_is_broken(it, monkeypatch, name, sabotage):
     sabotage(it, monkeypatch)
-    passed, evidence = readiness._tried(ALL[name], it)
+    passed, evidence = scorecard._tried(ALL[name], it)
     assert not passed, evidence
 
 
 @pytest.mark.parametrize("name", ["training is reproducible", "a release can be rolled back", "numbers stay numbers"])
 def test_without_a_champion_a_probe_says_what_to_do(unread, monkeypatch, name):
     no_champion(unread, monkeypatch)
-    assert readiness._tried(ALL[name], unread) == (False, "there is no champion: train and promote a version")
+    assert scorecard._tried(ALL[name], unread) == (False, "there is no champion: train and promote a version")
 
 
 # The score
@@ -364,16 +367,19 @@ def test_without_a_champion_a_probe_says_what_to_do(unread, monkeypatch, name):
 
 @pytest.mark.parametrize("probe", [lambda it: None, lambda it: "", lambda it: True, lambda it: 1 / 0])
 def test_a_stub_does_not_pass(it, probe):
-    assert readiness._tried(probe, it)[0] is False
+    assert scorecard._tried(probe, it)[0] is False
 
 
 def test_the_score_is_that_of_the_weakest_section(sound, monkeypatch):
     def fails(it):
         raise ValueError("no")
 
-    few = {"data": {"a": readiness.schema, "b": readiness.cheap_inputs}, "model": {"c": readiness.reviewed, "d": fails}}
-    monkeypatch.setattr(readiness, "PROBES", few)
-    monkeypatch.setattr(readiness, "WHERE", readiness.WHERE | {fails: "drill"})
+    few = {
+        "data": {"a": data_probes.schema, "b": data_probes.cheap_inputs},
+        "model": {"c": model_probes.reviewed, "d": fails},
+    }
+    monkeypatch.setattr(scorecard, "PROBES", few)
+    monkeypatch.setattr(scorecard, "WHERE", scorecard.WHERE | {fails: "drill"})
     card = readiness.score(*sound)
     assert (card.sections, card.final) == ({"data": 2, "model": 1}, 1)
     assert card.table["link"].str.contains(":").tolist() == [True, True, True, False]

@@ -1,0 +1,248 @@
+"""Where an answer comes from: each link from the answer to the data, with what was checked."""
+
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from mlops_course.development import data
+from mlops_course.operations.deployment import batch
+from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.operations.registry import ANSWER_TOLERANCE, Registered, RegistryError
+from mlops_course.system.system import System
+
+from .audit import AuditTrail
+from .deletion import FITTED
+
+VERIFIED, UNKNOWN = "verified", "unknown"  # other checks are the defect that was found, in words
+ANSWERS_BY = ("promoted", "canary", "rolled back")  # steps after which a version answers
+LATE = pd.Timedelta(seconds=5)  # a service looks for releases each second, and what is under way is answered as before
+
+
+class UnknownPredictionError(LookupError):
+    """There is no prediction of that id on record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lineage:
+    """Where a prediction comes from.
+
+    `table` has one row a link and the columns link, value, check ("verified", "" where there is nothing to verify,
+    "unknown" and why, or the defect) and where. `facts` holds the same by name, in plain values.
+    """
+
+    id: str
+    facts: dict[str, Any]
+    table: pd.DataFrame
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Names of the links that do not hold."""
+        fine = self.table["check"].isin(["", VERIFIED]) | self.table["check"].str.startswith(UNKNOWN)
+        return tuple(self.table.loc[~fine, "link"])
+
+    def __str__(self) -> str:
+        width = self.table["link"].str.len().max()
+        lines = [f"Prediction {self.id}"]
+        for row in self.table.itertuples():
+            check = f"  [{row.check}]" if row.check else ""
+            lines.append(f"  {row.link:{width}}  {row.value}{check}")
+        return "\n".join(lines)
+
+
+class _Links:
+    """Links as they are found; what cannot be looked up becomes a defect of that link, and the rest goes on."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, str]] = []
+        self.facts: dict[str, Any] = {}
+
+    def add(self, link: str, value: Any, *, check: str = "", where: str = "") -> None:
+        self.facts[link.replace(" ", "_")] = value
+        shown = "none" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
+        self.rows.append({"link": link, "value": shown, "check": check, "where": where})
+
+    @contextmanager
+    def defect_of(self, link: str) -> Any:
+        """Turn an error into the defect of a link."""
+        try:
+            yield
+        except (RegistryError, ValueError, LookupError, OSError) as error:
+            self.add(link, None, check=str(error))
+
+
+def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
+    """Everything on record behind one prediction, with each link verified.
+
+    The model's files are compared with their digests, the snapshot of its data is hashed anew, the chain of releases is
+    followed, and the answer is computed again from the inputs in the log. The release is the one that was in effect
+    when the answer was given. Raises UnknownPredictionError if the log has no such id.
+    """
+    found = log.find(id)
+    if found is None:
+        raise UnknownPredictionError(
+            f"expected the id of a prediction in {log.url.render_as_string()}, got {id!r}: ids are those of the "
+            "requests; a prediction that was deleted on request is not on record"
+        )
+    links, number = _Links(), found["model_version"]
+    links.add("asked at", found["time"], where=f"prediction log, number {found['number']}")
+    _release_link(links, system, found)
+    model = None
+    with links.defect_of("model"):
+        model = system.registry.load(number)
+        links.add(
+            "model", f"version {number} of {system.registry.name}", check=VERIFIED, where=f"digest {model.digest}"
+        )
+    _answer_links(links, found, model)
+    if model:
+        _contract_links(links, system, model)
+        with links.defect_of("training run"):
+            _run_links(links, system, model)
+    with links.defect_of("history"):
+        chain = system.registry.verify_history()
+        check = VERIFIED if chain.begins else f"{UNKNOWN}: all releases are from before there was a chain"
+        links.add("history", chain.head, check=chain.defect or check, where=f"chained from {chain.begins or 'none'} on")
+    return Lineage(id, links.facts, pd.DataFrame(links.rows, columns=["link", "value", "check", "where"]))
+
+
+def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | None) -> None:
+    links.add("decision", bool(found["decision"]))
+    links.add("assigned version", found["assigned_version"], where=f"share of the canary {found['share']:g}")
+    label = found["label"]
+    links.add("label", label, where="" if label is None else f"known at {found['label_time'].isoformat()}")
+    check = f"{UNKNOWN}: its model cannot be loaded"
+    if model:
+        inputs = batch.conform(pd.DataFrame([json.loads(found["inputs"])]), model.contract.inputs)
+        again = batch.predict(model.model, inputs, threshold=model.contract.threshold).iloc[0]
+        same = abs(again["probability"] - found["probability"]) <= ANSWER_TOLERANCE
+        check = VERIFIED if same else f"computed again it is {again['probability']:.6f}"
+        if same and bool(again["decision"]) != bool(found["decision"]):
+            check = f"computed again the decision is {bool(again['decision'])}"
+    links.add("probability", found["probability"], check=check, where="computed again from the inputs in the log")
+
+
+def _contract_links(links: _Links, system: System, model: Registered) -> None:
+    contract = model.contract
+    links.add("threshold", contract.threshold, check=VERIFIED, where="contract, within the digest")
+    specification = contract.specification
+    name = f"{specification.get('name')} {specification.get('version')}"
+    links.add("specification", name, check=VERIFIED, where="contract, within the digest")
+    links.add("code version", contract.code_version, check=VERIFIED, where="contract, within the digest")
+    links.add("gate", "passed" if contract.gate_passed else "failed", check=VERIFIED, where="contract")
+    links.add("gate reasons", "; ".join(contract.gate_reasons) or "none against it", check=VERIFIED, where="contract")
+    where = str(system.workspace.snapshots / contract.data_version)
+    links.add("data version", contract.data_version, check=_snapshot_check(system, contract.data_version), where=where)
+
+
+def _snapshot_check(system: System, version: str) -> str:
+    try:
+        data.load_snapshot(system.workspace.snapshots, version)
+    except LookupError:
+        for record in AuditTrail(system).records():
+            if version in record.get("snapshots", ()):
+                return f"{UNKNOWN}: removed for the deletion request {record['number']} in the audit trail"
+        return "there is no such snapshot any more, and no request on record that it be deleted"
+    except data.AlteredSnapshotError as error:
+        return str(error)
+    return VERIFIED
+
+
+def _run_links(links: _Links, system: System, model: Registered) -> None:
+    """What the training run in MLflow says, compared with the contract where both say it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client, number = MlflowClient(tracking_uri=system.workspace.tracking_uri), model.version
+    try:
+        run_id = client.get_model_version(system.registry.name, str(number)).run_id
+        run = client.get_run(run_id)
+        tags = run.data.tags
+    except MlflowException as error:
+        raise LookupError(f"the training run of version {number} cannot be read: {error}") from error
+    same = tags.get("raw_tables", model.contract.data_version) == model.contract.data_version
+    links.add("training run", run_id, check=VERIFIED if same else "it names other data", where=run.info.artifact_uri)
+    links.add("commit", tags.get("commit", "none"), where=f"tag of run {run_id}")
+    split = tags.get("split_rows", "")
+    check = _snapshot_check(system, split) if split else f"{UNKNOWN}: the run names no rows"
+    value = None
+    if check == VERIFIED:
+        times = system.specification.timing.prediction_time
+        parts = data.load_snapshot(system.workspace.snapshots, split)
+        spans = {name: (parts[name][times].min(), parts[name][times].max(), len(parts[name])) for name in FITTED}
+        value = "; ".join(
+            f"{name} {low:%Y-%m-%d} to {high:%Y-%m-%d}, {n:,} rows" for name, (low, high, n) in spans.items()
+        )
+    links.add("training span", value, check=check, where=f"snapshot {split}" if split else "")
+    checks = _gate_checks(client, run_id, number)
+    if checks is None:
+        links.add("gate report", None, check=f"{UNKNOWN}: no gate.csv in the run")
+        return
+    failed = checks[checks["verdict"] == "fail"]
+    told = (failed["check"] + ": " + failed["why"].fillna("")).tolist()
+    same = told == list(model.contract.gate_reasons)
+    links.facts["gate_checks"] = json.loads(checks.to_json(orient="records"))
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checks["verdict"].value_counts().items())
+    where = f"{run.info.artifact_uri}/version-{number}/gate.csv"
+    links.add(
+        "gate report", verdicts, check=VERIFIED if same else "its failures are not those of the contract", where=where
+    )
+
+
+def _gate_checks(client: Any, run_id: str, number: int) -> pd.DataFrame | None:
+    from io import StringIO
+
+    from mlflow.artifacts import load_text
+
+    path = f"version-{number}"
+    if f"{path}/gate.csv" not in [file.path for file in client.list_artifacts(run_id, path)]:
+        return None
+    return pd.read_csv(StringIO(load_text(f"{client.get_run(run_id).info.artifact_uri}/{path}/gate.csv")))
+
+
+def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> None:
+    """Which step in the history let this version answer then, and who approved it."""
+    try:
+        history = system.registry.history()
+    except RegistryError as error:
+        links.add("release", None, check=str(error))
+        return
+    number, asked = found["model_version"], pd.Timestamp(found["time"])
+    effective = history[history["in_effect"]]
+    step = _in_charge(effective, asked, number)
+    if step is None:  # the service had not yet seen the release after it
+        step = _in_charge(effective, asked - LATE, number)
+    check = VERIFIED
+    if step is None:
+        later = effective[(effective["version"] == number) & effective["event"].isin(ANSWERS_BY)]
+        if later.empty:
+            links.add("release", None, check=f"version {number} was never released")
+            return
+        step = later.iloc[0]
+        check = f"version {number} answered at {asked.isoformat()} without being released then"
+        if asked < history["when"].min():
+            check = f"{UNKNOWN}: asked before the first release; times of a stream are those of its events"
+    release = f"{step.name}: {step['event']} {step['when'].isoformat()}"
+    links.add("release", release, check=check, where=f"{system.registry.name}-releases/{step.name}")
+    links.add("approver", step["approver"])
+    links.add("reason", step["reason"])
+    if step["waiver"]:
+        links.add("waiver", f"{step['waiver']} (against: {step['objections']})")
+
+
+def _in_charge(effective: pd.DataFrame, asked: pd.Timestamp, number: int) -> pd.Series | None:
+    """The step by which a version answered at a moment: as champion, or as canary."""
+    champions: list[pd.Series] = []
+    canary = None
+    for _, step in effective[effective["when"] <= asked].iterrows():
+        if step["event"] == "promoted":
+            champions = [*champions, step]
+        elif step["event"] == "rolled back":
+            champions = [*champions[:-2], step]
+        canary = step if step["event"] == "canary" else None
+    if champions and champions[-1]["version"] == number:
+        return champions[-1]
+    return canary if canary is not None and canary["version"] == number else None
