@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from itertools import pairwise
 from typing import Any
 
-from .wording import WELL_LABELLED, State, _date, _day, _number, _percent
+from .formats import WELL_LABELLED, State, _date, _day, _number, _percent
 
 TICKS = 6  # dates on an axis at most, so that they fit on a phone
 

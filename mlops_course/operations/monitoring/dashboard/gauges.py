@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .wording import State, _latest, _moment
+from .formats import State, _latest, _moment
 
 
 def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:

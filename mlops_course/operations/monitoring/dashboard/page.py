@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 from .charts import _box, _performance_charts, _traffic_charts
-from .wording import (
+from .formats import (
     ALERT,
     FULL_PSI,
     LEAST_PSI,
