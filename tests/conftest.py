@@ -77,8 +77,3 @@ def pytest_unconfigure(config):
         config.stash[KERNELS].wait()
     if MINE in config.stash:
         shutil.rmtree(config.stash[MINE], ignore_errors=True)
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with the longest file, so that the others fill the second core meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_benchmarks.py")
