@@ -26,7 +26,7 @@ help:  ## list the targets
 demo: $(INSTALLED)  ## run the whole loop once: train, release, serve, watch, retrain, roll back
 	$(BIN)/mlops-course demo
 
-test: lint  ## check style, then run every lesson, solution and test
+test: lint  ## check style, then run every lesson, every solution and the quick tests
 	$(PYTEST) -m "not long" $(NBVAL)
 
 test-long: $(INSTALLED)  ## run the series that need minutes: kills, generated requests, edits of solutions, a full classroom

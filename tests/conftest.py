@@ -6,7 +6,9 @@ Each process of a run has a workspace of its own, and all share one cache: what 
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,10 +30,27 @@ def pytest_configure(config):
     os.environ["MLOPS_HOME"] = str(Path(os.environ[SHARED], "replays", process))
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on all cores already; more threads wait for each other
-    if (config.option.nbval or config.option.nbval_lax) and hasattr(os, "fork"):
+    if (config.option.nbval or config.option.nbval_lax) and sys.platform == "linux":  # elsewhere libraries bear no fork
         config.option.nbval_current_env, config.option.nbval_kernel_name = False, warm_kernels.NAME
         if process == "first":
             config.stash[KERNELS] = warm_kernels.start(os.environ[SHARED])
+
+
+@contextmanager
+def few_answers():
+    """Let trainings time a few answers instead of many, which takes a quarter of a training on little data."""
+    from mlops_course.system.pipeline import steps
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "LATENCY_CALLS", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_answers_are_timed():
+    """For modules in which no test is about how long an answer takes."""
+    with few_answers():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -52,13 +71,11 @@ def warm(empty_database, tmp_path_factory):
     import small_case
 
     from mlops_course.system import pipeline
-    from mlops_course.system.pipeline import steps
     from mlops_course.system.workspace import EMPTY, Workspace
 
     source = Workspace(tmp_path_factory.mktemp("warm"))
     shutil.copy(empty_database, source.root / EMPTY)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LATENCY_CALLS", 5)  # no test is about how long an answer takes
+    with few_answers():
         pipeline.train(small_case, small_case.batches()[:6], workspace=source, seed=0)
 
     def make(root):

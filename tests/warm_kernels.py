@@ -3,7 +3,7 @@
     python warm_kernels.py serve SOCKET            import everything once, then fork a kernel for each caller
     python warm_kernels.py SOCKET CONNECTION_FILE  what Jupyter starts: asks for a kernel, and lives as long as it does
 
-A lesson would else spend five seconds of processor time on imports, as much as on all its other cells.
+To import all of that takes six to seven seconds of processor time, which a lesson that needs most of it would spend.
 """
 
 import importlib

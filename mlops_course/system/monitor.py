@@ -27,7 +27,7 @@ from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import alerting, performance, signals
 from mlops_course.operations.monitoring import drift as measures
-from mlops_course.operations.registry import PROMOTED, Registry, RegistryError
+from mlops_course.operations.registry import PROMOTED, ROLLED_BACK, Registry, RegistryError
 from mlops_course.system import report
 from mlops_course.system.system import System
 
@@ -92,7 +92,7 @@ class Monitor:
         self._answer, self._label = 0, 0  # numbers read so far
         self._estimates: dict[pd.Timestamp, dict[str, float]] = {}
         self._sizes = pd.Series(dtype=int)  # rows of each day when its signals were computed
-        self._days: list[pd.DataFrame] = []  # these signals, as one table or none
+        self._days: pd.DataFrame | None = None  # these signals
         self._told: dict[tuple[str, str, pd.Timestamp], tuple[str, float | None]] = {}  # by alert: slice and cost
         inputs = self._specification.inputs
         before = self._named(reference["all"]).sort_values("time", ignore_index=True)
@@ -232,9 +232,9 @@ class Monitor:
         sizes = day.value_counts()
         if len(new := sizes.index[sizes.ne(self._sizes.reindex(sizes.index))]):
             found = signals.of_inputs(rows[day.isin(new)], self._profile)  # all at once: most of its time is overhead
-            known = [table.drop(new, errors="ignore") for table in self._days]
-            self._days, self._sizes = [pd.concat([*known, found]).sort_index()], sizes
-        days = self._days[0][self._days[0].index + DAY <= now]
+            known = found if self._days is None else pd.concat([self._days.drop(new, errors="ignore"), found])
+            self._days, self._sizes = known.sort_index(), sizes
+        days = self._days[self._days.index + DAY <= now]
         days = days.join(signals.of_labels(rows, now=now, lag=self._lag))
         before = self._quiet[self._quiet.index < days.index[0]]
         return pd.concat([before, days])
@@ -356,7 +356,7 @@ class Monitor:
     def _released(self) -> pd.Timestamp | None:
         """When the champion was made that: the last step in effect that changed it."""
         history = self._system.registry.history()
-        made = history[history["in_effect"] & history["event"].isin(["promoted", "rolled back"])]
+        made = history[history["in_effect"] & history["event"].isin([PROMOTED, ROLLED_BACK])]
         return made["when"].iloc[-1] if len(made) else None
 
     def report(self, now: pd.Timestamp) -> str:

@@ -88,30 +88,25 @@ def run(scripts, allowed=None):
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory):
-    """Function that runs some snippets, each in an empty project: the files of its copy, what it showed, its error.
+    """Each snippet in an empty project: the files of its copy, what it showed, and its error.
 
     Snippets that need the same run in one process, as importing takes longer than they do.
     """
-
-    @cache
-    def run_all(names):
-        places = {name: tmp_path_factory.mktemp(name).resolve() for name in sorted(names)}
-        written = {name: snippets.copy(snippets.load(name), place) for name, place in places.items()}
-        groups = defaultdict(list)
-        for name in places:
-            groups[frozenset(closure(snippets.load(name).needs))].append(name)
-        told = {}
-        for allowed, same in groups.items():
-            told |= run({name: (places[name] / f"use_{name}.py", places[name]) for name in same}, allowed)
-        return {name: (written[name], *told[name]) for name in places}
-
-    return run_all
+    places = {name: tmp_path_factory.mktemp(name).resolve() for name in snippets.names()}
+    written = {name: snippets.copy(snippets.load(name), place) for name, place in places.items()}
+    groups = defaultdict(list)
+    for name in places:
+        groups[frozenset(closure(snippets.load(name).needs))].append(name)
+    told = {}
+    for allowed, same in groups.items():
+        told |= run({name: (places[name] / f"use_{name}.py", places[name]) for name in same}, allowed)
+    return {name: (written[name], *told[name]) for name in places}
 
 
 @pytest.mark.long
 @each_snippet
 def test_a_snippet_runs_in_an_empty_project_with_what_it_says_it_needs(name, taken):
-    snippet, (written, shown, error) = snippets.load(name), taken(DATABASE if name in DATABASE else QUICK)[name]
+    snippet, (written, shown, error) = snippets.load(name), taken[name]
     assert error == ""
     assert shown, "a snippet shows what it did"
     beside = {path.relative_to(written[-1].parent).parts[0].removesuffix(".py") for path in written}

@@ -201,9 +201,12 @@ ALTERATIONS = {
 }
 
 
+@pytest.mark.parametrize("loaded_before", [False, True])
 @pytest.mark.parametrize("alter", ALTERATIONS.values(), ids=ALTERATIONS)
-def test_an_altered_snapshot_is_refused_and_says_what_to_do(table, tmp_path, alter):
+def test_an_altered_snapshot_is_refused_and_says_what_to_do(table, tmp_path, alter, loaded_before):
     version = data.save_snapshot({"t": table}, tmp_path)
+    if loaded_before:
+        data.load_snapshot(tmp_path, version)
     alter(tmp_path / version)
     with pytest.raises(data.AlteredSnapshotError, match=f"snapshot {version}.*do not train on it"):
         data.load_snapshot(tmp_path, version)

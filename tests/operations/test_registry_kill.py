@@ -22,8 +22,7 @@ if sys.platform == "win32":
     pytest.skip("needs os.fork and SIGKILL, which Windows has not", allow_module_level=True)
 
 pytestmark = pytest.mark.long
-RELEASES = [50]
-REGISTRATIONS = [20]
+RELEASES, REGISTRATIONS = 50, 20  # that are killed
 READS = ("SELECT", "PRAGMA")
 
 
@@ -138,7 +137,7 @@ def observe(registry):
     }
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+@pytest.fixture(scope="module")
 def killed_releases(folder, tmp_path_factory, request):
     """One row for each killed release: in turn a promotion of 3 over 2, and a roll back to 2."""
     registry, rows = registry_in(copy_of(folder, tmp_path_factory.mktemp("releases"))), []
@@ -179,7 +178,7 @@ def test_a_killed_release_is_resumed_by_repeating_it(killed_releases):
     assert killed_releases["resumed"].eq(killed_releases["new"]).all()
 
 
-@pytest.fixture(scope="module", params=REGISTRATIONS)
+@pytest.fixture(scope="module")
 def killed_registrations(folder, tmp_path_factory, request):
     """One row for each killed registration of a new version."""
     base = tmp_path_factory.mktemp("registrations")

@@ -16,23 +16,16 @@ from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system import governance, pipeline, scoring, service
 from mlops_course.system.governance import AuditTrail, UnknownPredictionError, deletion
-from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("few_answers_are_timed")
 
 BATCHES = small_case.batches()[:6]
 SIGNED = {"approver": "Ada", "reason": "first release"}
 ASKED = {"approver": "Grace", "reason": "asked for by the owner"}
 SEVENTH = pd.Timestamp("2024-07-01", tz="UTC")
 EIGHTH = pd.Timestamp("2024-08-01", tz="UTC")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_answers_are_timed():
-    """No test is about how long an answer takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LATENCY_CALLS", 5)
-        yield
 
 
 @pytest.fixture(scope="module")

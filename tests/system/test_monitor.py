@@ -15,21 +15,14 @@ from mlops_course.operations.registry import Registry, TamperedError
 from mlops_course.system import monitor as monitors
 from mlops_course.system import pipeline, scoring
 from mlops_course.system.monitor import Monitor
-from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
+
+pytestmark = pytest.mark.usefixtures("few_answers_are_timed")
 
 BATCHES, LIVE = small_case.batches()[:6], small_case.batches()[6:8]
 DAY = pd.Timedelta("1D")
 END = pd.Timestamp("2024-09-15", tz="UTC")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_answers_are_timed():
-    """No test is about how long an answer takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LATENCY_CALLS", 5)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,10 @@ from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import EMPTY, Workspace
 
 # Warning of MLflow 3.17 about its own code, when it is first imported
-pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+    pytest.mark.usefixtures("few_answers_are_timed"),
+]
 
 BATCHES = small_case.batches()[:6]
 STEPS = set(steps.__all__)
@@ -47,14 +50,6 @@ def train(workspace, batches=BATCHES, *, seed=0, progress=None, **changes):
     return pipeline.train(small_case, batches, workspace=workspace, seed=seed, progress=progress, **changes)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_answers_are_timed():
-    """No test is about how long an answer takes, and to time many of them takes a quarter of a training."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LATENCY_CALLS", 5)
-        yield
-
-
 @pytest.fixture(scope="module")
 def elsewhere(warm, tmp_path_factory):
     """A workspace with the results of a training in another one."""
@@ -62,10 +57,10 @@ def elsewhere(warm, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workspace(elsewhere, tmp_path_factory):
-    """A workspace in which nothing was trained; its empty database, which takes seconds, is a copy."""
+def workspace(empty_database, tmp_path_factory):
+    """A workspace in which nothing was trained."""
     workspace = Workspace(tmp_path_factory.mktemp("here"))
-    shutil.copy(elsewhere.root / EMPTY, workspace.root)
+    shutil.copy(empty_database, workspace.root)
     return workspace
 
 

@@ -23,7 +23,7 @@ from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import EMPTY, Workspace
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
-pytestmark = [pytest.mark.long, needs_fork]
+pytestmark = [pytest.mark.long, needs_fork, pytest.mark.usefixtures("few_answers_are_timed")]
 
 BATCHES = small_case.batches()[:6]
 CHANGES = ("INSERT", "UPDATE", "DELETE")  # what MLflow does to its database
@@ -85,7 +85,6 @@ def training(tmp_path_factory):
     event.listen(Engine, "commit", committing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SQLiteMetadataStore, "set", kept)
-        patch.setattr(steps, "LATENCY_CALLS", 5)  # nothing is killed while answers are timed
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # no connection is open when a child is forked
         yield told
     event.remove(Engine, "before_cursor_execute", changing)
@@ -93,10 +92,10 @@ def training(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unkilled(training, warm, tmp_path_factory):
+def unkilled(training, empty_database, tmp_path_factory):
     """A whole training, which warms this process up: the folder of its workspace, its result and its steps in order."""
     workspace, seen = Workspace(tmp_path_factory.mktemp("unkilled")), []
-    shutil.copy(warm(tmp_path_factory.mktemp("warm")).root / EMPTY, workspace.root)
+    shutil.copy(empty_database, workspace.root)
     training.step = lambda *step: seen.append(step)
     result = train(workspace, progress=training.progress)
     training.step, training.place = None, "start"

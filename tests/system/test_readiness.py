@@ -21,11 +21,12 @@ from mlops_course.operations.monitoring import faults
 from mlops_course.operations.registry import Registry
 from mlops_course.system import environment, pipeline, readiness, scoring, service
 from mlops_course.system.governance import deletion
-from mlops_course.system.pipeline import steps
 from mlops_course.system.readiness import PROBES, Subject, scorecard
 from mlops_course.system.readiness import data as data_probes
 from mlops_course.system.readiness import model as model_probes
 from mlops_course.system.system import System
+
+pytestmark = pytest.mark.usefixtures("few_answers_are_timed")
 
 JULY = pd.Timestamp("2024-07-01", tz="UTC").to_pydatetime()
 SIGNED = {"approver": "Ada", "reason": "first release"}
@@ -39,7 +40,6 @@ def steady_clock():
     seconds = itertools.count(0, 0.001)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "latency", partial(gate.latency, clock=partial(next, seconds)))
-        patch.setattr(steps, "LATENCY_CALLS", 5)  # all of them take the same, so few will do
         yield
 
 

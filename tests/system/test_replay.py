@@ -303,12 +303,13 @@ def test_a_ledger_of_another_plan_is_refused(tmp_path):
 
 
 def test_a_ledger_that_does_not_know_yet_when_the_champion_was_trained_is_gone_on_with(system, monthly):
-    plan, folder = replace(PLAN, policy="never", until="2024-08-07"), system.workspace.root / "replays" / "older"
-    shutil.copytree(system.workspace.root / "quiet", folder)
-    _, *days = map(json.loads, (folder / "ledger.jsonl").read_text().splitlines())
+    plan = replace(PLAN, policy="never", until="2024-08-07")
+    copied(system, system.workspace.root / "quiet", "older", plan)
+    ledger = system.workspace.root / "replays" / "older" / "ledger.jsonl"
+    first, *days = map(json.loads, ledger.read_text().splitlines())
     for day in days:
         del day["loop"]["champion_trained"], day["loop"]["candidate_trained"]
-    (folder / "ledger.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (asdict(plan), *days)))
+    ledger.write_text("".join(f"{json.dumps(line)}\n" for line in (first, *days)))
     assert replay.replay(system, plan, name="older").ledger.days[-1]["day"] == "2024-08-06"
 
 

@@ -116,6 +116,19 @@ def test_the_workspace_of_a_replay_is_found_again_by_its_folder(tmp_path):
     assert (one.cache, one.root.parent.parent) == (Workspace(tmp_path).cache, tmp_path)
 
 
+def test_a_fresh_workspace_is_empty_each_time_and_finds_what_the_one_around_it_has_kept(tmp_path):
+    around = Workspace(tmp_path / "around")
+    around.cache.mkdir(parents=True)
+    for _ in range(2):
+        own = around.fresh("lesson")
+        assert not own.root.exists()
+        own.root.mkdir(parents=True)
+        (own.root / "mlflow.db").touch()
+    assert own == around.replay("lesson")
+    assert own.replay("within").cache == own.cache == around.cache
+    assert around.cache.exists()
+
+
 def test_cache_and_snapshots_may_be_those_of_another_workspace_and_nothing_else(tmp_path):
     own, shared = Workspace(tmp_path / "own", shared=tmp_path / "other"), Workspace(tmp_path / "other")
     assert (own.cache, own.snapshots) == (shared.cache, shared.snapshots)

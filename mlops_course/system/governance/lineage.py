@@ -12,14 +12,21 @@ import pandas as pd
 from mlops_course.development import data
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.deployment.prediction_log import PredictionLog
-from mlops_course.operations.registry import ANSWER_TOLERANCE, Registered, RegistryError
+from mlops_course.operations.registry import (
+    ANSWER_TOLERANCE,
+    CANARY,
+    PROMOTED,
+    ROLLED_BACK,
+    Registered,
+    RegistryError,
+)
 from mlops_course.system.system import System
 
 from .audit import AuditTrail
 from .deletion import FITTED
 
 VERIFIED, UNKNOWN = "verified", "unknown"  # other checks are the defect that was found, in words
-ANSWERS_BY = ("promoted", "canary", "rolled back")  # steps after which a version answers
+ANSWERS_BY = (PROMOTED, CANARY, ROLLED_BACK)  # steps after which a version answers
 LATE = pd.Timedelta(seconds=5)  # a service looks for releases each second, and what is under way is answered as before
 
 
@@ -238,11 +245,11 @@ def _in_charge(effective: pd.DataFrame, asked: pd.Timestamp, number: int) -> pd.
     champions: list[pd.Series] = []
     canary = None
     for _, step in effective[effective["when"] <= asked].iterrows():
-        if step["event"] == "promoted":
+        if step["event"] == PROMOTED:
             champions = [*champions, step]
-        elif step["event"] == "rolled back":
+        elif step["event"] == ROLLED_BACK:
             champions = [*champions[:-2], step]
-        canary = step if step["event"] == "canary" else None
+        canary = step if step["event"] == CANARY else None
     if champions and champions[-1]["version"] == number:
         return champions[-1]
     return canary if canary is not None and canary["version"] == number else None

@@ -206,19 +206,14 @@ def _record() -> dict[str, Any]:
     """What the run in MLflow says about the code as a whole, for people; no step's result depends on it."""
     folder = Path(__file__).parents[2]  # the whole package
     code = {"code_version": training.code_version(sorted(folder.rglob("*.py"))), "commit": _commit(folder)}
-    return code | {"picture": _picture(), "steps": _step_versions()}
+    return code | _drawn_steps()
 
 
 @cache
-def _picture() -> str:
-    return graph()
-
-
-@cache
-def _step_versions() -> Mapping[str, str]:
-    """Hamilton's version of each step, by its source: half a second of hashing."""
+def _drawn_steps() -> dict[str, Any]:
+    """The picture of the steps, and Hamilton's version of each by its source: half a second of hashing."""
     versions = {variable.name: variable.version for variable in _driver().list_available_variables()}
-    return {step: versions[step] for step in steps.__all__}
+    return {"picture": graph(), "steps": {step: versions[step] for step in steps.__all__}}
 
 
 def _commit(folder: Path) -> str:

@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.long, needs_fork]
 
 ROWS, ROWS_PER_PART = 23, 6
 ENDS = ["", ".quarantine.csv", ".manifest.json"]
-EVERY = [1]  # which steps are killed at: each
 
 
 # In the child
@@ -87,14 +86,14 @@ def stopped(part):
     return answer(part)
 
 
-@pytest.fixture(scope="module", params=EVERY)
-def kills(tmp_path_factory, request):
+@pytest.fixture(scope="module")
+def kills(tmp_path_factory):
     """One row for each killed run: what was there after it, and what one more run did and left."""
     base, rows = tmp_path_factory.mktemp("killed"), []
     source, target = prepare(base / "template", ".csv")
     shutil.copytree(base / "template", base / "whole")
     steps, old_parts = score_in_a_child(base / "whole", source, target), parts_of(target)
-    for die_at, step in list(enumerate(steps, start=1))[:: request.param]:
+    for die_at, step in enumerate(steps, start=1):
         folder = base / f"{die_at}"
         shutil.copytree(base / "template", folder)
         code = score_in_a_child(folder, source, target, die_at)

@@ -1,4 +1,7 @@
-"""The pictures of the page: shapes with where they stand, in per cent, for the template to draw."""
+"""The pictures of the page: shapes with where they stand, in per cent, for the template to draw.
+
+They are shapes in a square of 100 by 100 that is stretched; what is written stands outside it, and is not.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
