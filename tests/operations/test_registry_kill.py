@@ -138,12 +138,12 @@ def observe(registry):
 
 
 @pytest.fixture(scope="module")
-def killed_releases(folder, tmp_path_factory, request):
+def killed_releases(folder, tmp_path_factory):
     """One row for each killed release: in turn a promotion of 3 over 2, and a roll back to 2."""
     registry, rows = registry_in(copy_of(folder, tmp_path_factory.mktemp("releases"))), []
     observe(registry)  # opens the store: otherwise the first child would, and count what no later one does
     forth, back = ["promote", 3], ["back"]
-    turns = [points(ask(registry, what), request.param // 2) for what in (forth, back)]
+    turns = [points(ask(registry, what), RELEASES // 2) for what in (forth, back)]
     for point, back_point in zip(*turns, strict=True):
         for what, die_at, old, new in ((forth, point, 2, 3), (back, back_point, 3, 2)):
             before = len(registry.history())
@@ -179,7 +179,7 @@ def test_a_killed_release_is_resumed_by_repeating_it(killed_releases):
 
 
 @pytest.fixture(scope="module")
-def killed_registrations(folder, tmp_path_factory, request):
+def killed_registrations(folder, tmp_path_factory):
     """One row for each killed registration of a new version."""
     base = tmp_path_factory.mktemp("registrations")
     registry, rows = registry_in(copy_of(folder, base)), []
@@ -187,7 +187,7 @@ def killed_registrations(folder, tmp_path_factory, request):
     model = fit()
     call(registry, model, what=["register", "f4", run_id])  # the first one has more to do, such as to open the store
     steps = ask(registry, ["register", "f5", run_id])
-    for number, point in enumerate(points(steps, request.param), start=6):
+    for number, point in enumerate(points(steps, REGISTRATIONS), start=6):
         what = ["register", f"f{number}", run_id]
         row = {"exit": ask(registry, what, point), "step": steps[point - 1], "number": number} | observe(registry)
         row["versions"] = len(registry.versions())
