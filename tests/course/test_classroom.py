@@ -66,14 +66,8 @@ def until(happens, *, what):
     return found
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(None, marks=pytest.mark.long)], ids=["one", "all"])
-def workers(request):
-    """How many processes of MLflow answer in the room; None for as many as the room itself starts."""
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def place(workers):
+@pytest.fixture(scope="module", params=[pytest.param("room", marks=pytest.mark.long)])  # a room is a minute of tests
+def place():
     """A folder that PostgreSQL's account may enter, which a folder of pytest is not if the superuser runs it."""
     folder = Path(mkdtemp())
     folder.chmod(0o755)
@@ -84,7 +78,7 @@ def place(workers):
 
 
 @pytest.fixture(scope="module")
-def said(workers):
+def said():
     return []
 
 
@@ -102,22 +96,9 @@ def patient():
 
 
 @pytest.fixture(scope="module")
-def room(place, said, workers):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Room, "_command", with_workers(Room._command, workers))
-        with Room.make(place / "room", store=STORE, port=quiet_port()).open(say=said.append) as opened:
-            yield opened
-
-
-def with_workers(command, count):
-    """The command that starts MLflow, with another number of workers: each takes seconds to import all it needs."""
-
-    def other(room):
-        words = command(room)
-        at = words.index("--workers") + 1
-        return words if count is None else [*words[:at], f"{count}", *words[at + 1 :]]
-
-    return other
+def room(place, said):
+    with Room.make(place / "room", store=STORE, port=quiet_port()).open(say=said.append) as opened:
+        yield opened
 
 
 def quiet_port():
@@ -285,8 +266,6 @@ def test_of_many_who_come_at_once_a_room_takes_as_many_as_it_has_seats(page, roo
     comes_with_others(page, room, 2, tmp_path)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("workers", [None], ids=["all"], indirect=True)
 def test_a_room_on_sqlite_takes_five_and_says_what_takes_more(place, tmp_path, monkeypatch):
     monkeypatch.setattr(rooms, "SMALL", FEW)
     with Room.make(place / "small", store="sqlite", port=quiet_port()).open() as small, served(small) as page:
@@ -325,7 +304,6 @@ def test_the_page_says_whether_all_is_well(page):
 # What survives --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 @needs_posix
 def test_mlflow_that_is_killed_is_started_again_and_has_lost_nothing(line, room, said, tmp_path):
     karl = joins(line, "karl", tmp_path)
@@ -478,7 +456,6 @@ def sends_until(stop, learner):
         asks(learner, "experiments/create", name=f"progress of {learner.learner}")
 
 
-@pytest.mark.long
 def test_who_is_forgotten_has_left_nothing(room, forgotten):
     assert forgotten.done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
     fewer = {name: was - forgotten.after[name] for name, was in forgotten.before.items()}
@@ -492,7 +469,6 @@ def test_who_is_forgotten_has_left_nothing(room, forgotten):
         forgetting.forget(room, "maria")
 
 
-@pytest.mark.long
 def test_others_keep_what_is_theirs_also_what_they_shared_with_one_who_is_forgotten(forgotten):
     assert asks(forgotten.stays, "runs/get", "GET", run_id=forgotten.run).status_code == 200
     answer = asks(forgotten.stays, "registered-models/get", "GET", name="maria-2.late")

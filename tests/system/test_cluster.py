@@ -58,7 +58,7 @@ def imported_once():
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[pytest.param("cluster", marks=pytest.mark.long)])  # it takes long to start
 def client():
     with pytest.MonkeyPatch.context() as patch, imported_once():
         patch.setattr(clusters, "DEATHS", 1)  # a task that kills is given up sooner
@@ -103,15 +103,8 @@ def contents(target):
 # Scores
 
 
-@pytest.mark.parametrize(
-    ("source", "target"),
-    [
-        ("in.csv", "out.parquet"),
-        ("in.parquet", "out.csv"),
-        pytest.param("in.csv", "out.csv", marks=pytest.mark.long),
-        pytest.param("in.parquet", "out.parquet", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
+@pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_the_files_are_those_of_one_machine_to_the_bit(system, model, client, rows, tmp_path, source, target):
     source, told = write(rows, tmp_path / source), []
     (tmp_path / "alone").mkdir()
@@ -308,10 +301,7 @@ def test_windows_are_of_a_time_that_the_model_takes(system, client, rows, tmp_pa
 
 @pytest.mark.parametrize(
     ("case", "batches"),
-    [
-        ("small_case", BATCHES[:4]),
-        pytest.param("mlops_course.flights", ["2013-01", "2013-02"], marks=pytest.mark.long),
-    ],
+    [("small_case", BATCHES[:4]), ("mlops_course.flights", ["2013-01", "2013-02"])],
 )
 def test_the_frame_is_that_of_the_pipeline_to_the_bit(system, client, tmp_path, case, batches):
     system = System(case, system.workspace.replay(case))

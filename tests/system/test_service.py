@@ -436,16 +436,16 @@ def replies(caller, rows, *, size):
     return [body for _, body in found]
 
 
-@pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.long)], ids=["short", "killed"])
-def life(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=[pytest.param("life", marks=pytest.mark.long)])
+def life(tmp_path_factory):
     """One life of `mlops-course serve`, played once for all that is told of it: what was done and what was seen.
 
-    It is asked with a token and without, changes its champion twice under load, has a version in shadow, and is ended
-    by Ctrl-C. The longer one also has the process in shadow killed, the trial ended, and another one begun.
+    It is asked with a token and without, changes its champion twice under load, has a version in shadow whose process
+    is killed, ends that trial and begins another one, and is ended by Ctrl-C.
     """
     if sys.platform == "win32":
         pytest.skip("Windows has no signals to end a process by")
-    seen = SimpleNamespace(killed=request.param)
+    seen = SimpleNamespace()
     seen.system = system = copied(tmp_path_factory, tmp_path_factory.mktemp("life") / "own")
     system.workspace.create()
     rows = asked(questions(), name="shadow")
@@ -471,21 +471,19 @@ def life(request, tmp_path_factory):
         (shadow,) = until(lambda: children_of(running.process.pid))
         seen.replies = replies(caller, rows[:300], size=50)
         seen.first_shadowed = len(shadowed(log, count=1))
-        if seen.killed:
-            os.kill(shadow, signal.SIGKILL)
+        os.kill(shadow, signal.SIGKILL)
         seen.replies += replies(caller, rows[300:], size=50)
         seen.shadowed = shadowed(log, count=len(rows))
         (shadow,) = until(lambda: children_of(running.process.pid))
         seen.compared = feed_and_compare(system, caller, rows)
-        if seen.killed:
-            system.registry.end_trial(**SIGNED)
-            until(lambda: not is_running(shadow))
-            seen.left = children_of(running.process.pid)
-            seen.trial = until(lambda: caller.get("/model")["challenger"] is None)
-            system.registry.shadow(INVERTED, **SIGNED)
-            (shadow,) = until(lambda: children_of(running.process.pid))
-            replies(caller, asked(questions()[:10], name="last"), size=10)
-            shadowed(log, count=len(rows) + 10)
+        system.registry.end_trial(**SIGNED)
+        until(lambda: not is_running(shadow))
+        seen.left = children_of(running.process.pid)
+        seen.trial = until(lambda: caller.get("/model")["challenger"] is None)
+        system.registry.shadow(INVERTED, **SIGNED)
+        (shadow,) = until(lambda: children_of(running.process.pid))
+        replies(caller, asked(questions()[:10], name="last"), size=10)
+        shadowed(log, count=len(rows) + 10)
         os.killpg(running.process.pid, signal.SIGINT)  # as the terminal does: to the service and to its children
         seen.code = running.process.wait(PATIENCE)
         until(lambda: not is_running(shadow))
@@ -545,7 +543,6 @@ def test_a_shadow_changes_no_byte_of_a_reply_and_answers_each_row_once(life):
     assert life.compared[0]["cost"] < life.compared[1]["cost"]
 
 
-@pytest.mark.parametrize("life", [pytest.param(True, marks=pytest.mark.long, id="killed")], indirect=True)
 def test_a_shadow_that_is_killed_goes_on_without_loss_or_doubling_and_ends_with_its_trial(life):
     assert 0 < life.first_shadowed < 1_000
     assert life.shadowed["id"].is_unique
