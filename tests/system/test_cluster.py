@@ -24,6 +24,7 @@ from mlops_course.operations.deployment import batch
 from mlops_course.operations.monitoring import drift
 from mlops_course.system import cluster as clusters
 from mlops_course.system import pipeline, scoring
+from mlops_course.system.cluster import connection, frames, parts, random_search, scores, summaries, tasks
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 
@@ -61,10 +62,11 @@ def imported_once():
 @pytest.fixture(scope="module", params=[pytest.param("cluster", marks=pytest.mark.long)])  # it takes long to start
 def client():
     with pytest.MonkeyPatch.context() as patch, imported_once():
-        patch.setattr(clusters, "DEATHS", 1)  # a task that kills is given up sooner
-        patch.setattr(clusters, "CONNECT_SECONDS", PATIENCE)
-        patch.setattr(clusters, "WORKERS_SECONDS", 120)  # so long a dead worker is called before it is given up, too
-        patch.setattr(clusters, "CHECK_SECONDS", PATIENCE)
+        patch.setattr(connection, "DEATHS", 1)  # a task that kills is given up sooner
+        patch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
+        for module in (connection, tasks):
+            patch.setattr(module, "WORKERS_SECONDS", 120)  # so long a dead worker is called before it is given up, too
+        patch.setattr(tasks, "CHECK_SECONDS", PATIENCE)
         with clusters.connect("local", workers=2) as client:
             yield client
 
@@ -137,7 +139,7 @@ def test_a_worker_loads_a_model_once(system, client, rows, tmp_path):
 
 
 def loaded():
-    return clusters._load.cache_info().misses
+    return scores._load.cache_info().misses
 
 
 def test_what_one_machine_has_begun_a_cluster_goes_on_with_and_the_other_way_round(
@@ -185,8 +187,8 @@ TABLES = st.lists(st.tuples(CELLS, CELLS), max_size=9)
 
 
 def read_by_tasks(source, rows):
-    parts = [found for span in clusters._spans(source, rows) for found in clusters._read(source, rows, span)]
-    return [part for _, part in sorted(parts, key=lambda found: found[0])]
+    read = [found for span in parts._spans(source, rows) for found in parts._read(source, rows, span)]
+    return [part for _, part in sorted(read, key=lambda found: found[0])]
 
 
 @settings(max_examples=80)
@@ -261,10 +263,10 @@ def test_summaries_of_parts_add_up_to_that_of_all_in_any_order(tmp_path_factory,
         measured([(1, 0.5, "red"), (2, 1.0, "blue")]), numeric=["at", "size"], categorical=["colour"]
     )
     time, width = ("at", pd.Timedelta("1D")) if daily else (None, None)
-    job = clusters._Summarising(bins, source, part, INPUTS, ("colour", "size"), time, width)
-    spans = clusters._spans(source, part)
+    job = summaries._Summarising(bins, source, part, INPUTS, ("colour", "size"), time, width)
+    spans = parts._spans(source, part)
     random.shuffle(spans)
-    found = clusters._merged(bins, [clusters._summarise(job, span) for span in spans])
+    found = summaries._merged(bins, [summaries._summarise(job, span) for span in spans])
     window = drift.windows(rows["at"], width=width) if daily else None
     expected = drift.summarise_by(rows, bins, window=window) if daily else {None: drift.summarise(rows, bins)}
     assert found.windows == expected
@@ -325,13 +327,13 @@ def test_rows_that_somebody_asked_to_forget_are_not_built(system, client, tmp_pa
 def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, client):
     asked = {"classify__max_iter": [3, 5, 8], "classify__max_leaf_nodes": [3, 4, 5]}
     found = clusters.search(system, BATCHES, client=client, draws=2, seed=1, settings=asked)
-    usable = clusters._usable_rows("small_case", BATCHES, system.workspace, dict(clusters._columns(system)))
-    version = steps.split_rows(usable, dict(clusters._columns(system)), "", system.workspace)
-    rows = clusters._load_training_rows(system.workspace, version)
+    usable = frames._usable_rows("small_case", BATCHES, system.workspace, dict(frames._columns(system)))
+    version = steps.split_rows(usable, dict(frames._columns(system)), "", system.workspace)
+    rows = random_search._load_training_rows(system.workspace, version)
     timing, target = system.specification.timing, system.specification.target.column
     times = {"prediction_time": rows[timing.prediction_time], "label_time": rows[timing.label_time]}
     expected = training.search(
-        clusters._candidates(system, 1)["gradient_boosting"],
+        random_search._candidates(system, 1)["gradient_boosting"],
         asked,
         inputs=rows[system.specification.inputs.all],
         target=rows[target],
@@ -377,7 +379,7 @@ def fail_once(place):
 
 
 def run(client, task, *arguments):
-    return list(clusters._run(client, task, arguments, what=lambda argument: f"part {argument}"))
+    return list(tasks._run(client, task, arguments, what=lambda argument: f"part {argument}"))
 
 
 def test_a_task_that_fails_once_is_done_again(client, tmp_path):
@@ -387,11 +389,11 @@ def test_a_task_that_fails_once_is_done_again(client, tmp_path):
 def test_a_task_that_always_fails_ends_the_run_with_its_own_error(client, tmp_path):
     with pytest.raises(OSError, match="the disk is away"):
         run(client, note_and_fail, tmp_path / "notes")
-    assert len((tmp_path / "notes").read_text()) == 1 + clusters.RETRIES
+    assert len((tmp_path / "notes").read_text()) == 1 + tasks.RETRIES
 
 
 def test_a_task_is_not_done_where_the_code_is_another(client, monkeypatch):
-    monkeypatch.setattr(clusters, "_versions", lambda case: {"Python": "3", "the code": "abc"})
+    monkeypatch.setattr(tasks, "_versions", lambda case: {"Python": "3", "the code": "abc"})
     with pytest.raises(ValueError, match=r"expected Python 3, found 3.*expected the code abc, found"):
         run(client, fail_once, Path("nowhere"))
 
@@ -418,9 +420,9 @@ class Elsewhere:
     ],
 )
 def test_a_worker_with_other_versions_is_refused(client, packages, error):
-    clusters._check_versions(client)
+    connection._check_versions(client)
     with pytest.raises(ValueError, match=error):
-        clusters._check_versions(Elsewhere(client, **packages))
+        connection._check_versions(Elsewhere(client, **packages))
 
 
 class OnlyHere(type(Path())):
@@ -432,17 +434,17 @@ class OnlyHere(type(Path())):
 
 def test_a_file_that_workers_do_not_see_ends_the_run_before_it_begins(client, tmp_path):
     with pytest.raises(ConnectionError, match=r"worker tcp://.* cannot read .*in\.csv .*use a shared folder"):
-        clusters._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
+        tasks._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
 
 
 def test_a_worker_tells_another_file_and_a_folder_that_it_cannot_use(tmp_path):
     (tmp_path / "in.csv").write_text("a\n1\n")
-    assert "of 4 bytes instead of 9" in clusters._look(({f"{tmp_path / 'in.csv'}": 9}, None))
-    assert "cannot read and write the folder" in clusters._look(({}, tmp_path / "away" / "x.token"))
+    assert "of 4 bytes instead of 9" in tasks._look(({f"{tmp_path / 'in.csv'}": 9}, None))
+    assert "cannot read and write the folder" in tasks._look(({}, tmp_path / "away" / "x.token"))
 
 
 def test_a_scheduler_that_is_away_is_named(monkeypatch):
-    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
@@ -451,7 +453,7 @@ def test_a_scheduler_that_is_away_is_named(monkeypatch):
 
 
 def test_a_cluster_with_too_few_workers_is_not_waited_for_for_ever(client, monkeypatch):
-    monkeypatch.setattr(clusters, "WORKERS_SECONDS", 1)
+    monkeypatch.setattr(connection, "WORKERS_SECONDS", 1)
     address = client.scheduler_info()["address"]
     with pytest.raises(ConnectionError, match=r"expected 5 workers .* found 2"), clusters.connect(address, workers=5):
         pass
@@ -464,7 +466,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_what_to_do(tmp_path):
     with LocalCluster(**here, silence_logs=50) as cluster, Client(cluster, set_as_default=False) as client:
         for place in "abc":
             (tmp_path / place).touch()
-        results = clusters._run(client, fail_once, [tmp_path / place for place in "abc"], what=str)
+        results = tasks._run(client, fail_once, [tmp_path / place for place in "abc"], what=str)
         next(results)
         cluster.close()
         with pytest.raises(ConnectionError, match="the scheduler is gone; start it, and this again"):

@@ -1,0 +1,124 @@
+"""Random search for settings, a draw a task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_course.development import data, training
+from mlops_course.system.pipeline import steps
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
+
+from .frames import _columns, _usable_rows
+from .tasks import _check_shared, _loading, _run
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SETTINGS = {"classify__max_iter": [20, 40, 100, 200], "classify__max_leaf_nodes": [4, 8, 16, 31]}  # of boosting
+SEARCHED = "gradient_boosting"
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The settings with the lowest mean log loss, and what was tried: a row a draw, in the order in which they came.
+
+    `table` has a column for each setting, `fold_0` and so on with the log loss (nats) of each fold, and their mean.
+    """
+
+    best: dict[str, Any]
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Searching:
+    """What a worker has to know to score one draw."""
+
+    case: str
+    workspace: Workspace
+    rows: str
+    kind: str
+    columns: tuple[tuple[str, str], ...]
+    seed: int
+
+
+def search(
+    system: System,
+    batches: Sequence[str],
+    *,
+    client: "Client",
+    draws: int,
+    seed: int = 0,
+    kind: str = SEARCHED,
+    settings: Mapping[str, Any] = MappingProxyType(SETTINGS),
+    progress: Callable[[int, int | None], None] = lambda draws, of: None,
+) -> Search:
+    """Random search for the settings of a kind of model, on the rows that the pipeline would train it on.
+
+    The draws, the folds and the scores are those of `training.search` with the same seed; the best are not fitted
+    again. `kind` is a name that `training.candidates` gives, `settings` maps names of parameters to lists or scipy
+    distributions. `progress` is told of draws.
+
+    Raises ValueError for another kind, a name that is no parameter of it or a batch that is not known, ConnectionError
+    as `score_to_file` does.
+    """
+    from sklearn.model_selection import ParameterSampler
+
+    for name in batches:
+        system.batch_before(name)  # knows which there are
+    models = _candidates(system, seed)
+    if kind not in models:
+        raise ValueError(f"expected a kind of model out of {list(models)}, got {kind!r}")
+    if unknown := sorted(set(settings) - set(models[kind].get_params())):
+        raise ValueError(f"expected parameters of {kind}, got {unknown}; see get_params of the model")
+    workspace = system.workspace.create()
+    usable = _usable_rows(system.case_name, sorted(set(batches)), workspace, dict(_columns(system)))
+    rows = steps.split_rows(usable, dict(_columns(system)), "", workspace)
+    _check_shared(client, read=[workspace.database], write=workspace.snapshots)
+    about = _Searching(system.case_name, workspace, rows, kind, _columns(system), seed)
+    drawn = list(enumerate(ParameterSampler(dict(settings), draws, random_state=seed)))
+    losses = {}
+    for (number, _), found in _run(client, partial(_try, about), drawn, what=_draw_named, case=system.case_name):
+        losses[number] = found
+        progress(1, len(drawn))
+    folds = pd.DataFrame([losses[number] for number, _ in drawn]).add_prefix("fold_")
+    table = pd.DataFrame([draw for _, draw in drawn]).join(folds).assign(log_loss=np.average(folds, axis=1))
+    return Search(drawn[int(table["log_loss"].argmin())][1], table)
+
+
+def _draw_named(draw: tuple[int, dict[str, Any]]) -> str:
+    return f"the settings {draw[1]}"
+
+
+def _candidates(system: System, seed: int) -> dict[str, Any]:
+    kinds = system.specification.features
+    return training.candidates(system.case.derive, numeric=kinds.numeric, categorical=kinds.categorical, seed=seed)
+
+
+def _try(job: _Searching, draw: tuple[int, dict[str, Any]]) -> list[float]:
+    """The log loss of each fold with these settings."""
+    system, columns = System(job.case, job.workspace), dict(job.columns)
+    rows = _training_rows(job.workspace, job.rows)
+    times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
+    scores = training.cross_validate_in_time(
+        _candidates(system, job.seed)[job.kind].set_params(**draw[1]),
+        rows[system.specification.inputs.all],
+        target=rows[columns["target"]],
+        folds=training.TimeFolds(steps.FOLDS, **times),
+    )
+    return scores["log_loss"].tolist()
+
+
+def _training_rows(workspace: Workspace, version: str) -> pd.DataFrame:
+    with _loading:
+        return _load_training_rows(workspace, version)
+
+
+@lru_cache(maxsize=1)
+def _load_training_rows(workspace: Workspace, version: str) -> pd.DataFrame:
+    return data.load_snapshot(workspace.snapshots, version)["train"]

@@ -1,0 +1,138 @@
+"""Predictions for a file or a batch."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from mlops_course.operations.deployment import batch
+from mlops_course.operations.registry import Registered
+from mlops_course.system import scoring
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
+
+from .parts import _read, _rows_named, _Span, _spans
+from .tasks import _check_shared, _loading, _run
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """What a worker has to know to score a span: names, and no rows and no model."""
+
+    case: str
+    workspace: Workspace
+    version: int
+    digest: str
+    source: Path
+    rows: int
+    folder: Path
+
+
+def score_to_file(
+    system: System,
+    source: str,
+    *,
+    target: Path,
+    client: "Client",
+    version: int | str = "champion",
+    rows_per_part: int = batch.ROWS_PER_PART,
+    progress: Callable[[int, int | None], None] = lambda rows, of: None,
+) -> batch.Scored:
+    """What `scoring.score_to_file` does, by the workers of `client`: the same files, to the bit.
+
+    Each worker loads the model once, from the registry in the workspace, and sees by the digest that it is the one that
+    was asked for. Parts go beside the target as they are done, and then into one file, which is there whole or not at
+    all. Whoever goes on after a kill, with a cluster or without, uses the parts that are there.
+
+    Raises what `batch.score_file` raises, and ConnectionError if a worker does not see the files, if workers die of a
+    part, or if all stay away.
+    """
+    names = system.case.batches()
+    if source in names:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent) as folder:  # where workers see it
+            file = Path(folder, "rows.parquet")
+            scoring._rows_of(system, source).to_parquet(file)
+            asked = {"target": target, "client": client, "version": version}
+            return score_to_file(system, f"{file}", **asked, rows_per_part=rows_per_part, progress=progress)
+    if not Path(source).is_file():
+        raise ValueError(f"expected a file or a batch out of {names}, got {source!r}")
+    path, target = Path(source).resolve(), target.resolve()
+    model = system.registry.load(version)
+    files, asked, done = _begun(path, target, model=model.digest, rows=rows_per_part)
+    if done:
+        return done
+    folder = files.parts / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_shared(client, read=[path, system.workspace.database], write=folder)
+    about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, rows_per_part, folder)
+    parts, new, known = {}, 0, batch.count_rows(path)
+    spans = _spans(path, rows_per_part)
+    for _, (rows, made) in _run(client, partial(_score, about), spans, what=partial(_rows_named, rows_per_part)):
+        parts |= rows
+        new += made
+        progress(sum(rows.values()), known)
+    if batch._digest(path) != asked["source"]:
+        shutil.rmtree(folder, ignore_errors=True)  # its parts may be of either content
+        raise OSError(f"expected {source} to stay as it was, but it was written to meanwhile; start again")
+    paths = [folder / f"{number:06d}.parquet" for number in sorted(parts)]
+    counts = files.assemble(paths, asked, total=sum(parts.values()))
+    return batch.Scored(**counts, parts=new, quarantine=files.quarantine if counts["quarantined"] else None)
+
+
+def _begun(source: Path, target: Path, *, model: str, rows: int) -> tuple[batch._Files, dict, batch.Scored | None]:
+    """What lies beside the target, what is asked for in `batch.score_file`'s words, and what came of it if done."""
+    for path in (source, target):
+        if path.suffix not in (".parquet", ".csv"):
+            raise ValueError(f"expected a file that ends in .parquet or .csv, got {path.name}")
+    if source == target:
+        raise ValueError(f"expected another file than the source to write to, got {target} for both")
+    files = batch._Files(target)
+    asked = {"source": batch._digest(source), "model": model, "rows_per_part": rows}
+    asked |= {"from": source.suffix, "to": target.suffix}
+    if (done := files.finished(asked)) is None:
+        return files, asked, None
+    shutil.rmtree(files.parts, ignore_errors=True)
+    quarantine = files.quarantine if done["quarantined"] else None
+    return files, asked, batch.Scored(**done, parts=0, quarantine=quarantine, already_done=True)
+
+
+def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
+    """Make the parts of a span that are not there: rows of each part by its number, and how many had to be made."""
+    paths = {number: job.folder / f"{number:06d}.parquet" for number in range(span.first, span.last or 0)}
+    if paths and all(path.exists() for path in paths.values()):
+        return {number: min(job.rows, span.rows - at * job.rows) for at, number in enumerate(paths)}, 0
+    model = _model(job)
+    answer = partial(scoring._answer, model)
+    check = partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional)
+    rows, made = {}, 0
+    for number, part in _read(job.source, job.rows, span):
+        path = job.folder / f"{number:06d}.parquet"
+        if not path.exists():
+            batch._score_part(part, path, answer=answer, check=check)
+            made += 1
+        rows[number] = len(part)
+    return rows, made
+
+
+def _model(job: _Scoring) -> Registered:
+    with _loading:
+        return _load(job.case, job.workspace, job.version, job.digest)
+
+
+@lru_cache(maxsize=1)
+def _load(case: str, workspace: Workspace, version: int, digest: str) -> Registered:
+    found = System(case, workspace).registry.load(version)
+    if found.digest != digest:
+        raise ValueError(
+            f"expected version {version} with the digest {digest}, got {found.digest}; is the workspace shared?"
+        )
+    return found
