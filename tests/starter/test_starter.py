@@ -1,6 +1,5 @@
 """The starter project: what is inferred from a table, trap by trap, and one project from the file to the gate."""
 
-import importlib
 import json
 import os
 import re
@@ -401,25 +400,8 @@ RELEASE = (  # the commands of a project from training to watching: arguments, e
 )
 
 
-@pytest.fixture
-def here(project, monkeypatch):
-    """The command line of a project, in this process, which has imported already what takes longest to import."""
-    monkeypatch.chdir(project)
-    monkeypatch.syspath_prepend(project)
-    yield importlib.import_module("pumps.cli").main
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pumps"]:
-        del sys.modules[name]
-
-
-def test_a_project_is_trained_gated_and_watched_without_an_edit(here, project):
-    told = [CliRunner().invoke(here, arguments) for arguments, *_ in RELEASE]
-    assert [one.exit_code for one in told] == [code for _, code, _ in RELEASE], [one.output for one in told]
-    assert [part for (_, _, part), one in zip(RELEASE, told, strict=True) if part not in one.output] == []
-    assert (project / ".mlops" / "mlflow.db").is_file()
-
-
 @pytest.mark.long
-def test_each_command_of_a_project_runs_in_a_process_of_its_own(project):
+def test_a_project_is_trained_gated_and_watched_without_an_edit(project):
     tests = python(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert tests.returncode == 0, tests.stdout
     for arguments, code, part in RELEASE:

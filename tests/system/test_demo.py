@@ -16,7 +16,8 @@ def told(warm, tmp_path_factory):
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
     system, said = System("small_case", warm(tmp_path_factory.mktemp("demo"))), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "canary_plan", lambda system: plan)
+        for module in (service, service.canary):
+            patch.setattr(module, "canary_plan", lambda system: plan)
         pages = demo.tell(system, say=said.append, train_on=6)
     return system, said, pages
 

@@ -37,7 +37,8 @@ def small_scale():
     """Canaries and policies that are content with the few rows of the small case."""
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "canary_plan", lambda system: plan)
+        for module in (service, service.canary):
+            patch.setattr(module, "canary_plan", lambda system: plan)
         yield
 
 
@@ -342,7 +343,8 @@ class CutError(Exception):
     """A life of a day that ends here."""
 
 
-@pytest.mark.parametrize("careful", [pytest.param(True, marks=pytest.mark.long), False], ids=["careful", "careless"])
+@pytest.mark.long
+@pytest.mark.parametrize("careful", [True, False], ids=["careful", "careless"])
 def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
     system, monthly, careless, monkeypatch, careful
 ):

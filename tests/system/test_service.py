@@ -292,10 +292,14 @@ def importable(system: System) -> str:
 def started(system: System, **environment: str) -> Iterator[Running]:
     """`mlops-course serve --port 0`, without the process that watches; a shadow that ended is soon started again."""
     errors = system.workspace.root / "errors.txt"
-    begin = (
-        "from functools import partial; service.run = partial(service.run, watch=False); service.RESTART_SECONDS = 0"
-    )
-    code = f"from mlops_course import cli; from mlops_course.system import service; {begin}; cli.main()"
+    code = """
+from functools import partial
+from mlops_course import cli
+from mlops_course.system import service
+service.run = partial(service.run, watch=False)
+service.shadow.RESTART_SECONDS = 0
+cli.main()
+"""
     command = [sys.executable, "-c", code, "--case", CASE, "serve", "--port", "0"]
     own = {"MLOPS_HOME": str(system.workspace.root), "PYTHONPATH": importable(system)}
     with (
@@ -575,9 +579,9 @@ class Killed(BaseException):
 def test_a_shadow_that_dies_at_a_write_answers_each_row_once_when_it_is_started_again(
     system, log, monkeypatch, write, moment
 ):
-    monkeypatch.setattr(service, "FOLLOW_ROWS", 5)
+    monkeypatch.setattr(service.shadow, "FOLLOW_ROWS", 5)
     system.registry.shadow(INVERTED, **SIGNED)
-    follower = service._Follower(system, log, system.registry.trial())
+    follower = service.shadow._Follower(system, log, system.registry.trial())
     shared = {"assigned_version": FIRST, "model_version": FIRST, "share": 0.0, "probability": 0.1, "decision": False}
     shared |= {"time": datetime.now(UTC), "latency_ms": 1.0}
     rows = asked(questions()[:20], name="died")
@@ -670,7 +674,7 @@ def test_a_stop_that_could_not_be_put_on_record_is_tried_again_though_nothing_ne
     shared = {"time": datetime.now(UTC), "share": 0.5, "probability": 0.1, "decision": False, "latency_ms": 1.0}
     shared |= {"inputs": "{}", "model_version": FIRST}  # the champion answered: each turn of the other one had failed
     log.append([shared | {"id": str(n), "assigned_version": (FIRST, SECOND)[n % 2]} for n in range(80)])
-    canary = service._Canary(system, log, trial)
+    canary = service.canary._Canary(system, log, trial)
 
     def locked(registry, **words):
         raise OSError("database is locked")

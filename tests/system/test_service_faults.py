@@ -61,6 +61,7 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 POSTGRES = os.environ.get("MLOPS_TEST_POSTGRES")
+ROUNDS = 10  # of promotion and roll back under load
 MOMENTS = ("before the write", "between write and answer", "after the answer")
 FEW, MANY = (4,), tuple(range(1, 36, 5))  # at which append of predictions, or answer, the service is killed
 CALLERS = 4
@@ -329,13 +330,11 @@ def each_moment_was_hit(table):
 # Another champion under load ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
-def test_changes_of_the_champion_fail_no_request_and_every_answer_is_by_a_champion_of_its_time(
-    system, caller, url, rounds
-):
+@pytest.mark.long
+def test_changes_of_the_champion_fail_no_request_and_every_answer_is_by_a_champion_of_its_time(system, caller, url):
     reigns = [(FIRST, monotonic(), None)]
     with asking(url, name="reign") as found:
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             reigns += crown(caller, SECOND, lambda: system.registry.promote(SECOND, **SIGNED))
             reigns += crown(caller, FIRST, lambda: system.registry.roll_back(**SIGNED))
         enough = len(found) + 20
@@ -349,7 +348,7 @@ def test_changes_of_the_champion_fail_no_request_and_every_answer_is_by_a_champi
                    for (version, begun, _), end in zip(reigns, ends, strict=True))
     ]  # fmt: skip
     assert wrong == []
-    assert len(system.registry.history()) == 1 + 2 * rounds
+    assert len(system.registry.history()) == 1 + 2 * ROUNDS
 
 
 def crown(caller, version, change):

@@ -1,0 +1,36 @@
+"""A registered model made ready to answer rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mlops_course.operations.deployment import compiled, serving
+from mlops_course.operations.registry import Registered
+
+
+def servable(registered: Registered) -> serving.Servable:
+    """A registered model made ready to answer the rows of requests."""
+    contract = registered.contract
+    quick = compiled.compile(registered.model, contract.inputs, example=contract.example_frame())
+
+    def predict(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        return quick(compiled.columns(rows, contract.inputs))
+
+    return serving.Servable(
+        version=registered.version,
+        inputs=contract.inputs,
+        optional=contract.optional,
+        categories={name: frozenset(values) for name, values in contract.categories.items()},
+        example=contract.example,
+        threshold=contract.threshold,
+        predict=predict,
+        facts={
+            "data_version": contract.data_version,
+            "code_version": contract.code_version,
+            "digest": registered.digest,
+            "specification_version": str(contract.specification.get("version", "")),
+            "compiled": quick.fast,
+            "metrics": {name: round(value, 4) for name, value in contract.metrics.items()},
+        },
+    )

@@ -1,0 +1,171 @@
+"""The process that answers in shadow, and how it did beside the champion."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_course.operations.deployment import serving
+from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.operations.registry import Trial
+from mlops_course.system.scoring import error_costs
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
+
+from .models import servable
+from .processes import _beside, _url
+
+_logger = logging.getLogger(__name__)
+
+FOLLOW_SECONDS = 0.2  # between two looks of the shadow at the log, when there was nothing new
+FOLLOW_ROWS = 500  # that the shadow answers at once
+RESTART_SECONDS = 10.0  # at least between two starts of the shadow
+
+
+def shadow_log(url: str) -> PredictionLog:
+    """The log of what versions in shadow answered, beside the prediction log of `url`.
+
+    With SQLite it is a file of its own, so that a slow writer there never keeps the service waiting for a lock.
+    """
+    return PredictionLog(url.removesuffix(".db") + ".shadow.db" if url.startswith("sqlite") else url, prefix="shadow_")
+
+
+class _Shadow:
+    """The process that answers in shadow; it ends when it is told to, or when the service is gone."""
+
+    def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
+        self.trial = trial
+        task = (system.case_name, system.workspace, _url(log), trial)
+        self._make = partial(multiprocessing.get_context("spawn").Process, target=_follow, args=task, daemon=True)
+        self._process: Any = None
+        self._next_start = 0.0
+
+    def keep_running(self) -> None:
+        """Start it, or start it again if it has ended, but not in a hurry."""
+        if (self._process and self._process.is_alive()) or time.monotonic() < self._next_start:
+            return
+        if self._process:
+            facts = {"version": self.trial.version, "exit": self._process.exitcode}
+            _logger.warning("shadow ended", extra={"facts": facts})
+        self._process = self._make()
+        self._process.start()
+        self._next_start = time.monotonic() + RESTART_SECONDS
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.join(10)
+
+
+def _consumer(trial: Trial) -> str:
+    """The name under which the shadow keeps its position."""
+    return f"shadow {trial.release}"
+
+
+def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
+    """Answer in shadow what the log holds since the trial began, each prediction once, as long as the parent lives."""
+    parent = multiprocessing.parent_process()
+    with _beside("shadow"):
+        follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
+        while parent is None or parent.is_alive():
+            if not follower.step():
+                time.sleep(FOLLOW_SECONDS)
+
+
+def follow_shadow(system: System, log: PredictionLog) -> None:
+    """Let the version in shadow answer all that the log holds since its trial began, each prediction once.
+
+    Raises ValueError if no version is in shadow.
+    """
+    trial = system.registry.trial()
+    if not trial or trial.mode != "shadow":
+        raise ValueError(f"expected a version in shadow, found {trial}; begin with Registry.shadow")
+    follower = _Follower(system, log, trial)
+    while follower.step():
+        pass
+
+
+class _Follower:
+    """A version in shadow, and how far in the log it has come."""
+
+    def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
+        self._log, self._shadow, self._trial, self._consumer = log, shadow_log(_url(log)), trial, _consumer(trial)
+        self._model = servable(system.registry.load(trial.version))
+        # the champion's contract has been kept, so here everything is optional
+        self._request = serving.request_type(replace(self._model, optional=list(self._model.inputs)))
+
+    def step(self) -> bool:
+        """Answer some rows and keep the answers; whether there were any."""
+        trial, model = self._trial, self._model
+        rows = self._log.predictions(after=self._shadow.position(self._consumer), since=trial.since, limit=FOLLOW_ROWS)
+        if rows.empty:
+            return False
+        begun = time.perf_counter()
+        inputs = self._request.validate_json(f'{{"rows": [{",".join(rows["inputs"])}]}}')["rows"]
+        probability = _whatever_it_answers(model, inputs)
+        latency_ms = (time.perf_counter() - begun) * 1e3 / len(rows)
+        answers = [
+            {
+                "id": row.id,
+                "time": row.time.to_pydatetime(),
+                "assigned_version": trial.version,
+                "model_version": trial.version,
+                "share": 0.0,
+                "probability": float(p),
+                "decision": bool(p >= model.threshold),
+                "latency_ms": latency_ms,
+                "inputs": "",
+            }
+            for row, p in zip(rows.itertuples(), probability, strict=True)
+            if p is not None
+        ]
+        self._shadow.append(answers, position=(self._consumer, int(rows["number"].iloc[-1])))
+        return True
+
+
+def _whatever_it_answers(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float | None]:
+    """Its probabilities, None for a row that it fails on: in shadow, a failure is a finding and not the end."""
+    try:
+        return model.predict(rows)
+    except Exception as error:
+        if len(rows) == 1:
+            _logger.warning("shadow failed", extra={"facts": {"version": model.version, "why": type(error).__name__}})
+            return [None]
+        return [probability for row in rows for probability in _whatever_it_answers(model, [row])]
+
+
+def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
+    """Champion and a version in shadow on the same requests: means, share of yes, cost per label, and who failed.
+
+    `agreement` is the share of requests on which both decide alike, `unanswered` counts requests that the shadow has
+    passed without an answer; cost is in the unit of the specification.
+    """
+    log, shadow = PredictionLog(log_url), shadow_log(log_url)
+    theirs = shadow.predictions(since=trial.since, inputs=False).set_index("id")
+    ours = log.predictions(since=trial.since, inputs=False).set_index("id")
+    ours = ours[ours["number"] <= shadow.position(_consumer(trial))]
+    labels = log.labelled(since=trial.since, inputs=False).set_index("id")["label"]
+    both = theirs.index.intersection(ours.index)
+    known = both.intersection(labels.index)
+    agreement = (ours.loc[both, "decision"].astype(bool) == theirs.loc[both, "decision"].astype(bool)).mean()
+    rows = {
+        name: {
+            "requests": len(both),
+            "unanswered": len(ours) - len(table.index.intersection(ours.index)),
+            "mean_probability": table.loc[both, "probability"].mean(),
+            "yes": table.loc[both, "decision"].astype(bool).mean(),
+            "agreement": agreement,
+            "labels": len(known),
+            "cost": error_costs(table.loc[known].assign(label=labels[known]), system.specification).mean()
+            if len(known)
+            else np.nan,
+        }
+        for name, table in {"champion": ours, f"version {trial.version} in shadow": theirs}.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").reset_index()
