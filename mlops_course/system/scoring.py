@@ -85,14 +85,13 @@ def stream(
     log: PredictionLog,
     consumer: str,
     version: int | str = "champion",
-    wait: Callable[[pd.Timestamp], None] | None = None,
     most: int = streaming.MOST,
 ) -> int:
     """Answer the events of `batches` in order of time, and put answers, labels and the position on record together.
 
     Each row is answered at its prediction time, and its label recorded when it is known; times in the log are those of
-    the events. A consumer that was killed goes on from where its record ends, and does nothing twice. `wait` lets time
-    pass, see `streaming.paced`. Returns the number of events there are.
+    the events. A consumer that was killed goes on from where its record ends, and does nothing twice. Returns
+    the number of events there are.
     """
     model, specification = system.registry.load(version), system.specification
     rows = pd.concat([_rows_of(system, name) for name in batches], ignore_index=True)
@@ -113,7 +112,7 @@ def stream(
             answers = _records(questions, _answer(model, questions), asked, list(model.contract.inputs))
         log.append(answers, labels=labels, position=(consumer, position))
 
-    return streaming.consume(events, handle, start=log.position(consumer), most=most, wait=wait)
+    return streaming.consume(events, handle, start=log.position(consumer), most=most)
 
 
 def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list[str]) -> list[dict[str, Any]]:

@@ -270,8 +270,9 @@ def test_the_four_metrics_of_a_log_that_can_be_read_by_eye(whole):
 
 @few
 @given(st.permutations(range(len(SMALL))), st.lists(st.integers(0, len(SMALL) - 1)))
-def test_neither_order_of_arrival_nor_duplicates_change_anything(whole, order, again):
-    found = delivery.metrics(SMALL.iloc[[*order, *again]], start=START, end=END)
+def test_neither_order_of_arrival_nor_what_is_told_again_later_changes_anything(whole, order, again):
+    later = SMALL.iloc[again].assign(time=lambda told: told["time"] + pd.Timedelta("5h"))
+    found = delivery.metrics(pd.concat([later, SMALL.iloc[order]]), start=START, end=END)
     pd.testing.assert_frame_equal(found.table, whole.table)
     pd.testing.assert_frame_equal(found.aside, whole.aside)
 

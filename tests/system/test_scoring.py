@@ -179,11 +179,13 @@ def test_the_inputs_in_the_log_get_the_same_answer_again(system, streamed):
     np.testing.assert_allclose(answers["probability"], found["probability"], rtol=0, atol=LAST_DIGITS)
 
 
-def test_the_same_consumer_does_nothing_more_and_another_one_doubles_nothing(system, streamed, scored):
+def test_the_same_consumer_does_nothing_more_and_another_one_doubles_nothing(system, streamed, scored, monkeypatch):
     log, count = streamed
     assert count == len(scored) + scored["failed"].notna().sum() == log.position("desk")
     before = everything(log)
-    assert scoring.stream(system, STREAMED, log=log, consumer="desk", wait=pytest.fail) == count
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "append", pytest.fail)
+        assert scoring.stream(system, STREAMED, log=log, consumer="desk") == count
     assert scoring.stream(system, STREAMED, log=log, consumer="other", most=100) == count
     pd.testing.assert_frame_equal(everything(log), before)
 

@@ -2,7 +2,6 @@
 
     timeline    rows with two times, when each was asked and when its label came, as one sequence of events
     consume     hand the events on in small batches, from a position on
-    paced       let simulated time pass at so many times the speed of real time
 
 A consumer that writes its results first and its position after that does some events twice when it is killed in
 between; the other way round it loses them. So `handle` gets the events with the position that they lead to, and has to
@@ -20,13 +19,12 @@ keep both in one transaction: then the position says exactly what was kept, and 
 [([0], 2), ([1], 3)]
 """
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["ASKED", "LABELLED", "consume", "paced", "timeline"]
+__all__ = ["ASKED", "LABELLED", "consume", "timeline"]
 
 ASKED, LABELLED = "asked", "labelled"  # kinds of events
 MOST = 500  # events handed on at once
@@ -63,13 +61,11 @@ def consume(
     *,
     start: int,
     most: int = MOST,
-    wait: Callable[[pd.Timestamp], None] | None = None,
 ) -> int:
     """Hand the events from position `start` on to `handle`, at most `most` at once, and return the last position.
 
-    `handle` is called with a slice of `events` and the position after it, and keeps both in one transaction. With
-    `wait`, each batch ends where the simulated time has come, and `wait` is called with the time of its last event; see
-    `paced`. What `handle` raises ends the consumer; start it again from the position that was kept.
+    `handle` is called with a slice of `events` and the position after it, and keeps both in one transaction. What it
+    raises ends the consumer; start it again from the position that was kept.
 
     Raises ValueError if there is no such position, or nothing may be handed on at once.
     """
@@ -79,28 +75,5 @@ def consume(
         raise ValueError(f"expected a position from 0 to {len(events)}, got {start}; is it of another stream?")
     for begin in range(start, len(events), most):
         batch = events.iloc[begin : begin + most]
-        if wait:
-            wait(batch["time"].iloc[-1])
         handle(batch, begin + len(batch))
     return len(events)
-
-
-def paced(
-    start: pd.Timestamp,
-    *,
-    speed: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Callable[[pd.Timestamp], None]:
-    """A function that waits until simulated time has come to a moment: `start` is now, `speed` seconds pass a second.
-
-    Raises ValueError unless the speed is positive.
-    """
-    if not speed > 0:
-        raise ValueError(f"expected a positive speed, got {speed}; 3600 lets an hour pass in a second")
-    begun = clock()
-
-    def wait(moment: pd.Timestamp) -> None:
-        sleep(max(0.0, (moment - start).total_seconds() / speed - (clock() - begun)))
-
-    return wait

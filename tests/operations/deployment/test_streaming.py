@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_course.operations.deployment import streaming
-from mlops_course.operations.deployment.streaming import ASKED, LABELLED, consume, paced, timeline
+from mlops_course.operations.deployment.streaming import ASKED, LABELLED, consume, timeline
 
 START = pd.Timestamp("2013-01-01T08:00Z")
 ANY_ROWS = st.lists(st.tuples(st.integers(0, 6), st.none() | st.integers(0, 6)), max_size=20)  # many at one instant
@@ -176,59 +176,6 @@ def test_one_that_keeps_its_position_before_the_events_loses_those_in_between(ev
     handled = killed_and_started_again(events, position_before, dies_at)
     assert handled == sorted(set(handled))
     assert len(handled) == 15 - (3 if dies_at == 8 else 4)
-
-
-# Simulated time
-
-
-class Clock:
-    """A clock that only sleeping moves on, and work if told so."""
-
-    def __init__(self):
-        self.now, self.slept = 1_000.0, []
-
-    def __call__(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.mark.parametrize("speed", [0.5, 1, 60, 86_400])
-def test_time_passes_at_the_speed_that_was_asked_for(events, clock, speed):
-    wait, passed = paced(START, speed=speed, clock=clock, sleep=clock.sleep), []
-    consume(events, lambda *_: passed.append(clock.now - 1_000), start=0, most=1, wait=wait)
-    assert passed == pytest.approx([(time - START).total_seconds() / speed for time in events["time"]])
-
-
-def test_what_takes_long_is_caught_up_with_and_no_sleep_is_negative(clock):
-    wait = paced(START, speed=60, clock=clock, sleep=clock.sleep)
-    clock.now += 2.5  # work
-    for minute in (1, 2, 3):
-        wait(START + pd.Timedelta(minutes=minute))
-    assert clock.slept == [0, 0, 0.5]
-
-
-def test_nothing_is_handed_on_before_its_time(events, clock):
-    wait, early = paced(START, speed=1, clock=clock, sleep=clock.sleep), []
-
-    def handle(part, _):
-        early.extend((part["time"] - START).dt.total_seconds() > clock.now - 1_000)
-
-    consume(events, handle, start=0, most=4, wait=wait)
-    assert early == [False] * 15
-
-
-@pytest.mark.parametrize("speed", [0, -1, float("nan")])
-def test_a_speed_that_gets_nowhere_is_refused(speed):
-    with pytest.raises(ValueError, match="expected a positive speed"):
-        paced(START, speed=speed)
 
 
 def test_the_usual_batch_is_of_the_size_that_the_module_says():
