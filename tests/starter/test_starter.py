@@ -349,7 +349,7 @@ def test_an_id_that_names_two_rows_is_refused(table, infer):
 
 
 def test_the_split_is_tried_by_the_shares_of_the_pipeline():
-    tried = (tables.TEST_SHARE, tables.CALIBRATE_SHARE, tables.FOLDS)
+    tried = (tables.split.TEST_SHARE, tables.split.CALIBRATE_SHARE, tables.split.FOLDS)
     assert tried == (steps.TEST_SHARE, steps.CALIBRATE_SHARE, steps.FOLDS)
 
 
