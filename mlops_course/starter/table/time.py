@@ -70,8 +70,8 @@ def _judge_time(
     )
     if len(unread) > (1 - columns.READABLE) * len(rows):
         raise ValueError(
-            f"expected a time in {columns.percent(columns.READABLE)} of the rows or more, got none in {len(unread):,} of "
-            f"{len(rows):,} in {time!r}, such as {columns.shown(unread)}; mend or drop these rows"
+            f"expected a time in {columns.percent(columns.READABLE)} of the rows or more, got none in "
+            f"{len(unread):,} of {len(rows):,} in {time!r}, such as {columns.shown(unread)}; mend or drop these rows"
         )
     return asked
 
