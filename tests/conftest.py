@@ -62,7 +62,7 @@ def empty_database():
 
 
 @pytest.fixture(scope="session")
-def warm(empty_database, tmp_path_factory):
+def warm(empty_database):
     """Function that makes a workspace of the small case which is spared the work of a first training.
 
     It has MLflow's empty database, which takes seconds to make, and the cached results of a training on the first six
@@ -75,7 +75,7 @@ def warm(empty_database, tmp_path_factory):
 
     source = Workspace(Path(os.environ[SHARED], "warm"))
     if not source.root.exists():
-        made = Workspace(tmp_path_factory.mktemp("warm"))
+        made = Workspace(Path(tempfile.mkdtemp(dir=os.environ[SHARED])))
         shutil.copy(empty_database, made.root / EMPTY)
         with few_answers():
             pipeline.train(small_case, small_case.batches()[:6], workspace=made, seed=0)

@@ -22,13 +22,14 @@ import logging
 import os
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from mlops_course.system.loggers import quiet
 
 if TYPE_CHECKING:
     from mlops_course.operations.registry import Registry
@@ -171,7 +172,7 @@ class Workspace:
     def _make_database(self, path: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with _quiet("mlflow.store"):
+        with quiet("mlflow.store", below=logging.WARNING):  # it reports each step of making the tables
             store = SqlAlchemyStore(f"sqlite:///{path.as_posix()}", self.artifacts_uri)
         store.engine.dispose()
 
@@ -190,15 +191,3 @@ def _checkout() -> Path | None:
         return None
     name = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("name")
     return folder if name == PROJECT else None
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Hold back what a logger says below a warning: MLflow reports each step of making an empty database."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -19,6 +19,7 @@ from mlops_course.development import training
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.monitoring import drift as measures
 from mlops_course.system import pipeline, scoring
+from mlops_course.system.loggers import quiet
 from mlops_course.system.pipeline import steps
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def connect(scheduler: str, *, workers: int | None = None) -> Iterator["Client"]
             "expected the extra `scale` for work on a cluster, but distributed is not installed; install it: "
             'pip install -c constraints.txt -e ".[scale]"'
         ) from error
-    with _quiet(), _started(scheduler, workers) as address:
+    told = [f"distributed.{name}" for name in ("client", "core", "utils")]  # of a lost connection, in tracebacks
+    with quiet(*told), _started(scheduler, workers) as address:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", distributed.versions.VersionMismatchWarning)  # an error, below
@@ -68,20 +70,6 @@ def connect(scheduler: str, *, workers: int | None = None) -> Iterator["Client"]
             _await_workers(client, workers or 1, scheduler)
             _check_versions(client)
             yield client
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let an error speak for itself: of a lost connection, Dask tells in tracebacks of its own."""
-    loggers = [logging.getLogger(f"distributed.{name}") for name in ("client", "core", "utils")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager

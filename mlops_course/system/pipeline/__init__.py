@@ -15,7 +15,6 @@ downstream of it, and a run that was killed goes on where it stopped. One traini
 
 import hashlib
 import inspect
-import logging
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from mlops_course import design
 from mlops_course.development import data, evaluation, features, gate, training, validation
 from mlops_course.operations import registry, retraining
 from mlops_course.operations.monitoring import faults
+from mlops_course.system.loggers import quiet
 from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import Workspace
 
@@ -139,7 +139,7 @@ def _execute(
     workspace.create()
     with _stores(workspace.cache) as (metadata_store, result_store):
         driver = _driver(progress, metadata_store=metadata_store, result_store=result_store, path=workspace.cache)
-        with _without_banner():
+        with quiet("hamilton.driver", "hamilton.execution"):  # they print a page of asterisks around each error
             inputs = _inputs(case, batches, workspace, seed)
             inputs |= {"exclusions": [*map(dict, exclusions)], "drill": [*map(dict, drill)]}
             values = driver.execute(results, inputs=inputs)
@@ -272,17 +272,3 @@ def _stores(folder: Path) -> Iterator[tuple[Any, Any]]:
         yield metadata_store, Results(path=folder)
     finally:
         metadata_store.connection.close()
-
-
-@contextmanager
-def _without_banner() -> Iterator[None]:
-    """Let an error speak for itself: Hamilton prints a page of asterisks and inputs around each one."""
-    loggers = [logging.getLogger(f"hamilton.{name}") for name in ("driver", "execution")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
