@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, each of many processes would compile the package anew
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long course lint lessons exercises index slides constraints clean
+.PHONY: help demo test test-long course lint lessons exercises index drawing slides constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ exercises: $(INSTALLED)  ## derive every exercise from its solution
 
 index: $(INSTALLED)  ## write notebooks/README.md from the lessons and tools/course.yaml
 	$(BIN)/python tools/course.py
+
+drawing: $(INSTALLED)  ## draw in CONTRIBUTING.md which folder imports which
+	$(BIN)/python tools/drawing.py
 
 slides: $(INSTALLED)  ## make slides of all lessons in build/slides
 	$(BIN)/python tools/slides.py

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import drawing
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mlops_course"
 PHASES = ("design", "development", "operations")  # hold the stages
@@ -72,16 +74,7 @@ def text_of(path: Path) -> str:
 
 def package_imports(path: Path) -> set[str]:
     """What a file or folder imports of the package, at any depth, in dots below it: development.data.known_at."""
-    dotted = set()
-    for file in code_of(path):
-        folder = ("mlops_course", *file.relative_to(PACKAGE).parent.parts)
-        for node in ast.walk(tree_of(file)):
-            if isinstance(node, ast.Import):
-                dotted |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                base = folder[: len(folder) - node.level + 1] if node.level else ()
-                dotted |= {".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names}
-    return {name.removeprefix("mlops_course.") for name in dotted if name.startswith("mlops_course.")}
+    return set().union(*map(drawing.imports, code_of(path)))
 
 
 def imported_folders(path: Path) -> set[str]:
@@ -161,6 +154,10 @@ def test_composition_names_the_running_case_in_one_constant():
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("flights/*.py")), ids=name_of)
 def test_the_case_imports_stages_only(path):
     assert imported_folders(path) <= {*PHASES, "flights"}
+
+
+def test_the_drawing_of_imports_is_current():
+    assert drawing.DRAWN.search(drawing.PAGE.read_text(encoding="utf-8"))[0] == drawing.drawing(), "run make drawing"
 
 
 ALONE = """
