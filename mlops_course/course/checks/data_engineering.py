@@ -34,7 +34,7 @@ def impossible_rows(answer):
     expect(
         found == {"wind_speed": [5], "humid": [9]}, "Name the row by its index label, and only the row that is wrong."
     )
-    ends = pd.DataFrame({"temp": [-60.0, 130.0], "humid": [0.0, 100.0], "wind_speed": [0.0, 150.0]}, index=[7, 3])
+    ends = pd.DataFrame({"temp": [-60.0, 120.0], "humid": [0.0, 100.0], "wind_speed": [0.0, 150.0]}, index=[7, 3])
     expect_same(answer(ends), {name: [] for name in ends}, "Both ends of a range are possible.", case="On the ends it")
     just = ends + pd.DataFrame({name: [-0.5, 0.5] for name in ends}, index=[7, 3])
     words = "Half a unit beyond an end is impossible."
