@@ -3,7 +3,7 @@
     as_of           the last observation that was available (weather, a price, a sensor reading)
     recent          how many events became known in the last hours, and their mean
     in_progress     how many things had begun and not ended (open orders, overdue deliveries)
-    split_by_time   past and future around a cut, with an embargo for labels that come late
+    split_by_time   past and future around a cut, purged of labels that come late
     on_arrays       feature code written once, for the frame of a training and for the one row of a request
 
 Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,
@@ -120,7 +120,7 @@ def in_progress(
 def split_by_time(
     frame: pd.DataFrame, cut: pd.Timestamp, *, prediction_time: str, label_time: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Past and future around `cut`, with an embargo: the past holds only rows whose label was known at the cut.
+    """Past and future around `cut`, purged: the past holds only rows whose label was known at the cut.
 
     Past: predicted before the cut and `label_time` ≤ cut. Future: `prediction_time` ≥ cut. A row predicted before the
     cut and labelled after it is in neither; a row that never gets a label is never in the past. Raises ValueError if

@@ -141,8 +141,8 @@ def test_nothing_in_the_past_was_labelled_after_the_cut_and_nothing_is_on_both_s
     assert (past["until"] <= cut).all()
     assert (future["known"] >= cut).all()
     assert past.index.intersection(future.index).empty
-    embargoed = frame.drop(past.index.union(future.index))
-    assert ((embargoed["known"] < cut) & (embargoed["until"] > cut)).all()
+    purged = frame.drop(past.index.union(future.index))
+    assert ((purged["known"] < cut) & (purged["until"] > cut)).all()
 
 
 def test_a_cut_without_a_time_zone_is_refused():

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 04: splits with an embargo, as-of joins, one code path, and a finder of leaks."""
+"""Checks of the exercises of lesson 04: purged splits, as-of joins, one code path, and a finder of leaks."""
 
 import functools
 
@@ -93,11 +93,11 @@ def split(answer):
     expect(not set(test) - future, "A row that asked before the cut is tested on: its question chooses its part.")
     missing = "A row whose label is missing got into a part: whoever never landed has no label, late or not."
     expect("never landed" not in train and "cancelled after" not in test, missing)
-    words = "A label that came after the cut is trained on: a row like that is under embargo, in neither part."
+    words = "A label that came after the cut is trained on: such a row is purged: it is in neither part."
     expect(not {"the evening before", "slow"} & set(train), words)
     words = "A label that is not there yet is tested on: at `now` nobody can say whether that answer was right."
     expect(not {"still in the air", "asked now"} & set(test), words)
-    words = "Rows whose label was there before the cut are left out: the embargo has no fixed length, the label says."
+    words = "Rows whose label was there before the cut are left out: the gap has no fixed length, the label says."
     expect({"long before", "the morning before"} <= set(train), words)
     expect("labelled at the cut" in train, "A label that comes at the very cut is known at the cut: compare with <=.")
     expect("asked at the cut" in test, "A question at the very cut belongs to the future: compare with >=.")

@@ -1,7 +1,7 @@
 """From rows with labels to a model that decides, with a record of how it was made.
 
     candidates                           three models to compare, simplest first
-    TimeFolds                            cross-validation in order of time, with an embargo for labels that come late
+    TimeFolds                            cross-validation in order of time, purged of labels that come late
     cross_validate_in_time               metrics of a model, fold by fold
     search                               random search for parameters, over the same folds
     simplest_within_one_standard_error   the model that is hardly worse than the best, and simpler

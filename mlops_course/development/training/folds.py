@@ -14,7 +14,7 @@ class TimeFolds:
 
     The distinct prediction times, in order, are cut into `n_splits` + 1 periods of equally many (± 1). The first period
     is only trained on; each other one is the test period of a fold, which trains on every earlier row whose label was
-    known when the test period began. The others are under embargo (López de Prado 2018, chapter 7, calls it purging).
+    known when the test period began. The others are purged (López de Prado 2018, chapter 7).
     Rows need not be sorted.
 
     The times come with the constructor because each row has two, which scikit-learn's `groups` cannot carry, and they

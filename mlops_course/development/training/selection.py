@@ -86,9 +86,10 @@ def search(
 def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
     """The first column of `losses` that is at most one standard error worse than the best column.
 
-    `losses` has a row for each fold and a column for each model, simplest first; lower is better. The rule is that of
-    Breiman et al. 1984, section 3.4.3. The standard error is that of the difference from the best model, fold by fold:
-    a hard month is hard for all of them, which says nothing about which is better.
+    `losses` has a row for each fold and a column for each model, simplest first; lower is better. The rule is a
+    paired variant of that of Breiman et al. 1984, section 3.4.3. Theirs takes the standard error of the best model's
+    own loss, this one that of the difference from the best model, fold by fold: a hard month is hard for all of them,
+    which says nothing about which is better.
 
     Raises ValueError if there are fewer than two folds or a loss is missing.
     """
