@@ -6,7 +6,7 @@
     run         the jobs that a commit needs, in a clean checkout, up to the first red one; git notes keep the verdicts
     verdicts    what was kept about a commit
     deploy      move the branch `production` to a commit whose every needed job was green, or say which was not
-    metrics     the four delivery metrics from a log of events
+    metrics     four of the five delivery metrics, from a log of events
     to_github   the same jobs as a workflow of GitHub Actions
 
 A commit is compared with production and not with its parent: a harmless change on top of a red one is as red. A file
@@ -284,7 +284,7 @@ def _git(repository: Path | None, *arguments: str, environment: Mapping[str, str
 
 @dataclass(frozen=True)
 class Metrics:
-    """The four delivery metrics, and what could not be counted.
+    """Four delivery metrics, and what could not be counted.
 
     `table`, one row a metric: value, unit, counted, open, at_least. `value` is a median of what has ended; `at_least`
     is one with what is still open in it, as old as it is: the true median cannot be lower. `aside` names each event
@@ -298,7 +298,8 @@ class Metrics:
 def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Metrics:
     """Deployment frequency, lead time for changes, change failure rate and time to restore in [start, end).
 
-    The metrics are those of Forsgren, Humble and Kim (2018), Accelerate. `log` has one row an event, in any order, and
+    The metrics are those of Forsgren, Humble and Kim (2018), Accelerate. DORA has added a fifth, the deployment rework
+    rate, which needs to know which deployments were unplanned. `log` has one row an event, in any order, and
     the columns kind, time, commit, deployment, incident:
 
         committed   names a commit
