@@ -235,16 +235,16 @@ def diagnose(answer):
     few = "One row in twenty may be out of order."
     ask(_days(spoilt(0.05, np.nan)), cold, cold, "nothing", few, what="days with 5 % of the temperatures missing")
     ask(_days(spoilt(0.06, 200.0)), cold, cold, "data bug", bug, what="days with 6 % of the temperatures at 200 °F")
-    ask(_days(spoilt(0.2, 130.5)), cold, cold, "data bug", bug, what="days with 130.5 °F in one of five rows")
+    ask(_days(spoilt(0.2, 120.5)), cold, cold, "data bug", bug, what="days with 120.5 °F in one of five rows")
     ask(_days(spoilt(0.2, -60.5)), cold, cold, "data bug", bug, what="days with -60.5 °F in one of five rows")
-    ends = "-60 and 130 °F are possible."
+    ends = "-60 and 120 °F are possible."
     ask(
-        _days(spoilt(0.5, 130.0)),
+        _days(spoilt(0.5, 120.0)),
         cold,
-        _days(spoilt(0.5, 130.0)),
+        _days(spoilt(0.5, 120.0)),
         "season",
         ends,
-        what="days with 130 °F, as a year ago",
+        what="days with 120 °F, as a year ago",
     )
     ask(
         _days(spoilt(0.5, -60.0)),
