@@ -75,9 +75,9 @@ def test_a_day_depends_on_its_own_rows_alone_and_not_on_their_order():
 def test_quantiles_and_shares_are_those_of_pandas():
     frame = rows()
     day = frame["time"].dt.floor("D")
-    found, spread = of(frame), profile(frame).spread["heat"]
+    found, width = of(frame), profile(frame).numbers.loc["heat", "width"]
     by_day = frame.groupby(day)["heat"]
-    np.testing.assert_allclose(found[("heat", "level")] * spread, by_day.median(), atol=0.05)
+    np.testing.assert_allclose(found[("heat", "level")] * width, by_day.median(), atol=0.05)
     np.testing.assert_allclose(found[("heat", "missing")], by_day.apply(lambda values: values.isna().mean()))
     most = by_day.apply(lambda values: values.value_counts(normalize=True).iloc[0])
     np.testing.assert_allclose(found[("heat", "largest")], most)
