@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic_core import to_json
 from threadpoolctl import threadpool_limits
 
 from mlops_course.design import Specification
@@ -116,22 +115,9 @@ def stream(
 
 
 def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list[str]) -> list[dict[str, Any]]:
-    """Rows with their answers as the prediction log keeps them."""
+    """Rows with their answers as the prediction log takes them."""
     values = rows[inputs].astype(object).where(rows[inputs].notna(), None).to_dict("records")
-    return [
-        {
-            "id": name,
-            "time": moment.to_pydatetime(),
-            "assigned_version": answer.model_version,
-            "model_version": answer.model_version,
-            "share": 0.0,
-            "probability": answer.probability,
-            "decision": answer.decision,
-            "latency_ms": 0.0,
-            "inputs": to_json(row).decode(),  # all digits: pandas' to_json keeps ten
-        }
-        for name, moment, answer, row in zip(rows["id"], rows[times], answers.itertuples(), values, strict=True)
-    ]
+    return answers.assign(id=rows["id"], time=rows[times], inputs=values).to_dict("records")
 
 
 def _rows_of(system: System, name: str) -> pd.DataFrame:

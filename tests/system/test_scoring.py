@@ -217,8 +217,8 @@ def stream_until_killed(system, url, reached, moment):
         come("after the append")
 
     log.append = appending
-    sa.event.listen(log._engine, "before_cursor_execute", executing)
-    sa.event.listen(log._engine, "commit", lambda _: come("before the commit"))
+    sa.event.listen(log._database.engine, "before_cursor_execute", executing)
+    sa.event.listen(log._database.engine, "commit", lambda _: come("before the commit"))
     scoring.stream(system, STREAMED, log=log, consumer="desk", most=MOST)
 
 

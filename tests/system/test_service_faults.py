@@ -410,7 +410,7 @@ def ask_in_turn(caller, *, name, most=50, until_status):
 @pytest.fixture
 def hasty(system, monkeypatch):
     """System, log and caller of a service that soon gives up a log that is locked."""
-    monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(prediction_log.database, "BUSY_SECONDS", 0.2)
     system.workspace.create()
     with closing(PredictionLog(system.workspace.prediction_log_url)) as log, serving(system, log) as url:
         yield system, log, Caller(url)

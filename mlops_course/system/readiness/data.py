@@ -116,8 +116,7 @@ def privacy(it: Subject) -> str:
     folder, rows = drill.workspace.create().snapshots, it.test.head(50)
     name = str(rows["id"].iloc[0])
     data.save_snapshot({"rows": rows}, folder)
-    answer = {"time": drill.clock(), "assigned_version": 1, "model_version": 1, "share": 0.0, "probability": 0.5}
-    answer |= {"decision": True, "latency_ms": 1.0, "inputs": "{}"}
+    answer = {"time": drill.clock(), "inputs": {}, "model_version": 1, "probability": 0.5, "decision": True}
     with closing(PredictionLog(drill.workspace.prediction_log_url)) as log:
         log.append([answer | {"id": one} for one in rows["id"]])
         governance.forget(drill, log, [name], approver="drill", reason="readiness")

@@ -113,14 +113,12 @@ class _Follower:
         answers = [
             {
                 "id": row.id,
-                "time": row.time.to_pydatetime(),
-                "assigned_version": trial.version,
+                "time": row.time,
                 "model_version": trial.version,
-                "share": 0.0,
-                "probability": float(p),
-                "decision": bool(p >= model.threshold),
+                "probability": p,
+                "decision": p >= model.threshold,
                 "latency_ms": latency_ms,
-                "inputs": "",
+                "inputs": "",  # which the log of the champion keeps
             }
             for row, p in zip(rows.itertuples(), probability, strict=True)
             if p is not None

@@ -279,6 +279,14 @@ def test_a_prediction_comes_back_as_it_was_kept(log):
     assert log.predictions().to_dict("records") == [{"number": 1, **row}]
 
 
+def test_what_a_prediction_leaves_out_is_kept_as_if_there_was_no_canary(log):
+    given = {name: prediction()[name] for name in ("id", "time", "model_version", "probability", "decision")}
+    log.append([given | {"inputs": {"a": 0.1 + 0.2, "b": None}}])
+    (kept,) = log.predictions().to_dict("records")
+    assert kept["inputs"] == '{"a":0.30000000000000004,"b":null}'
+    assert (kept["assigned_version"], kept["share"], kept["latency_ms"]) == (given["model_version"], 0.0, 0.0)
+
+
 def test_a_time_of_any_zone_comes_back_in_utc_to_the_microsecond(log):
     time = datetime(2024, 3, 31, 1, 30, 0, 123457, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
     log.append([prediction(time=time)], labels=[label(time=time)])
@@ -320,7 +328,7 @@ def test_a_null_character_in_an_id_is_kept_by_sqlite(file):
 
 
 def test_more_ids_in_one_call_than_one_statement_carries(log):
-    some = [f"{number}" for number in range(2 * prediction_log.IDS_A_QUERY + 1)]
+    some = [f"{number}" for number in range(2 * prediction_log.log.IDS_A_QUERY + 1)]
     log.append([prediction(name) for name in some[::2]])
     known = log.append([prediction(name) for name in some], labels=[label(name) for name in some])
     assert known.keys() == set(some[::2])
@@ -488,7 +496,7 @@ def test_a_lock_is_waited_for_as_long_as_is_said_and_then_nothing_is_kept(file, 
         pytest.raises(LogUnavailableError, match=r"waited 30 s, and another .* nothing was kept"),
     ):
         file_log.append([prediction()], labels=[label()], position=("reader", 7))
-    assert time.pauses == prediction_log.BUSY_SECONDS == 30
+    assert time.pauses == prediction_log.database.BUSY_SECONDS == 30
     assert state(file_log) == (["before"], [], 0)
 
 
@@ -523,7 +531,7 @@ def test_a_wait_counts_from_when_a_writer_came_and_who_was_behind_another_does_n
     def pause(_):
         paused.put(get_ident())
         go_on.wait(DEADLINE)
-        now[0] += prediction_log.BUSY_SECONDS
+        now[0] += prediction_log.database.BUSY_SECONDS
 
     log = PredictionLog(f"sqlite:///{file.as_posix()}", clock=lambda: came.put(get_ident()) or now[0], sleep=pause)
     with closing(log), locked(file, log), ThreadPoolExecutor(2) as threads:
@@ -549,7 +557,7 @@ def test_who_waits_too_long_in_line_hears_of_it_and_those_behind_are_served(file
             first = threads.submit(log.append, [prediction("first")])
             assert paused.wait(DEADLINE)
             with monkeypatch.context() as patched:
-                patched.setattr(prediction_log, "BUSY_SECONDS", 0)
+                patched.setattr(prediction_log.database, "BUSY_SECONDS", 0)
                 with pytest.raises(LogUnavailableError, match=r"waited 0 s behind other writers .* nothing was kept"):
                     log.append([prediction("second")])
             release()
@@ -649,7 +657,7 @@ def test_a_fault_is_reported_keeps_nothing_and_is_over_when_its_cause_is(fault, 
     call = partial(file_log.append, [prediction("b", inputs=LONG)], labels=[label("b")], position=("reader", 7))
     with fault(file, file_log), pytest.raises(LogUnavailableError, match=r"log\.db to answer: .*nothing was kept"):
         call()
-    assert time.pauses == (prediction_log.BUSY_SECONDS if fault is locked else 0), "only a lock is waited for"
+    assert time.pauses == (prediction_log.database.BUSY_SECONDS if fault is locked else 0), "only a lock is waited for"
     assert state(file_log) == (["before"], [], 0)
     assert call() == {}
     assert state(file_log) == (["before", "b"], ["b"], 7)
@@ -692,7 +700,7 @@ def test_who_opens_a_log_to_read_it_needs_no_lock(url):
 
 
 def test_a_lock_is_waited_for_but_not_forever(url, monkeypatch):  # by the clock of the machine, or by the server's
-    monkeypatch.setattr(prediction_log, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(prediction_log.database, "BUSY_SECONDS", 0.2)
     engine = sa.create_engine(url)
     lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE predictions IN EXCLUSIVE MODE"
     with closing(PredictionLog(url)) as log, engine.connect() as other:
@@ -811,6 +819,6 @@ def test_a_reader_keeps_what_is_taken_out_in_the_file_and_others_write_meanwhile
         reader.execute("SELECT count(*) FROM predictions").fetchone()
         with pytest.raises(LogUnavailableError, match="still in the"):
             file_log.delete(["to go"])
-    assert (time.pauses, time.then) == (prediction_log.BUSY_SECONDS, {})
+    assert (time.pauses, time.then) == (prediction_log.database.BUSY_SECONDS, {})
     assert file_log.delete(["to go"]) == 0  # repeating it completes it
     assert [path for path in file.parent.iterdir() if b"to go" in path.read_bytes()] == []

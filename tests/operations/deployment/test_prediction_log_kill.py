@@ -23,8 +23,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_course.operations.deployment import prediction_log
-from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.operations.deployment.prediction_log import PredictionLog, database
 
 if sys.platform == "win32":
     pytest.skip("needs os.fork and SIGKILL, which Windows has not", allow_module_level=True)
@@ -96,8 +95,8 @@ def append(file, *, at=None, nth=1, size=None):
 def serve():
     gc.freeze()  # so that a child copies no page only to look for garbage in it
     for file, order in map(json.loads, sys.stdin):
-        # The server stands in the line of those who write, as a thread of it may when it forks, and never leaves
-        prediction_log._lines.setdefault(Path(file).resolve(), prediction_log._Line()).join()
+        # The server stands in the queue of the writers, as a thread of it may when it forks, and never leaves
+        database._writers.setdefault(Path(file).resolve(), database._WriterQueue()).join()
         child = os.fork()
         if not child:
             try:

@@ -8,8 +8,7 @@ from mlops_course.operations.deployment.prediction_log import PredictionLog
 
 now = datetime(2026, 11, 2, 10, tzinfo=UTC)
 answer = {
-    "id": "order 7", "time": now, "assigned_version": 1, "model_version": 1, "share": 1.0, "probability": 0.3,
-    "decision": True, "latency_ms": 2.0, "inputs": '{"load": 9}',
+    "id": "order 7", "time": now, "inputs": {"load": 9}, "model_version": 1, "probability": 0.3, "decision": True,
 }  # fmt: skip
 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
     log = PredictionLog(f"sqlite:///{Path(place, 'predictions.db').as_posix()}")

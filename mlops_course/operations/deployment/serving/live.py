@@ -186,7 +186,7 @@ class _Service:
                 "model_version": answers[at][1].version,
                 "probability": answers[at][0],
                 "decision": answers[at][0] >= answers[at][1].model.threshold,
-                "inputs": to_json(row).decode(),
+                "inputs": row,
             }
             for at, (name, row) in enumerate(zip(ids, rows, strict=True))
         ]

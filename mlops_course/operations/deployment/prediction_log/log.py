@@ -1,0 +1,203 @@
+"""Predictions, labels and positions: kept, read back, found and deleted."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from .database import _Database
+from .errors import LabelConflictError, PredictionConflictError
+from .tables import _label_row, _prediction_row, _tables
+
+IDS_A_QUERY = 500  # databases limit how many values one statement may carry
+
+Row = Mapping[str, Any]
+
+
+class PredictionLog:
+    """Predictions, labels and positions in one database; safe to use from several threads, processes and objects.
+
+    A prediction is a mapping with id, time, inputs (a mapping, or JSON text), model_version, probability and decision.
+    It may have assigned_version, the version that was to answer (else model_version), share, that of the canary at that
+    moment (else 0), and latency_ms (else 0). A label is a mapping with id, label (0 or 1) and time. Times are aware
+    datetimes. A `number` counts the rows of each kind in the order in which they were kept.
+
+    `url` is SQLAlchemy's; tables are made where they are missing, and their names begin with `prefix`. A writer waits
+    for others at most 30 seconds by `clock`, which counts seconds; `sleep` passes the time until it asks for the lock
+    again. Raises LogUnavailableError if the tables cannot be made.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "",
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], object] = sleep,
+    ) -> None:
+        self._tables = _tables(prefix)
+        self._database = _Database(url, self._tables, clock=clock, sleep=sleep)
+        self.url = self._database.url
+
+    def append(
+        self,
+        predictions: Sequence[Row] = (),
+        *,
+        labels: Sequence[Row] = (),
+        position: tuple[str, int] | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Keep predictions, labels and the position of a consumer, all or none, and return once they are on disk.
+
+        Returns, by id, the predictions that were on record before, as they are there: they are not changed. A label
+        may come before its prediction, and one that is there already is left alone.
+
+        Raises PredictionConflictError, LabelConflictError or LogUnavailableError; then nothing was kept.
+        """
+        predictions, labels = [_prediction_row(row) for row in predictions], [_label_row(row) for row in labels]
+        with self._database.turn() as deadline:
+            try:
+                with self._database.writing(deadline) as connection:
+                    self._insert(connection, predictions, labels, position)
+                return {}
+            except IntegrityError:  # some are on record: rarely so, so it is not asked for before
+                tables = self._tables
+                with self._database.writing(deadline) as connection:
+                    known, new = _part(connection, tables.predictions, predictions, "inputs", PredictionConflictError)
+                    _, new_labels = _part(connection, tables.labels, labels, "label", LabelConflictError)
+                    self._insert(connection, new, new_labels, position)
+                return known
+
+    def position(self, consumer: str) -> int:
+        """How far a consumer has come: what it last gave to `append`, or 0."""
+        table = self._tables.positions
+        return self._one(sa.select(table.c.position).where(table.c.consumer == consumer)) or 0
+
+    def last(self) -> int:
+        """The number of the newest prediction; 0 if there is none."""
+        return self._one(sa.select(sa.func.max(self._tables.predictions.c.number))) or 0
+
+    def predictions(
+        self, *, after: int = 0, since: datetime | None = None, limit: int | None = None, inputs: bool = True
+    ) -> pd.DataFrame:
+        """Predictions with a number above `after` that were made `since` then, in order, at most `limit` of them."""
+        table = self._tables.predictions
+        query = sa.select(*self._columns(inputs)).where(table.c.number > after)
+        return self._read(query, table, since=since, limit=limit)
+
+    def labelled(
+        self, *, after: int = 0, since: datetime | None = None, limit: int | None = None, inputs: bool = True
+    ) -> pd.DataFrame:
+        """Predictions made `since` then that have a label, in the order in which the labels came.
+
+        Columns of `predictions`, then label, label_time and label_number; `after` is one of these numbers. A label
+        that has no prediction yet is left out.
+        """
+        table, labels = self._tables.predictions, self._tables.labels
+        of_label = [labels.c.label, labels.c.time.label("label_time"), labels.c.number.label("label_number")]
+        query = sa.select(*self._columns(inputs), *of_label).join(labels, labels.c.id == table.c.id)
+        return self._read(query.where(labels.c.number > after), labels, since=since, limit=limit)
+
+    def unpredicted(self, ids: Sequence[str]) -> set[str]:
+        """Those of `ids` for which no prediction is on record."""
+        with self._database.reading() as connection:
+            return set(ids) - _on_record(connection, self._tables.predictions, ids).keys()
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """The prediction of an id as a mapping with label and label_time, which are None where there is none yet."""
+        table, labels = self._tables.predictions, self._tables.labels
+        query = sa.select(table, labels.c.label, labels.c.time.label("label_time"))
+        query = query.outerjoin(labels, labels.c.id == table.c.id).where(table.c.id == name)
+        with self._database.reading() as connection:
+            found = connection.execute(query).mappings().first()
+        if found is None:
+            return None
+        return {
+            column: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+            for column, value in found.items()
+        }
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete the predictions and labels of some ids for good, and return how many predictions there were.
+
+        With SQLite their bytes are gone from the file too: it is rewritten, which needs as much disk again and keeps
+        writers waiting meanwhile. In another database they go when it next cleans up. Numbers are not given again. May
+        be repeated; a call that was killed is then completed.
+
+        Raises LogUnavailableError if somebody keeps the file open for reading; then repeat it.
+        """
+        predictions, labels, deleted = self._tables.predictions, self._tables.labels, 0
+        with self._database.turn() as deadline:
+            with self._database.writing(deadline) as connection:
+                for some in _portions(ids):
+                    connection.execute(sa.delete(labels).where(labels.c.id.in_(some)))
+                    deleted += connection.execute(sa.delete(predictions).where(predictions.c.id.in_(some))).rowcount
+            self._database.rewrite_file(deadline)
+        self._database.empty_write_ahead_log()  # waits for readers, so no writer may have to wait for it
+        return deleted
+
+    def close(self) -> None:
+        """Give the connections back; the log may be used again."""
+        self._database.engine.dispose()
+
+    def _insert(
+        self, connection: sa.Connection, predictions: list[dict], labels: list[dict], position: tuple[str, int] | None
+    ) -> None:
+        if predictions:
+            connection.execute(sa.insert(self._tables.predictions), predictions)
+        if labels:
+            connection.execute(sa.insert(self._tables.labels), labels)
+        if position:
+            consumer, reached = position
+            table = self._tables.positions
+            moved = sa.update(table).where(table.c.consumer == consumer).values(position=reached)
+            if not connection.execute(moved).rowcount:
+                connection.execute(sa.insert(table).values(consumer=consumer, position=reached))
+
+    def _one(self, query: sa.Select) -> int | None:
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
+
+    def _columns(self, inputs: bool) -> list[sa.Column]:
+        return [column for column in self._tables.predictions.c if inputs or column.name != "inputs"]
+
+    def _read(self, query: sa.Select, order: sa.Table, *, since: datetime | None, limit: int | None) -> pd.DataFrame:
+        if since is not None:
+            query = query.where(self._tables.predictions.c.time >= since.astimezone(UTC).replace(tzinfo=None))
+        with self._database.reading() as connection:
+            frame = pd.read_sql(query.order_by(order.c.number).limit(limit), connection)
+        types = {column.name: column.type.python_type for column in query.selected_columns}
+        times = [name for name, kind in types.items() if kind is datetime]
+        frame = frame.astype({name: kind for name, kind in types.items() if name not in times})  # also without rows
+        return frame.assign(**{name: pd.to_datetime(frame[name], utc=True).dt.as_unit("us") for name in times})
+
+
+def _portions(ids: Sequence[str]) -> Iterator[list[str]]:
+    return (list(ids[start : start + IDS_A_QUERY]) for start in range(0, len(ids), IDS_A_QUERY))
+
+
+def _on_record(connection: sa.Connection, table: sa.Table, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    queries = (sa.select(table).where(table.c.id.in_(some)) for some in _portions(ids))
+    return {row.id: dict(row._mapping) for query in queries for row in connection.execute(query)}
+
+
+def _part(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], what: str, error: type[ValueError]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """What was there before, by id, and the rows that are new; of rows with one id the first counts.
+
+    Raises the error if a row says something else in the column `what` than the one that was there before it.
+    """
+    known, new, contradicting = _on_record(connection, table, [row["id"] for row in rows]), {}, set()
+    for row in rows:
+        earlier = known.get(row["id"]) or new.setdefault(row["id"], row)
+        if earlier is not row:
+            known[row["id"]] = earlier
+        if earlier[what] != row[what]:
+            contradicting.add(row["id"])
+    if contradicting:
+        raise error(sorted(contradicting))
+    return known, list(new.values())
