@@ -197,7 +197,7 @@ def test_lines_of_csv_are_cut_where_rows_begin(tmp_path_factory, table, rows, en
     source = tmp_path_factory.mktemp("csv") / "in.csv"
     frame = pd.DataFrame(table, columns=["a", 'the "b", so called'], dtype="str")
     frame.to_csv(source, index=False, lineterminator=end)
-    expected, found = list(batch._parts(source, rows)), read_by_tasks(source, rows)
+    expected, found = list(batch.parts(source, rows)), read_by_tasks(source, rows)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         pd.testing.assert_frame_equal(one, other)
@@ -206,7 +206,7 @@ def test_lines_of_csv_are_cut_where_rows_begin(tmp_path_factory, table, rows, en
 def test_lines_without_a_value_are_no_rows(tmp_path):
     (tmp_path / "in.csv").write_bytes(b"a,b\n\n1,2\n  \n3,4\r\n\r\n5,6\n\n")
     found = read_by_tasks(tmp_path / "in.csv", 2)
-    pd.testing.assert_frame_equal(pd.concat(found), pd.concat(batch._parts(tmp_path / "in.csv", 2)))
+    pd.testing.assert_frame_equal(pd.concat(found), pd.concat(batch.parts(tmp_path / "in.csv", 2)))
     assert [len(part) for part in found] == [2, 1]
 
 
@@ -216,7 +216,7 @@ def test_text_that_is_hardly_csv_is_read_as_by_one_machine_or_refused(tmp_path_f
     source = tmp_path_factory.mktemp("csv") / "in.csv"
     source.write_bytes(f"a,b\n{text}".encode())
     try:
-        expected = list(batch._parts(source, rows))
+        expected = list(batch.parts(source, rows))
     except ValueError:
         return
     try:
@@ -232,7 +232,7 @@ def test_parts_of_parquet_are_those_of_one_machine_however_its_row_groups_lie(tm
     source = tmp_path_factory.mktemp("parquet") / "in.parquet"
     table = pa.table({"id": range(rows), "seats": [None if row % 3 == 0 else row for row in range(rows)]})
     pq.write_table(table, source, row_group_size=group)
-    expected, found = list(batch._parts(source, part)), read_by_tasks(source, part)
+    expected, found = list(batch.parts(source, part)), read_by_tasks(source, part)
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         pd.testing.assert_frame_equal(one, other)

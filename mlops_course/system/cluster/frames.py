@@ -69,7 +69,7 @@ def features(
             for name, file in files.items():
                 writer.write_table(pq.read_table(file, filters=[("batch", "==", name)]).cast(schema))
 
-    batch._replace(target, write, by=target.parent)
+    batch.replace_file(target, write, by=target.parent)
     return pq.read_metadata(target).num_rows
 
 

@@ -104,12 +104,12 @@ def _read(source: Path, rows: int, span: _Span) -> Iterator[tuple[int, pd.DataFr
     Raises ValueError if lines of CSV are not the rows that they were counted as, before any is handed out.
     """
     if span.last is None:
-        yield from enumerate(batch._parts(source, rows))
+        yield from enumerate(batch.parts(source, rows))
         return
     if span.bytes is None:
         parts = _row_groups(source, rows, span)
     else:
-        parts = iter(found := list(batch._chunks(_Lines(source, *span.bytes), rows)))
+        parts = iter(found := list(batch.chunks(_Lines(source, *span.bytes), rows)))
         if sum(map(len, found)) != span.rows:
             raise ValueError(
                 f"expected {span.rows} rows in the bytes {span.bytes[1]} to {span.bytes[2]} of {source}, got "

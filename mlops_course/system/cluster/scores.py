@@ -1,8 +1,5 @@
 """Predictions for a file or a batch."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -67,42 +64,19 @@ def score_to_file(
         raise ValueError(f"expected a file or a batch out of {names}, got {source!r}")
     path, target = Path(source).resolve(), target.resolve()
     model = system.registry.load(version)
-    files, asked, done = _begun(path, target, model=model.digest, rows=rows_per_part)
-    if done:
+    run = batch.ScoringRun(path, target, model=model.digest, rows_per_part=rows_per_part)
+    if done := run.finished():
         return done
-    folder = files.parts / hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_shared(client, read=[path, system.workspace.database], write=folder)
-    about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, rows_per_part, folder)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _check_shared(client, read=[path, system.workspace.database], write=run.folder)
+    about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, rows_per_part, run.folder)
     parts, new, known = {}, 0, batch.count_rows(path)
     spans = _spans(path, rows_per_part)
     for _, (rows, made) in _run(client, partial(_score, about), spans, what=partial(_rows_named, rows_per_part)):
         parts |= rows
         new += made
         progress(sum(rows.values()), known)
-    if batch._digest(path) != asked["source"]:
-        shutil.rmtree(folder, ignore_errors=True)  # its parts may be of either content
-        raise OSError(f"expected {source} to stay as it was, but it was written to meanwhile; start again")
-    paths = [folder / f"{number:06d}.parquet" for number in sorted(parts)]
-    counts = files.assemble(paths, asked, total=sum(parts.values()))
-    return batch.Scored(**counts, parts=new, quarantine=files.quarantine if counts["quarantined"] else None)
-
-
-def _begun(source: Path, target: Path, *, model: str, rows: int) -> tuple[batch._Files, dict, batch.Scored | None]:
-    """What lies beside the target, what is asked for in `batch.score_file`'s words, and what came of it if done."""
-    for path in (source, target):
-        if path.suffix not in (".parquet", ".csv"):
-            raise ValueError(f"expected a file that ends in .parquet or .csv, got {path.name}")
-    if source == target:
-        raise ValueError(f"expected another file than the source to write to, got {target} for both")
-    files = batch._Files(target)
-    asked = {"source": batch._digest(source), "model": model, "rows_per_part": rows}
-    asked |= {"from": source.suffix, "to": target.suffix}
-    if (done := files.finished(asked)) is None:
-        return files, asked, None
-    shutil.rmtree(files.parts, ignore_errors=True)
-    quarantine = files.quarantine if done["quarantined"] else None
-    return files, asked, batch.Scored(**done, parts=0, quarantine=quarantine, already_done=True)
+    return run.finish([run.part(number) for number in sorted(parts)], total=sum(parts.values()), new=new)
 
 
 def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
@@ -117,7 +91,7 @@ def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
     for number, part in _read(job.source, job.rows, span):
         path = job.folder / f"{number:06d}.parquet"
         if not path.exists():
-            batch._score_part(part, path, answer=answer, check=check)
+            batch.score_part(part, path, answer=answer, check=check)
             made += 1
         rows[number] = len(part)
     return rows, made

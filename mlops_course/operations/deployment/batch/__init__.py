@@ -1,0 +1,44 @@
+"""Predictions in batch: from a file of inputs to a file of predictions, once, however often it is started or killed.
+
+    conform       a frame made to fit the model's contract, or an error that names column, expectation and value
+    problems      every value that does not fit, instead of an error for the first
+    predict       inputs to predictions: probability and decision for each row
+    score_file    a Parquet or CSV file of any length, part by part, into another one that is there whole or not at all
+    count_rows    how many rows a file says that it has
+
+To have the parts scored elsewhere, `ScoringRun` says what is done and what is left; `parts` and `chunks` read the
+source, `score_part` scores one part, and `replace_file` writes a file that is there whole or not at all.
+
+`score_file` keeps each part as it is done. Killed and started again, it goes on after the last one; started once more
+when all is done, it does nothing. Rows that do not fit are set aside with the reasons and do not stop the others.
+
+>>> import numpy as np
+>>> import pandas as pd
+>>> class Constant:
+...     def predict_proba(self, inputs):
+...         return np.tile([0.7, 0.3], (len(inputs), 1))
+>>> rows = conform(pd.DataFrame({"id": ["a"], "temp": ["3.5"]}), {"temp": "double"})
+>>> predict(Constant(), rows, threshold=0.2).to_dict("records")
+[{'probability': 0.3, 'decision': True}]
+>>> problems(pd.DataFrame({"temp": ["3.5", "warm"]}), {"temp": "double"}).to_dict("records")
+[{'row': 1, 'column': 'temp', 'expected': 'a number', 'value': 'warm'}]
+"""
+
+from .run import Scored, ScoringRun, replace_file
+from .scoring import ROWS_PER_PART, chunks, count_rows, parts, score_file, score_part
+from .values import conform, predict, problems
+
+__all__ = [
+    "ROWS_PER_PART",
+    "Scored",
+    "ScoringRun",
+    "chunks",
+    "conform",
+    "count_rows",
+    "parts",
+    "predict",
+    "problems",
+    "replace_file",
+    "score_file",
+    "score_part",
+]
