@@ -88,11 +88,13 @@ def serve_ours(port: int) -> None:
     def add_floor(app: FastAPI) -> None:
         @app.post("/floor")
         async def floor(request: Request) -> dict:
-            rows = app.state.service.now.champion.request.validate_json(await request.body())["rows"]
+            rows = app.state.service.active.champion.request.validate_json(await request.body())["rows"]
             return {"rows": len(rows)}
 
     system = System(CASE, Workspace.locate())
-    service.run(system, log_url=system.workspace.prediction_log_url, port=port, prepare=add_floor)
+    service.run(
+        system, log_url=system.workspace.prediction_log_url, endpoint=service.Endpoint(port=port), prepare=add_floor
+    )
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ __all__ = ["demo", "monitor", "replay", "serve"]
 )
 @click.pass_context
 def serve(context: click.Context, host: str, port: int, log_url: str | None, token: str) -> None:
-    """Answer requests with the champion over HTTP, each reply on record; Ctrl-C stops it.
+    """Answer requests with the champion over HTTP, each response on record; Ctrl-C stops it.
 
     A promotion or a rollback is taken up within a second, without a restart. Documentation is at /docs, what is served
     at /, measurements at /metrics.
@@ -41,9 +41,7 @@ def serve(context: click.Context, host: str, port: int, log_url: str | None, tok
     service.run(
         system,
         log_url=log_url,
-        host=host,
-        port=port,
-        token=token,
+        endpoint=service.Endpoint(host, port, token),
         started=lambda url: click.echo(f"Serving on {url} (Ctrl-C stops it); try {url}/docs"),
     )
 

@@ -227,7 +227,7 @@ def until(happens: Callable[[], object]) -> object:
 def serving(system: System, log: PredictionLog, *, challenger_seconds: float = PATIENCE) -> Iterator[str]:
     """The service in a thread of this process; yields its address. A canary gets time, so that it is asked for sure."""
     app = service.application(system, log=log)
-    app.state.service._challenger_seconds = challenger_seconds
+    app.state.service.challenger_seconds = challenger_seconds
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = Thread(target=server.run)
     thread.start()

@@ -122,7 +122,9 @@ def serve(home, url, moment, number, environment):
         os.write(1, f"{os.getpid()} {address}\n".encode())
 
     try:
-        service.run(system, log_url=url, port=0, watch=False, started=started, prepare=prepare)
+        service.run(
+            system, log_url=url, endpoint=service.Endpoint(port=0), watch=False, started=started, prepare=prepare
+        )
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The canary: judged by what the log says of it, raised step by step or stopped."""
+"""The canary: judged by what the log says of it, then raised step by step or stopped."""
 
 import logging
 
@@ -12,17 +12,17 @@ from mlops_course.system.system import System
 
 _logger = logging.getLogger(__name__)
 
-RULE = "canary rule, begun by "  # and by whom: the approver of what the canary does by itself
+RULE = "canary rule, begun by "  # followed by a name: the approver of what the canary does by itself
 
 
 def canary_plan(system: System) -> rollout.CanaryPlan:
-    """How a canary of this system goes: its bars are those of the specification."""
+    """Shares and bars of a canary of this system; the bars are those of the specification."""
     costs, gates = system.specification.costs, system.specification.gates
     return rollout.CanaryPlan(max_latency_ms=gates.max_latency_ms, max_cost=max(costs.false_alarm, costs.missed))
 
 
 class _Canary:
-    """The canary that is on its way: reads what is new of it in the log, and does what the verdict says."""
+    """The canary on trial: reads what is new of it in the log, and does what the verdict says."""
 
     def __init__(
         self, system: System, log: PredictionLog, trial: Trial, *, plan: rollout.CanaryPlan | None = None
@@ -32,21 +32,21 @@ class _Canary:
         self._answers: list[pd.DataFrame] = []
         self._labels: list[pd.DataFrame] = []
         self._answer, self._label = 0, 0  # numbers read so far
-        self._note, self._undone = "nothing answered yet", False
+        self._note, self._pending = "nothing answered yet", False
 
     def judge(self) -> rollout.Verdict:
-        """What to do by all that has been read."""
+        """The verdict by all that has been read."""
         answers, labels = pd.concat(self._answers), pd.concat(self._labels)
         return rollout.judge(answers, labels, plan=self._plan, share=self.trial.share)
 
     def step(self) -> str:
-        """Read on; if there was something new, judge and put a change on record. Says how it stands.
+        """Read what is new; if there was something, judge and put a change on record. Returns how the canary stands.
 
         What could not be put on record is judged again the next time, whether there is something new or not.
         """
-        if not self.read() and not self._undone:
+        if not self.read() and not self._pending:
             return self._note
-        self._undone = True
+        self._pending = True
         verdict = self.judge()
         self._note = verdict.reason
         words = {
@@ -62,16 +62,16 @@ class _Canary:
                 self._system.registry.canary(self.trial.version, share=verdict.share, waiver=waiver, **words)
         except OvertakenError as overtaken:
             _logger.warning("overtaken", extra={"facts": {"why": str(overtaken)}})
-        self._undone = False
+        self._pending = False
         return self._note
 
     def read(self) -> bool:
-        """Whether there was something new."""
+        """Read what is new in the log; whether there was something."""
         answers = self._log.predictions(after=self._answer, since=self.trial.since, inputs=False)
         labelled = self._log.labelled(after=self._label, since=self.trial.since, inputs=False)
         self._answer = max([self._answer, *answers["number"].tail(1).tolist()])
         self._label = max([self._label, *labelled["label_number"].tail(1).tolist()])
-        answers, labelled = self._of_this(answers), self._of_this(labelled)
+        answers, labelled = self._on_trial(answers), self._on_trial(labelled)
         if self._answers and answers.empty and labelled.empty:
             return False  # and nothing to keep: this is asked every second, for days
         self._answers.append(answers[["challenger", "share", "failed", "latency_ms"]])
@@ -79,15 +79,15 @@ class _Canary:
         self._labels.append(labelled[["challenger", "share", "cost"]])
         return len(answers) + len(labelled) > 0
 
-    def _of_this(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows that were answered while the canary ran, and by whom they should have been."""
+    def _on_trial(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows that were answered while the canary ran, with whether it was to answer, and failed."""
         rows = rows[rows["share"] > 0]
         challenger = rows["assigned_version"] == self.trial.version
         return rows.assign(challenger=challenger, failed=challenger & (rows["model_version"] != self.trial.version))
 
 
 def step_canary(system: System, log: PredictionLog, *, plan: rollout.CanaryPlan | None = None) -> str:
-    """Judge the canary that is on trial by what is in the log, put what follows on record, and say how it stands.
+    """Judge the canary on trial by what is in the log, put the change on record, and return how it stands.
 
     `plan` is that of `canary_plan` if not given. Raises ValueError if no canary is on trial.
     """

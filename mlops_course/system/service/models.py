@@ -1,4 +1,4 @@
-"""A registered model made ready to answer rows."""
+"""A registered model as the service needs it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from mlops_course.operations.registry import Registered
 
 
 def servable(registered: Registered) -> serving.Servable:
-    """A registered model made ready to answer the rows of requests."""
+    """A registered model as the service needs it, compiled where that is possible."""
     contract = registered.contract
-    quick = compiled.compile(registered.model, contract.inputs, example=contract.example_frame())
+    compiled_model = compiled.compile(registered.model, contract.inputs, example=contract.example_frame())
 
     def predict(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return quick(compiled.columns(rows, contract.inputs))
+        return compiled_model(compiled.columns(rows, contract.inputs))
 
     return serving.Servable(
         version=registered.version,
@@ -30,7 +30,7 @@ def servable(registered: Registered) -> serving.Servable:
             "code_version": contract.code_version,
             "digest": registered.digest,
             "specification_version": str(contract.specification.get("version", "")),
-            "compiled": quick.fast,
+            "compiled": compiled_model.fast,
             "metrics": {name: round(value, 4) for name, value in contract.metrics.items()},
         },
     )

@@ -34,11 +34,14 @@ def _log_as_json() -> None:
 
 
 @contextmanager
-def _beside(name: str) -> Iterator[None]:
-    """What a process beside the service runs in: on one core, out of the way, an error as one line of the log."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all at once: the service ends this one
+def _background_process(name: str) -> Iterator[None]:
+    """Run a process beside the service: on one core, where cores would be idle, an error as one line of the log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes at once: the service ends this one
     _log_as_json()
-    _step_back()
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(19)
     try:
         with threadpool_limits(1):
             yield
@@ -49,11 +52,3 @@ def _beside(name: str) -> Iterator[None]:
 
 def _url(log: PredictionLog) -> str:
     return log.url.render_as_string(hide_password=False)
-
-
-def _step_back() -> None:
-    """Let this process run only where cores would be idle, as far as the system knows how."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    elif hasattr(os, "nice"):
-        os.nice(19)

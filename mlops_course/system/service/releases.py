@@ -12,7 +12,7 @@ from .shadow import _Shadow
 
 
 class _Releases:
-    """Follows the history of the registry: who is champion, and what is being tried and how it does."""
+    """Follows the history of the registry: which version is champion, which one is tried, and how it does."""
 
     def __init__(self, system: System, log: PredictionLog, *, by_itself: bool) -> None:
         self._system, self._log, self._by_itself = system, log, by_itself
@@ -23,13 +23,13 @@ class _Releases:
         self._shadow: _Shadow | None = None
 
     def current(self) -> serving.Rollout:
-        """What to serve now. Reads little, as it is asked every second."""
+        """What to serve now. Reads little, as it is called every second."""
         registry = self._system.registry
         if (newest := registry.newest_release()) != self._newest:
             self._champion, self._trial = registry.champion(), registry.trial()
             self._newest = newest
             if self._by_itself:
-                self._change()
+                self._follow_trial()
         if self._shadow:
             self._shadow.keep_running()
         note = self._canary.step() if self._canary else ""
@@ -41,13 +41,13 @@ class _Releases:
         )
 
     def stop(self) -> None:
-        """End what was begun beside the service."""
+        """End the process of a version in shadow."""
         if self._shadow:
             self._shadow.stop()
             self._shadow = None
 
-    def _change(self) -> None:
-        """Begin or end what the trial needs."""
+    def _follow_trial(self) -> None:
+        """Begin or end shadow and canary as the trial asks."""
         trial = self._trial
         wanted = trial.release if trial else 0
         if self._shadow and not (trial and trial.mode == "shadow" and self._shadow.trial.release == wanted):

@@ -4,6 +4,7 @@ import gc
 import math
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
@@ -21,7 +22,14 @@ from .watcher import _Watcher
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-HOST, PORT = "127.0.0.1", 8000
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a service listens, and the bearer token that its callers must send; port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = ""
 
 
 def application(
@@ -35,10 +43,12 @@ def application(
 ) -> "FastAPI":
     """The application that answers with the champion of `system`, and follows its registry.
 
-    `loaded` is called after a model was loaded. Close the log when the application has ended. Unless it goes on
-    `by_itself`, it looks at the registry only when POST /refresh asks it to, and leaves `follow_shadow` and
-    `step_canary` to its caller, and waits for the answer of a canary as long as it takes: in simulated time a day may
-    pass within a second. `watched` gives a monitor's state.
+    `loaded` is called after a model was loaded, and `watched` gives the state of a monitor. Close the log when the
+    application has ended.
+
+    Unless it goes on `by_itself`, it looks at the registry only when POST /refresh asks it to, leaves `follow_shadow`
+    and `step_canary` to its caller, and waits for the answer of a canary as long as it takes: in simulated time a day
+    may pass within a second.
     """
     releases = _Releases(system, log, by_itself=by_itself)
 
@@ -51,17 +61,13 @@ def application(
         return dashboard.live_page(state, at=system.clock())
 
     name = system.specification.name
-    title = name[:1].upper() + name[1:]
+    times = {} if by_itself else {"refresh_seconds": math.inf, "challenger_seconds": None}
     return serving.create_app(
-        load=load,
-        current=releases.current,
-        log=log,
+        serving.ModelSource(current=releases.current, load=load, close=releases.stop),
+        log,
+        settings=serving.Settings(title=name[:1].upper() + name[1:], token=token, **times),
         clock=system.clock,
-        token=token,
-        title=title,
-        stopped=releases.stop,
-        watched=serving.Watched(watched, page, dashboard.export) if watched else None,
-        **({} if by_itself else {"refresh_seconds": math.inf, "challenger_seconds": None}),
+        monitor=serving.MonitorView(watched, page, dashboard.export) if watched else None,
     )
 
 
@@ -69,27 +75,27 @@ def run(
     system: System,
     *,
     log_url: str,
-    host: str = HOST,
-    port: int = PORT,
-    token: str = "",
+    endpoint: Endpoint | None = None,
     watch: bool = True,
     started: Callable[[str], None] = print,
     prepare: Callable[["FastAPI"], None] = lambda app: None,
 ) -> None:
-    """Serve the champion of `system` until Ctrl-C or SIGTERM; port 0 takes a free one.
+    """Serve the champion of `system` until Ctrl-C or SIGTERM.
 
     `started` is told the address once requests are answered; `prepare` may add routes of one's own before. With
-    `watch`, a process beside it follows the log, and /monitor shows what it makes of it. Log lines go to standard
+    `watch`, a process beside the service follows the log, and /monitor shows what it finds. Log lines go to standard
     error, one JSON object each.
     """
     import uvicorn
 
     _log_as_json()
+    endpoint = endpoint or Endpoint()
     log = PredictionLog(log_url)
     watcher = _Watcher(system, log) if watch else None
-    app = application(system, log=log, token=token, loaded=_settle_memory, watched=watcher.state if watcher else None)
+    watched = watcher.state if watcher else None
+    app = application(system, log=log, token=endpoint.token, loaded=_freeze_memory, watched=watched)
     prepare(app)
-    config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False)
+    config = uvicorn.Config(app, host=endpoint.host, port=endpoint.port, log_config=None, access_log=False)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:
@@ -99,7 +105,7 @@ def run(
                 started(f"http://{address}:{bound}")
 
         def handle_exit(self, sig: int, frame: Any) -> None:
-            # As uvicorn does, without raising the signal anew after all: to be told to end is no failure
+            # As uvicorn does, but without raising the signal again at the end: to be stopped is no failure
             self.force_exit = self.should_exit and sig == signal.SIGINT
             self.should_exit = True
 
@@ -112,7 +118,7 @@ def run(
         log.close()
 
 
-def _settle_memory() -> None:
-    """Spare the garbage collector what stays for good: a look at all of it stops every thread for a quarter second."""
+def _freeze_memory() -> None:
+    """Keep the garbage collector from what stays for good: to look at all of it stops every thread for 0.25 s."""
     gc.collect()
     gc.freeze()

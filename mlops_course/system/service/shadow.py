@@ -19,7 +19,7 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 from .models import servable
-from .processes import _beside, _url
+from .processes import _background_process, _url
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def shadow_log(url: str) -> PredictionLog:
 
 
 class _Shadow:
-    """The process that answers in shadow; it ends when it is told to, or when the service is gone."""
+    """The process that answers in shadow; it ends when it is stopped, or when the service is gone."""
 
     def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
         self.trial = trial
@@ -47,7 +47,7 @@ class _Shadow:
         self._next_start = 0.0
 
     def keep_running(self) -> None:
-        """Start it, or start it again if it has ended, but not in a hurry."""
+        """Start the process, or start it again if it has ended, at most once in RESTART_SECONDS."""
         if (self._process and self._process.is_alive()) or time.monotonic() < self._next_start:
             return
         if self._process:
@@ -69,9 +69,9 @@ def _consumer(trial: Trial) -> str:
 
 
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
-    """Answer in shadow what the log holds since the trial began, each prediction once, as long as the parent lives."""
+    """Answer in shadow what came since the trial began, each prediction once, as long as the parent lives."""
     parent = multiprocessing.parent_process()
-    with _beside("shadow"):
+    with _background_process("shadow"):
         follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
         while parent is None or parent.is_alive():
             if not follower.step():
@@ -97,7 +97,7 @@ class _Follower:
     def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
         self._log, self._shadow, self._trial, self._consumer = log, shadow_log(_url(log)), trial, _consumer(trial)
         self._model = servable(system.registry.load(trial.version))
-        # the champion's contract has been kept, so here everything is optional
+        # the champion has checked the rows by its contract; here nothing is required
         self._request = serving.request_type(replace(self._model, optional=list(self._model.inputs)))
 
     def step(self) -> bool:
@@ -108,7 +108,7 @@ class _Follower:
             return False
         begun = time.perf_counter()
         inputs = self._request.validate_json(f'{{"rows": [{",".join(rows["inputs"])}]}}')["rows"]
-        probability = _whatever_it_answers(model, inputs)
+        probability = _probabilities(model, inputs)
         latency_ms = (time.perf_counter() - begun) * 1e3 / len(rows)
         answers = [
             {
@@ -127,43 +127,43 @@ class _Follower:
         return True
 
 
-def _whatever_it_answers(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float | None]:
-    """Its probabilities, None for a row that it fails on: in shadow, a failure is a finding and not the end."""
+def _probabilities(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float | None]:
+    """The model's probabilities, None for a row on which it fails: in shadow, a failure is a finding, not the end."""
     try:
         return model.predict(rows)
     except Exception as error:
         if len(rows) == 1:
             _logger.warning("shadow failed", extra={"facts": {"version": model.version, "why": type(error).__name__}})
             return [None]
-        return [probability for row in rows for probability in _whatever_it_answers(model, [row])]
+        return [probability for row in rows for probability in _probabilities(model, [row])]
 
 
 def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
-    """Champion and a version in shadow on the same requests: means, share of yes, cost per label, and who failed.
+    """Champion and a version in shadow on the same requests: means, share of yes, cost per label, and failures.
 
     `agreement` is the share of requests on which both decide alike, `unanswered` counts requests that the shadow has
     passed without an answer; cost is in the unit of the specification.
     """
     log, shadow = PredictionLog(log_url), shadow_log(log_url)
-    theirs = shadow.predictions(since=trial.since, inputs=False).set_index("id")
-    ours = log.predictions(since=trial.since, inputs=False).set_index("id")
-    ours = ours[ours["number"] <= shadow.position(_consumer(trial))]
+    in_shadow = shadow.predictions(since=trial.since, inputs=False).set_index("id")
+    champion = log.predictions(since=trial.since, inputs=False).set_index("id")
+    champion = champion[champion["number"] <= shadow.position(_consumer(trial))]
     labels = log.labelled(since=trial.since, inputs=False).set_index("id")["label"]
-    both = theirs.index.intersection(ours.index)
+    both = in_shadow.index.intersection(champion.index)
     known = both.intersection(labels.index)
-    agreement = (ours.loc[both, "decision"].astype(bool) == theirs.loc[both, "decision"].astype(bool)).mean()
-    rows = {
-        name: {
+    agreement = (champion.loc[both, "decision"] == in_shadow.loc[both, "decision"]).mean()
+
+    def row(name: str, predictions: pd.DataFrame) -> dict[str, Any]:
+        costs = error_costs(predictions.loc[known].assign(label=labels[known]), system.specification)
+        return {
+            "model": name,
             "requests": len(both),
-            "unanswered": len(ours) - len(table.index.intersection(ours.index)),
-            "mean_probability": table.loc[both, "probability"].mean(),
-            "yes": table.loc[both, "decision"].astype(bool).mean(),
+            "unanswered": len(champion) - len(predictions.index.intersection(champion.index)),
+            "mean_probability": predictions.loc[both, "probability"].mean(),
+            "yes": predictions.loc[both, "decision"].mean(),
             "agreement": agreement,
             "labels": len(known),
-            "cost": error_costs(table.loc[known].assign(label=labels[known]), system.specification).mean()
-            if len(known)
-            else np.nan,
+            "cost": costs.mean() if len(known) else np.nan,
         }
-        for name, table in {"champion": ours, f"version {trial.version} in shadow": theirs}.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model").reset_index()
+
+    return pd.DataFrame([row("champion", champion), row(f"version {trial.version} in shadow", in_shadow)])

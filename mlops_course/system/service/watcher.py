@@ -12,13 +12,13 @@ from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
-from .processes import _beside, _url
+from .processes import _background_process, _url
 
 WATCH_SECONDS = 5.0  # between two looks of the monitor at the log
 
 
 class _Watcher:
-    """The process that watches the log; what it knows lies in a file, so asking for it costs a request nothing."""
+    """The process that watches the log; it writes what it knows to a file, so a request waits for no monitor."""
 
     def __init__(self, system: System, log: PredictionLog) -> None:
         self._file = system.workspace.create().reports / "monitor.json"
@@ -28,7 +28,7 @@ class _Watcher:
         self._process.start()
 
     def state(self) -> dict[str, Any] | None:
-        """What is known, None before it has looked. Raises RuntimeError if the process has ended."""
+        """What the monitor knows, None before it has looked. Raises RuntimeError if the process has ended."""
         if not self._process.is_alive():
             raise RuntimeError(f"the process that watches ended with {self._process.exitcode}; see its last lines")
         return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None
@@ -39,11 +39,11 @@ class _Watcher:
 
 
 def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
-    """Follow the log and write down what a monitor knows, every few seconds, as long as the parent lives."""
+    """Follow the log and write what a monitor knows to the file, every few seconds, as long as the parent lives."""
     from mlops_course.system.monitor import Monitor, reference_rows
 
     parent = multiprocessing.parent_process()
-    with _beside("watcher"):
+    with _background_process("watcher"):
         system, log, monitor, version = System(case_name, workspace), PredictionLog(url), None, None
         while parent is None or parent.is_alive():
             if (champion := system.registry.champion()) is not None:

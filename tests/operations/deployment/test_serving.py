@@ -16,7 +16,18 @@ import schemathesis
 
 from mlops_course.operations.deployment import serving
 from mlops_course.operations.deployment.prediction_log import PredictionLog
-from mlops_course.operations.deployment.serving import Coalescer, FullError, Rollout, Servable, batching, live, refusals
+from mlops_course.operations.deployment.serving import (
+    ModelSource,
+    MonitorView,
+    Rollout,
+    Servable,
+    Settings,
+    batching,
+    refusals,
+    service,
+)
+from mlops_course.operations.deployment.serving.batching import Batcher
+from mlops_course.operations.deployment.serving.errors import QueueFullError
 
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "seats": "long", "night": "boolean"}
 ROW = {"when": "2024-05-01T10:00:00", "maker": "Ajax", "wind": 4.5, "seats": 3, "night": False}
@@ -39,15 +50,16 @@ def servable(version=1, *, predict=None, threshold=0.5, **changes):
 class World:
     """What the application is handed: models by version, who is in charge, and a log; counts what is asked of it."""
 
-    def __init__(self, log, *models, **settings):
+    def __init__(self, log, *models, clock=lambda: NOON, monitor=None, **settings):
         self.models = {model.version: model for model in models or [servable()]}
         self.rollout = Rollout(champion=min(self.models))
         self.log, self.loaded, self.writes, self.looks = log, Counter(), 0, 0
         self.app = serving.create_app(
-            load=self.load,
-            current=self.current,
-            log=self,
-            **{"clock": lambda: NOON, "refresh_seconds": 60.0} | settings,
+            ModelSource(current=self.current, load=lambda version: self.load(version)),
+            self,
+            settings=Settings(**{"refresh_seconds": 60.0} | settings),
+            clock=clock,
+            monitor=monitor,
         )
 
     def load(self, version):
@@ -124,16 +136,16 @@ def post_all(client, bodies, path="/predict"):
     return [asyncio.create_task(client.post(path, json=body)) for body in bodies]
 
 
-async def together(client, held, coalescer, bodies):
+async def together(client, held, batcher, bodies):
     """The replies to requests that all wait when the worker, which is busy with another one, becomes free."""
     held.armed = True
     (first,) = post_all(client, [{"rows": [ROW | {"id": "first"}]}])
     await eventually(held.begun.is_set)
     others = []
     for body in bodies:  # in this order
-        rows = coalescer().waiting + len(body["rows"])
+        rows = batcher().waiting + len(body["rows"])
         others += post_all(client, [body])
-        await eventually(lambda rows=rows: coalescer().waiting == rows)
+        await eventually(lambda rows=rows: batcher().waiting == rows)
     held.go.set()
     assert (await first).status_code == 200
     return await asyncio.gather(*others)
@@ -259,7 +271,7 @@ def test_what_waits_for_the_log_is_kept_in_one_transaction(log):
     held = HeldLog(log)
     world = World(held)
     bodies = [{"rows": [ROW | {"id": f"o{n}"}]} for n in range(30)]
-    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.keeper, bodies))
+    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.recorder, bodies))
     assert {reply.status_code for reply in replies} == {200}
     assert (held.append.sizes, len(log.predictions())) == ([1, 30], 31)
 
@@ -278,7 +290,7 @@ def test_one_conflict_does_not_fail_what_is_kept_together_with_it(log):
     new, same, other = {"id": "new"}, {"id": "first"}, {"id": "first", "wind": 9.0}
     bodies = [{"rows": [ROW | changes]} for changes in (new, other, same)]
     bodies.append({"rows": [ROW | {"id": "beside"}, ROW | other]})
-    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.keeper, bodies))
+    replies = world.run(lambda client: together(client, held.append, lambda: world.app.state.service.recorder, bodies))
     assert held.append.sizes[:2] == [1, 5], "they were not kept together"
     assert [reply.status_code for reply in replies] == [200, 409, 200, 409]
     assert sorted(log.predictions()["id"]) == ["first", "new"]
@@ -513,7 +525,7 @@ def test_a_crowd_hears_503_and_those_in_front_are_answered(log, monkeypatch):
 
     async def scenario(client):
         service = world.app.state.service
-        service.champions._room = 10
+        service.champions._max_waiting = 10
         held.armed = True
         first = asyncio.create_task(client.post("/predict", json=rows_of(1)))
         await eventually(held.begun.is_set)
@@ -539,7 +551,9 @@ def picky(error):
     return predict
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), ValueError("13 seats"), StopIteration(), FullError()], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), ValueError("13 seats"), StopIteration(), QueueFullError()], ids=repr
+)
 def test_a_failure_of_the_model_is_no_fault_of_the_caller_nor_of_its_neighbours(log, error):
     held = Held(picky(error))
     world = World(log, servable(predict=held))
@@ -579,7 +593,7 @@ def test_inputs_are_counted_once_though_another_model_fails_in_the_same_batch(lo
 
 
 def test_a_log_that_is_well_again_is_found_so_without_a_request(log, monkeypatch):
-    monkeypatch.setattr(live, "LOG_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(service, "LOG_RETRY_SECONDS", 0.0)
     failing = Failing(log)
     world = World(failing, refresh_seconds=0.01)
 
@@ -633,13 +647,13 @@ def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
     world = World(held)
 
     async def scenario(client):
-        keeper = world.app.state.service.keeper
-        keeper._room = 10
+        recorder = world.app.state.service.recorder
+        recorder._max_waiting = 10
         held.append.armed = True
         asked = post_all(client, [rows_of(1)])
         await eventually(held.append.begun.is_set)
         asked += post_all(client, [{"rows": [ROW] * 10}])
-        await eventually(lambda: keeper.waiting == 10)
+        await eventually(lambda: recorder.waiting == 10)
         refused = await client.post("/predict", json={"rows": [ROW]})
         held.append.go.set()
         return refused, {reply.status_code for reply in await asyncio.gather(*asked)}
@@ -651,7 +665,7 @@ def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
 
 @pytest.mark.parametrize(("mode", "seats"), [("", 3), ("canary", 3), ("canary", 13)], ids=["", "canary", "it fails"])
 def test_those_who_have_asked_are_answered_when_the_service_ends(log, monkeypatch, mode, seats):
-    monkeypatch.setattr(live, "CLOSE_SECONDS", HANGS_AFTER)
+    monkeypatch.setattr(service, "CLOSE_SECONDS", HANGS_AFTER)
     held, asked, still_open = Held(picky(KeyError())), [], []
     models = [servable(1, predict=None if mode else held), servable(2, predict=held)]
     world = World(log, *models, challenger_seconds=HANGS_AFTER)
@@ -670,7 +684,7 @@ def test_those_who_have_asked_are_answered_when_the_service_ends(log, monkeypatc
         async def closing():
             ending = asyncio.create_task(close())
             await asyncio.sleep(0.05)  # room for a mistake: what does not wait for those who have asked closes now
-            still_open.extend(part._open for part in (service.champions, service.canaries, service.keeper))
+            still_open.extend(part._open for part in (service.champions, service.canaries, service.recorder))
             held.go.set()
             await ending
 
@@ -737,7 +751,7 @@ def test_a_champion_that_does_not_work_is_refused_and_the_old_one_serves_on(log,
 
 
 def test_a_refused_version_is_not_loaded_again_every_second(log, monkeypatch):
-    monkeypatch.setattr(live, "PATIENCE_SECONDS", HANGS_AFTER)
+    monkeypatch.setattr(service, "RELOAD_SECONDS", HANGS_AFTER)
     world = World(log, servable(1), refresh_seconds=0.01)
     world.models[2] = ValueError("broken")
 
@@ -863,7 +877,7 @@ def test_callers_are_answered_while_a_new_champion_is_loaded(log):
             assert go.wait(HANGS_AFTER)
             return servable(version)
 
-        world.app.state.service._load = load
+        world.load = load
         world.rollout = Rollout(2)
         refreshing = post_all(client, [None], path="/refresh")
         await eventually(loading.is_set)
@@ -875,7 +889,7 @@ def test_callers_are_answered_while_a_new_champion_is_loaded(log):
 
 
 def test_a_refused_version_gets_another_try_when_patience_ends(log, monkeypatch):
-    monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(service, "RELOAD_SECONDS", 0.02)
     world = World(log, servable(1), refresh_seconds=0.01)
     world.models[2] = OSError("the disk is away")
 
@@ -883,7 +897,7 @@ def test_a_refused_version_gets_another_try_when_patience_ends(log, monkeypatch)
         world.rollout = Rollout(2)
         await eventually(lambda: world.loaded[2] > 1)
         world.models[2] = servable(2)
-        await eventually(lambda: world.app.state.service.now.champion.version == 2)
+        await eventually(lambda: world.app.state.service.active.champion.version == 2)
         return (await client.get("/ready")).json()
 
     assert world.run(scenario) == {"ready": True, "version": 2, "refused": {}, "log": "ok"}
@@ -937,7 +951,7 @@ def watched(state, *, page=lambda known: f"<h1>{known['rows']}</h1>"):
             ("monitor_drift", "Drift", {"feature": "seats", "measure": "psi"}, 0.5),
         ]
 
-    return serving.Watched(state, page, gauges)
+    return MonitorView(state, page, gauges)
 
 
 def get_all(world, *paths):
@@ -948,7 +962,7 @@ def get_all(world, *paths):
 
 
 def test_what_a_monitor_knows_is_shown_as_a_page_as_numbers_and_as_gauges(log):
-    world = World(log, watched=watched(lambda: {"rows": 912, "loss": float("nan")}))
+    world = World(log, monitor=watched(lambda: {"rows": 912, "loss": float("nan")}))
     page, known, metrics, home = get_all(world, "/monitor", "/monitor.json", "/metrics", "/")
     assert (page.text, page.headers["content-type"]) == ("<h1>912</h1>", "text/html; charset=utf-8")
     assert known.json() == {"rows": 912, "loss": None}
@@ -977,7 +991,7 @@ TROUBLES = {
 
 @pytest.mark.parametrize(("monitor", "status", "why"), TROUBLES.values(), ids=TROUBLES)
 def test_the_page_says_why_there_is_nothing_to_show_and_tries_again(log, monitor, status, why):
-    (page,) = get_all(World(log, watched=monitor), "/monitor")
+    (page,) = get_all(World(log, monitor=monitor), "/monitor")
     assert page.status_code == status
     assert why in page.text
     assert '<meta http-equiv="refresh"' in page.text
@@ -985,7 +999,7 @@ def test_the_page_says_why_there_is_nothing_to_show_and_tries_again(log, monitor
 
 @pytest.mark.parametrize("path", ["/monitor", "/monitor.json"])
 def test_a_monitor_that_fails_keeps_no_prediction_and_no_measurement_back(log, path):
-    world = World(log, watched=watched(broken))
+    world = World(log, monitor=watched(broken))
 
     async def scenario(client):
         asked = await client.get(path)
@@ -1000,7 +1014,7 @@ def test_a_monitor_that_fails_keeps_no_prediction_and_no_measurement_back(log, p
 def test_predictions_are_answered_while_a_page_is_made(log):
     held = Held(lambda known: "made")
     held.armed = True
-    world = World(log, watched=watched(lambda: {"rows": 1}, page=held))
+    world = World(log, monitor=watched(lambda: {"rows": 1}, page=held))
 
     async def scenario(client):
         page = asyncio.create_task(client.get("/monitor"))
@@ -1108,7 +1122,7 @@ def test_when_too_many_wait_for_the_canary_the_champion_answers(log):
 
     async def scenario(client):
         canaries = world.app.state.service.canaries
-        canaries._room, held.armed = 1, True
+        canaries._max_waiting, held.armed = 1, True
         asked = post_all(client, [{"rows": [ROW | {"id": "r0"}]}])
         await eventually(held.begun.is_set)
         asked += post_all(client, [{"rows": [ROW | {"id": "r4"}]}])
@@ -1141,7 +1155,7 @@ def test_a_version_refused_as_canary_may_become_champion_at_once(log):
     async def scenario(client):
         refused = (await client.get("/ready")).json()["refused"]
         world.rollout = Rollout(2)
-        await eventually(lambda: world.app.state.service.now.champion.version == 2)
+        await eventually(lambda: world.app.state.service.active.champion.version == 2)
         return list(refused), (await client.get("/ready")).json()["refused"]
 
     assert world.run(scenario) == (["2"], {})
@@ -1217,38 +1231,40 @@ def test_a_label_without_its_time_gets_that_of_the_clock(log):
     assert log.labelled()["label_time"].tolist() == [NOON]
 
 
-# The coalescer by itself
+# The batcher by itself
 
 
-def coalesced(handle, items, **settings):
+def batched(handle, items, **settings):
     async def play():
-        coalescer = Coalescer(handle, name="test", **settings)
+        batcher = Batcher(handle, name="test", **settings)
         try:
-            futures = [coalescer.submit(item, rows=1) for item in items]
+            futures = [batcher.submit(item, rows=1) for item in items]
             return await asyncio.gather(*futures, return_exceptions=True)
         finally:
-            coalescer.close()
+            batcher.close()
 
     return asyncio.run(play())
 
 
 def test_each_caller_gets_the_outcome_of_its_own_item():
-    assert coalesced(lambda items: [item * 2 for item in items], list(range(500)), most=7) == list(range(0, 1000, 2))
+    assert batched(lambda items: [item * 2 for item in items], list(range(500)), batch_rows=7) == list(
+        range(0, 1000, 2)
+    )
 
 
 def test_an_item_that_fails_does_not_fail_its_neighbours():
-    outcomes = coalesced(lambda items: [10 // item for item in items], [1, 0, 5])
+    outcomes = batched(lambda items: [10 // item for item in items], [1, 0, 5])
     assert (outcomes[0], type(outcomes[1]), outcomes[2]) == (10, ZeroDivisionError, 2)
 
 
-def test_what_is_queued_is_handled_before_a_coalescer_closes():
+def test_what_is_queued_is_handled_before_a_batcher_closes():
     async def play():
         held = Held()
         held.armed = True
-        coalescer = Coalescer(held, name="test", most=1)
-        futures = [coalescer.submit(item, rows=1) for item in range(3)]
-        closing = asyncio.create_task(asyncio.to_thread(coalescer.close, seconds=HANGS_AFTER))
-        await eventually(lambda: not coalescer._open)
+        batcher = Batcher(held, name="test", batch_rows=1)
+        futures = [batcher.submit(item, rows=1) for item in range(3)]
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close, seconds=HANGS_AFTER))
+        await eventually(lambda: not batcher._open)
         waits = not closing.done()
         held.go.set()
         await closing
@@ -1257,18 +1273,18 @@ def test_what_is_queued_is_handled_before_a_coalescer_closes():
     assert asyncio.run(play()) == (True, 3, [0.1] * 3)
 
 
-def test_a_closed_coalescer_takes_nothing_more():
+def test_a_closed_batcher_takes_nothing_more():
     async def play():
-        coalescer = Coalescer(lambda items: items, name="test")
-        coalescer.close()
-        coalescer.submit(1, rows=1)
+        batcher = Batcher(lambda items: items, name="test")
+        batcher.close()
+        batcher.submit(1, rows=1)
 
-    with pytest.raises(FullError):
+    with pytest.raises(QueueFullError):
         asyncio.run(play())
 
 
 def test_each_is_told_its_own_outcome_though_some_outcomes_are_errors():
-    outcomes = coalesced(lambda items: [KeyError(item) if item % 2 else item for item in items], range(6))
+    outcomes = batched(lambda items: [KeyError(item) if item % 2 else item for item in items], range(6))
     assert outcomes[::2] == [0, 2, 4]
     assert [error.args for error in outcomes[1::2]] == [(1,), (3,), (5,)]
 
@@ -1278,15 +1294,15 @@ def test_what_waits_beyond_the_room_is_refused_and_one_alone_never():
     held.armed = True
 
     async def play():
-        coalescer = Coalescer(held, name="test", waiting=10)
-        large = coalescer.submit("large", rows=11)
+        batcher = Batcher(held, name="test", max_waiting=10)
+        large = batcher.submit("large", rows=11)
         await eventually(held.begun.is_set)
-        waiting = coalescer.submit("ten", rows=10)
-        with pytest.raises(FullError, match="10 rows are waiting"):
-            coalescer.submit("one", rows=1)
+        waiting = batcher.submit("ten", rows=10)
+        with pytest.raises(QueueFullError, match="10 rows are waiting"):
+            batcher.submit("one", rows=1)
         held.go.set()
         outcomes = await asyncio.gather(large, waiting)
-        coalescer.close()
+        batcher.close()
         return outcomes
 
     assert asyncio.run(play()) == ["large", "ten"]
@@ -1297,13 +1313,13 @@ def test_a_caller_who_has_gone_does_not_keep_the_others_from_their_outcomes():
     held.armed = True
 
     async def play():
-        coalescer = Coalescer(held, name="test")
-        futures = [coalescer.submit(item, rows=1) for item in range(3)]
+        batcher = Batcher(held, name="test")
+        futures = [batcher.submit(item, rows=1) for item in range(3)]
         await eventually(held.begun.is_set)
         futures[0].cancel()
         held.go.set()
         outcomes = await asyncio.wait_for(asyncio.gather(*futures[1:]), HANGS_AFTER)
-        coalescer.close()
+        batcher.close()
         return outcomes
 
     assert asyncio.run(play()) == [1, 2]
@@ -1312,16 +1328,16 @@ def test_a_caller_who_has_gone_does_not_keep_the_others_from_their_outcomes():
 def test_a_loop_that_is_closed_does_not_stop_the_worker():
     held = Held(lambda items: items)
     held.armed = True
-    coalescer = Coalescer(held, name="test")
+    batcher = Batcher(held, name="test")
 
     async def leave():
-        coalescer.submit("lost", rows=1)
+        batcher.submit("lost", rows=1)
         await eventually(held.begun.is_set)
 
     async def ask():
-        return await asyncio.wait_for(coalescer.submit("heard", rows=1), HANGS_AFTER)
+        return await asyncio.wait_for(batcher.submit("heard", rows=1), HANGS_AFTER)
 
     asyncio.run(leave())
     held.go.set()
     assert asyncio.run(ask()) == "heard"
-    coalescer.close()
+    batcher.close()

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import prometheus_client
@@ -16,61 +15,54 @@ from fastapi_offline import FastAPIOffline
 from jinja2 import Environment, Template
 from pydantic_core import to_json
 
-from .errors import _NotKeptError
-from .handed import Rollout, Servable, Watched
-from .live import CHALLENGER_SECONDS, _Now, _Service
+from .interface import ModelSource, MonitorView, Settings
 from .openapi import _openapi
-from .refusals import _REFUSALS, _authorise, _body, _refusal, _unavailable
-from .requests import _FEEDBACK, ANSWER, FeedbackReply, PredictionReply
+from .refusals import _REFUSALS, _authorise, _body, _measured, _unavailable
+from .requests import _FEEDBACK, PREDICTION_FIELDS, FeedbackResponse, PredictionResponse
+from .service import _Active, _Service
 
-REFRESH_SECONDS = 1.0  # between two questions whether another version is in charge
+ASK, LOOK = "Predictions", "State"  # headings of the documentation
 
 
 def create_app(
-    *,
-    load: Callable[[int], Servable],
-    current: Callable[[], Rollout],
+    source: ModelSource,
     log: Any,
+    *,
+    settings: Settings | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    token: str = "",
-    refresh_seconds: float = REFRESH_SECONDS,
-    challenger_seconds: float | None = CHALLENGER_SECONDS,
-    title: str = "Model service",
-    stopped: Callable[[], None] = lambda: None,
-    watched: Watched | None = None,
+    monitor: MonitorView | None = None,
 ) -> FastAPI:
     """The application, for any ASGI server: POST /predict, /feedback and /refresh, GET /live, /ready, /model, /metrics.
 
-    If it is `watched`, GET /monitor shows the page of that, /monitor.json its state, and /metrics has its gauges too.
+    With a `monitor`, GET /monitor shows its page, /monitor.json its state, and /metrics has its gauges too.
 
-    `current` says which versions answer and is asked every `refresh_seconds`, in a thread; `load` loads one. `log` has
-    `append(predictions, labels=...)`, which returns once they are on disk, and by id those that were there before; it
-    raises ValueError for a caller's contradiction and anything else if it cannot keep them. Where a canary takes longer
-    than `challenger_seconds`, the champion answers; None waits without end. With a `token`, predict, feedback and
-    refresh want it as a bearer token. Nothing is loaded before the server starts the application, and
-    `stopped` is called when it has ended.
+    `log` has `append(predictions, labels=...)`, which returns once they are on disk, by id, those that were there
+    before; it raises ValueError where a caller contradicts the record, and anything else if it cannot keep them. A
+    prediction is a mapping with id, time, inputs, probability, decision, assigned_version, model_version, share and
+    latency_ms. `log.unpredicted(ids)` returns the ids without a prediction. Nothing is loaded before the server starts
+    the application.
     """
-    service = _Service(load=load, current=current, log=log, clock=clock, challenger_seconds=challenger_seconds)
+    settings = settings or Settings()
+    service = _Service(source, log, clock=clock, challenger_seconds=settings.challenger_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         await asyncio.to_thread(service.refresh)
-        refresher = asyncio.create_task(_refresh_forever(service, refresh_seconds))
+        refresher = asyncio.create_task(_refresh_forever(service, settings.refresh_seconds))
         yield
         refresher.cancel()
         await service.close()
-        await asyncio.to_thread(stopped)
+        await asyncio.to_thread(source.close)
 
-    app = FastAPIOffline(title=title, lifespan=lifespan, redoc_url=None)
-    app.state.service, app.state.watched = service, watched
-    app.openapi = lambda: _openapi(app, service, secured=bool(token))
-    _add_predict(app, service, token)
-    _add_feedback(app, service, token)
-    _add_pages(app, service, token)
-    _add_monitor(app, watched)
-    if watched:
-        service.metrics.registry.register(watched)
+    app = FastAPIOffline(title=settings.title, lifespan=lifespan, redoc_url=None)
+    app.state.service = service
+    app.openapi = lambda: _openapi(app, service, secured=bool(settings.token))
+    _add_predictions(app, service, settings.token)
+    _add_state(app, service, settings.token)
+    _add_pages(app, service, monitor)
+    if monitor:
+        service.metrics.registry.register(monitor)
     return app
 
 
@@ -80,58 +72,37 @@ async def _refresh_forever(service: _Service, seconds: float) -> None:
         await asyncio.to_thread(service.refresh)
 
 
-def _add_predict(app: FastAPI, service: _Service, token: str) -> None:
+def _add_predictions(app: FastAPI, service: _Service, token: str) -> None:
     @app.post(
-        "/predict", tags=[ASK], summary="Ask for predictions", response_model=PredictionReply, responses=_REFUSALS
+        "/predict", tags=[ASK], summary="Ask for predictions", response_model=PredictionResponse, responses=_REFUSALS
     )
     async def predict(request: Request) -> Response:
         """Probability and decision for each row, once they are on record. Asking again with the same id is harmless."""
-        started = perf_counter()
-        try:
+        with _measured(service, "/predict") as started:
             _authorise(request, token)
-            if (now := service.now).champion is None:
+            if (active := service.active).champion is None:
                 raise _unavailable("no model is in charge")
-            rows = now.champion.request.validate_json(await _body(request))["rows"]
-            records = await service.predict(now, rows, started=started)
-        except Exception as error:
-            raise _refusal(error, service) from error
-        service.metrics.latency.labels("/predict").observe(perf_counter() - started)
-        answers = [{name: record[name] for name in ANSWER} for record in records]
-        return Response(to_json({"predictions": answers}), media_type="application/json")
+            rows = active.champion.request.validate_json(await _body(request))["rows"]
+            kept = await service.predict(active, rows, started=started)
+        predictions = [{name: prediction[name] for name in PREDICTION_FIELDS} for prediction in kept]
+        return Response(to_json({"predictions": predictions}), media_type="application/json")
 
-
-def _add_feedback(app: FastAPI, service: _Service, token: str) -> None:
     @app.post(
-        "/feedback", tags=[ASK], summary="Tell what came of them", response_model=FeedbackReply, responses=_REFUSALS
+        "/feedback", tags=[ASK], summary="Tell what came of them", response_model=FeedbackResponse, responses=_REFUSALS
     )
     async def feedback(request: Request) -> Response:
         """Keep labels by the id of their prediction, whenever they come; sending them again is harmless."""
-        started = perf_counter()
-        try:
+        with _measured(service, "/feedback"):
             _authorise(request, token)
             labels = _FEEDBACK.validate_json(await _body(request))["labels"]
             now = service.clock()
-            waiting = await asyncio.to_thread(_keep_labels, service, [{"time": now, **label} for label in labels])
-        except Exception as error:
-            raise _refusal(error, service) from error
+            labels = [{"time": now, **label} for label in labels]
+            without_prediction = await asyncio.to_thread(service.keep_labels, labels)
         service.metrics.labels.inc(len(labels))
-        service.metrics.latency.labels("/feedback").observe(perf_counter() - started)
-        return JSONResponse({"labels": len(labels), "without_prediction": sorted(waiting)})
+        return JSONResponse({"labels": len(labels), "without_prediction": sorted(without_prediction)})
 
 
-def _keep_labels(service: _Service, labels: list[dict[str, Any]]) -> set[str]:
-    """Keep labels; returns the ids without a prediction, asked first, so that a log that fails there keeps nothing."""
-    try:
-        waiting = service.log.unpredicted([label["id"] for label in labels])
-        service.log.append(labels=labels)
-        return waiting
-    except ValueError:
-        raise
-    except Exception as error:
-        raise _NotKeptError(str(error)) from error
-
-
-def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
+def _add_state(app: FastAPI, service: _Service, token: str) -> None:
     @app.get("/live", tags=[LOOK], summary="Is it running?")
     async def live() -> dict[str, bool]:
         """Whether the process answers at all."""
@@ -140,7 +111,7 @@ def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
     @app.get("/ready", tags=[LOOK], summary="Does it answer?", responses={503: {"description": "not now"}})
     async def ready() -> Response:
         """Whether predictions are answered, and what has been refused meanwhile."""
-        champion = service.now.champion
+        champion = service.active.champion
         fine = champion is not None and not service.log_trouble
         state = {
             "ready": fine,
@@ -153,22 +124,15 @@ def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
     @app.get("/model", tags=[LOOK], summary="Which model is in charge?", responses={503: {"description": "none"}})
     async def model() -> Response:
         """The version in charge: its contract, where it comes from, since when; and what is tried beside it."""
-        if service.now.champion is None:
+        if service.active.champion is None:
             raise _unavailable("no model is in charge")
-        return JSONResponse(_about(service.now))
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        about = _about(service.now) if service.now.champion else None
-        return HTMLResponse(
-            _page("page").render(title=app.title, about=about, service=service, watched=app.state.watched)
-        )
+        return JSONResponse(_described(service.active))
 
     @app.get("/metrics", tags=[LOOK], summary="Counts and times")
     async def metrics() -> Response:
         """Counts and times in the format of Prometheus."""
-        waiting = (service.champions, service.canaries, service.keeper)
-        service.metrics.waiting.set(sum(coalescer.waiting for coalescer in waiting))
+        batchers = (service.champions, service.canaries, service.recorder)
+        service.metrics.waiting.set(sum(batcher.waiting for batcher in batchers))
         text = await asyncio.to_thread(prometheus_client.generate_latest, service.metrics.registry)
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
@@ -177,29 +141,34 @@ def _add_pages(app: FastAPI, service: _Service, token: str) -> None:
         """Look at once which version is in charge, and give what was refused another try."""
         _authorise(request, token)
         await asyncio.to_thread(service.refresh, again=True)
-        return JSONResponse(
-            {"version": service.now.champion.version if service.now.champion else None, "refused": service.refused}
-        )
+        champion = service.active.champion
+        return JSONResponse({"version": champion.version if champion else None, "refused": service.refused})
 
 
-def _add_monitor(app: FastAPI, watched: Watched | None) -> None:
-    def shown(how: Callable[[Mapping[str, Any]], Any]) -> Any:
-        """The state as `how` shows it; to be called in a thread, as a page takes as long as many answers."""
-        if watched is None:
+def _add_pages(app: FastAPI, service: _Service, monitor: MonitorView | None) -> None:
+    def shown(show: Callable[[Mapping[str, Any]], Any]) -> Any:
+        """What `show` makes of the monitor's state; called in a thread, as a page takes as long as many answers."""
+        if monitor is None:
             raise HTTPException(404, "nobody watches this service")
         try:
-            known = watched.state()
-            told = None if known is None else how(known)
+            state = monitor.state()
+            page = None if state is None else show(state)
         except Exception as error:
             raise _unavailable(f"the monitor does not answer: {type(error).__name__}: {error}") from error
-        if told is None:
+        if page is None:
             raise _unavailable("the monitor has not looked yet")
-        return told
+        return page
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> HTMLResponse:
+        about = _described(service.active) if service.active.champion else None
+        page = _page("page").render(title=app.title, about=about, service=service, monitor=monitor)
+        return HTMLResponse(page)
 
     @app.get("/monitor", include_in_schema=False)
-    async def monitor() -> HTMLResponse:
+    async def monitor_page() -> HTMLResponse:
         try:
-            return HTMLResponse(await asyncio.to_thread(shown, lambda known: watched.page(known)))
+            return HTMLResponse(await asyncio.to_thread(shown, lambda state: monitor.page(state)))
         except HTTPException as refused:
             page = _page("no_monitor").render(title=app.title, why=refused.detail)
             return HTMLResponse(page, refused.status_code, refused.headers)
@@ -207,18 +176,18 @@ def _add_monitor(app: FastAPI, watched: Watched | None) -> None:
     missing = {404: {"description": "nobody watches"}, 503: {"description": "nothing is known yet"}}
 
     @app.get("/monitor.json", tags=[LOOK], summary="Drift, performance, alerts", responses=missing)
-    async def state() -> Response:
+    async def monitor_state() -> Response:
         """What the monitor knows: traffic, drift, performance, slices and alerts."""
-        text = await asyncio.to_thread(shown, lambda known: to_json(known, inf_nan_mode="null"))
+        text = await asyncio.to_thread(shown, lambda state: to_json(state, inf_nan_mode="null"))
         return Response(text, media_type="application/json")
 
 
-def _about(now: _Now) -> dict[str, Any]:
-    model, rollout = now.champion.model, now.rollout
+def _described(active: _Active) -> dict[str, Any]:
+    model, rollout = active.champion.model, active.rollout
     tried = {"version": rollout.challenger, "as": rollout.mode, "share": rollout.share, "so far": rollout.note}
     return {
         "version": model.version,
-        "since": now.since.isoformat(),
+        "since": active.since.isoformat(),
         "threshold": model.threshold,
         "inputs": dict(model.inputs),
         "optional": list(model.optional),
@@ -226,9 +195,6 @@ def _about(now: _Now) -> dict[str, Any]:
         **model.facts,
         "challenger": tried if rollout.mode else None,
     }
-
-
-ASK, LOOK = "Predictions", "State"  # headings of the documentation
 
 
 @cache

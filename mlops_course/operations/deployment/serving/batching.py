@@ -1,32 +1,37 @@
 """Many requests in one call of the model."""
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .errors import FullError
-from .events import _logger
+from .errors import QueueFullError
 
-MAX_WAITING = 20_000  # rows that may wait; the next request hears 503
+MAX_WAITING = 20_000  # rows that may wait; the next request gets 503
 BATCH_ROWS = 2_000  # that are answered together at most, so that nobody waits long behind a crowd
 
 
-class Coalescer:
-    """One thread that handles together whatever is waiting, and gives each caller its own outcome.
+class Batcher:
+    """One thread that handles together all items that wait, and gives each caller its own outcome.
 
-    `handle` takes a list of items to a list with the outcome of each, in order; an exception in that list, or raised by
-    `handle` for a single item, is raised to the caller. If `handle` raises for several items at once, each is tried by
-    itself, so that one bad item does not fail the others.
+    `handle` takes a list of items and returns a list with the outcome of each, in order; an exception in that list, or
+    raised by `handle` for a single item, is raised to the caller. If `handle` raises for several items at once, each is
+    tried by itself, so that one bad item does not fail the others.
     """
 
     def __init__(
-        self, handle: Callable[[list[Any]], list[Any]], *, name: str, most: int = BATCH_ROWS, waiting: int = MAX_WAITING
+        self,
+        handle: Callable[[list[Any]], list[Any]],
+        *,
+        name: str,
+        batch_rows: int = BATCH_ROWS,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._handle, self._most, self._room = handle, most, waiting
+        self._handle, self._batch_rows, self._max_waiting = handle, batch_rows, max_waiting
         self._items: deque[tuple[Any, int, asyncio.Future, asyncio.AbstractEventLoop]] = deque()
-        self._rows, self._open, self._wake = 0, True, threading.Condition()
+        self._rows, self._open, self._changed = 0, True, threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -36,43 +41,39 @@ class Coalescer:
         return self._rows
 
     def submit(self, item: Any, *, rows: int) -> asyncio.Future:
-        """Queue an item of so many rows; the future gives its outcome. Raises FullError if there is no room."""
+        """Queue an item of so many rows; the future gives its outcome. Raises QueueFullError if there is no room."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        with self._wake:
-            if not self._open or (self._rows and self._rows + rows > self._room):
-                raise FullError(f"{self._rows} rows are waiting")
+        with self._changed:
+            if not self._open or (self._rows and self._rows + rows > self._max_waiting):
+                raise QueueFullError(f"{self._rows} rows are waiting")
             self._items.append((item, rows, future, loop))
             self._rows += rows
-            self._wake.notify()
+            self._changed.notify()
         return future
 
     def close(self, *, seconds: float = 10.0) -> None:
         """Take nothing more, and wait until what is queued has been handled."""
-        with self._wake:
+        with self._changed:
             self._open = False
-            self._wake.notify()
+            self._changed.notify()
         self._thread.join(seconds)
 
     def _run(self) -> None:
         while batch := self._take():
             outcomes = self._outcomes([item for item, *_ in batch])
-            for loop in {loop for *_, loop in batch}:
-                settled = [
-                    (future, outcome)
-                    for (_, _, future, own), outcome in zip(batch, outcomes, strict=True)
-                    if own is loop
-                ]
-                try:
+            by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future, Any]]] = {}
+            for (_, _, future, loop), outcome in zip(batch, outcomes, strict=True):
+                by_loop.setdefault(loop, []).append((future, outcome))
+            for loop, settled in by_loop.items():
+                with contextlib.suppress(RuntimeError):  # the loop was closed: no caller is left
                     loop.call_soon_threadsafe(_settle, settled)
-                except RuntimeError:  # that loop was closed: nobody is left to hear
-                    _logger.debug("the callers of %d items have gone", len(settled))
 
     def _take(self) -> list[tuple]:
-        with self._wake:
-            self._wake.wait_for(lambda: self._items or not self._open)
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or not self._open)
             batch, rows = [], 0
-            while self._items and (not batch or rows + self._items[0][1] <= self._most):
+            while self._items and (not batch or rows + self._items[0][1] <= self._batch_rows):
                 batch.append(self._items.popleft())
                 rows += batch[-1][1]
             self._rows -= rows

@@ -1,13 +1,13 @@
-"""Why there is no answer."""
+"""Why a request gets no predictions."""
 
 
-class FullError(RuntimeError):
+class QueueFullError(RuntimeError):
     """So much is waiting that more would only wait longer."""
 
 
-class _NoAnswerError(RuntimeError):
+class _ModelFailedError(RuntimeError):
     """A model failed on rows that fit its contract."""
 
 
 class _NotKeptError(RuntimeError):
-    """The log did not take it."""
+    """The log kept nothing of it."""

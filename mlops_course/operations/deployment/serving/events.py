@@ -6,6 +6,6 @@ from typing import Any
 _logger = logging.getLogger(__package__)
 
 
-def _tell(level: int, event: str, **facts: Any) -> None:
+def _log_event(level: int, event: str, **facts: Any) -> None:
     """One line for the log of the process, for a machine to read; never an input, an id or an address."""
     _logger.log(level, event, extra={"facts": facts})

@@ -1,18 +1,21 @@
-"""What a caller hears whose request is refused, and why."""
+"""What a caller is told when a request is refused."""
 
 import hmac
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 from fastapi import HTTPException, Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from .errors import FullError, _NotKeptError
-from .live import _Service
+from .errors import QueueFullError, _NotKeptError
+from .service import _Service
 
 MAX_BODY = 4 * 2**20  # bytes; a thousand rows of thirty columns are about 0.7 MB
-MAX_ERRORS = 20  # of one request that are spelt out
+MAX_ERRORS = 20  # of one request that are named
 RETRY_SECONDS = 1
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "the bearer token is missing or wrong"},
@@ -30,7 +33,7 @@ def _authorise(request: Request, token: str) -> None:
 
 
 async def _body(request: Request) -> bytes:
-    """The body, read no further than it may be long."""
+    """The body, read up to the size that is allowed."""
     if any(name == b"content-encoding" and value != b"identity" for name, value in request.scope["headers"]):
         raise HTTPException(415, "expected a body that is not compressed")
     body = bytearray()
@@ -48,23 +51,31 @@ def _unavailable(why: str) -> HTTPException:
     return HTTPException(503, why, {"Retry-After": str(RETRY_SECONDS)})
 
 
-def _refusal(error: Exception, service: _Service) -> Exception:
-    """What the caller is told of an error, counted by its kind."""
+@contextmanager
+def _measured(service: _Service, path: str) -> Iterator[float]:
+    """Observe how long a request takes that is answered, and count one that is refused; gives when it began."""
+    started = perf_counter()
+    try:
+        yield started
+    except Exception as error:
+        told = _refusal(error)
+        service.metrics.errors.labels(str(told.status_code) if isinstance(told, HTTPException) else "500").inc()
+        raise told from error
+    service.metrics.latency.labels(path).observe(perf_counter() - started)
+
+
+def _refusal(error: Exception) -> Exception:
+    """What the caller is told of an error."""
     match error:
-        case HTTPException():
-            told = error
         case ValidationError():
-            told = HTTPException(422, _defects(error))
+            return HTTPException(422, _defects(error))
         case ValueError():
-            told = HTTPException(409, str(error))
-        case FullError():
-            told = _unavailable(f"busy: {error}")
+            return HTTPException(409, str(error))
+        case QueueFullError():
+            return _unavailable(f"busy: {error}")
         case _NotKeptError():
-            told = _unavailable("the prediction log does not answer; nothing was kept")
-        case _:
-            told = error
-    service.metrics.errors.labels(str(told.status_code) if isinstance(told, HTTPException) else "500").inc()
-    return told
+            return _unavailable("the prediction log does not answer; nothing was kept")
+    return error
 
 
 def _defects(error: ValidationError) -> list[dict[str, Any]]:

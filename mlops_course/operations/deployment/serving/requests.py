@@ -1,4 +1,4 @@
-"""What a request and a reply hold, as types that a request is checked against."""
+"""What requests and responses hold, as types that a request is checked against."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from .handed import Servable
+from .interface import Servable
 
 MAX_ROWS = 1_000  # in one request
 MAX_TEXT = 1_000  # characters of one text input
@@ -78,7 +78,7 @@ class Feedback(TypedDict):
 
 
 class Prediction(TypedDict):
-    """The answer to one row: the decision is true from the model's threshold on."""
+    """The prediction for one row: the decision is true from the model's threshold on."""
 
     id: str
     probability: Annotated[float, Field(ge=0, le=1)]
@@ -86,13 +86,13 @@ class Prediction(TypedDict):
     model_version: int
 
 
-class PredictionReply(TypedDict):
-    """One answer for each row, in the order of the rows."""
+class PredictionResponse(TypedDict):
+    """One prediction for each row, in the order of the rows."""
 
     predictions: list[Prediction]
 
 
-class FeedbackReply(TypedDict):
+class FeedbackResponse(TypedDict):
     """How many labels are on record, and the ids for which no prediction is, so far."""
 
     labels: int
@@ -100,4 +100,4 @@ class FeedbackReply(TypedDict):
 
 
 _FEEDBACK = TypeAdapter(Feedback)
-ANSWER = tuple(Prediction.__annotations__)
+PREDICTION_FIELDS = tuple(Prediction.__annotations__)

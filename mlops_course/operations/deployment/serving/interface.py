@@ -1,0 +1,97 @@
+"""What a service is made from: models, a rollout, a monitor and settings."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import WARNING
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily
+
+from .events import _log_event
+
+CANARY = "canary"  # the mode of a rollout in which a challenger answers some requests
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Title, token and times of a service.
+
+    With a `token`, predict, feedback and refresh want it as a bearer token. The service asks which versions answer
+    every `refresh_seconds`. Where a canary takes longer than `challenger_seconds`, the champion answers; None waits
+    without end.
+    """
+
+    title: str = "Model service"
+    token: str = ""
+    refresh_seconds: float = 1.0
+    challenger_seconds: float | None = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Servable:
+    """A model as it is served.
+
+    `inputs`, `optional`, `categories`, `example` and `threshold` are those of its contract. `predict` takes a list of
+    rows, as `request_type` leaves them, and returns their probabilities. `facts` is what GET /model tells beside these.
+    """
+
+    version: int
+    inputs: Mapping[str, str]
+    optional: Sequence[str]
+    categories: Mapping[str, Sequence[str]]
+    example: Sequence[Mapping[str, Any]]
+    threshold: float
+    predict: Callable[[list[Mapping[str, Any]]], Sequence[float]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Which version answers, and which one is tried beside it.
+
+    `mode` is "", "shadow" or "canary". `takes` says of each id whether the canary answers it. `note` is for people.
+    """
+
+    champion: int | None
+    challenger: int | None = None
+    mode: str = ""
+    share: float = 0.0
+    takes: Callable[[Sequence[str]], Sequence[bool]] = field(default=lambda ids: [False] * len(ids), compare=False)
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where the models come from: `current` says which versions answer, and `load` loads one; both run in a thread.
+
+    `close` is called when the application has ended.
+    """
+
+    current: Callable[[], Rollout]
+    load: Callable[[int], Servable]
+    close: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class MonitorView:
+    """What a monitor knows: `state` gives it (None as long as nothing is known), and costs little to call.
+
+    `page` makes a page of a state, `gauges` name, help, labels and value of each number for GET /metrics.
+    """
+
+    state: Callable[[], Mapping[str, Any] | None]
+    page: Callable[[Mapping[str, Any]], str]
+    gauges: Callable[[Mapping[str, Any]], Iterable[tuple[str, str, Mapping[str, str], float]]]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges as Prometheus takes them; none if the monitor fails."""
+        families: dict[str, GaugeMetricFamily] = {}
+        try:
+            state = self.state()
+            for name, help_text, labels, value in self.gauges(state) if state else ():
+                family = families.setdefault(name, GaugeMetricFamily(name, help_text, labels=list(labels)))
+                family.add_metric(list(labels.values()), value)
+        except Exception as error:  # a monitor that fails must not take the measurements of the service with it
+            _log_event(WARNING, "monitor", why=f"{type(error).__name__}: {error}")
+            return
+        yield from families.values()
