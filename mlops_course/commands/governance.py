@@ -81,7 +81,7 @@ def readiness(context: click.Context, log_url: str | None, as_json: bool) -> Non
     if as_json:
         show(card.table, as_json=True)
         return
-    show(shown[["section", "number", "name", "passed", "evidence"]], title="ML Test Score")
+    show(shown[["section", "number", "name", "passed", "found"]], title="ML Test Score")
     points = ", ".join(f"{name} {count}" for name, count in card.sections.items())
     click.echo(f"Of 7 points each: {points}. The score is that of the weakest section: {card.final}.")
 

@@ -21,7 +21,7 @@ from mlops_course.operations.monitoring import faults
 from mlops_course.operations.registry import Registry
 from mlops_course.system import environment, pipeline, readiness, scoring, service
 from mlops_course.system.governance import deletion
-from mlops_course.system.readiness import PROBES, Subject, scorecard
+from mlops_course.system.readiness import PROBES, SystemUnderTest, scorecard
 from mlops_course.system.readiness import data as data_probes
 from mlops_course.system.readiness import model as model_probes
 from mlops_course.system.system import System
@@ -65,12 +65,12 @@ def sound(warm, tmp_path_factory):
 @pytest.fixture(scope="module")
 def known(sound, tmp_path_factory):
     """What every probe reads of the champion, read once: the model, its run, and its rows."""
-    it = Subject(*sound, None, tmp_path_factory.mktemp("known"))
-    return {name: getattr(it, name) for name in ("model", "run", "raw", "parts", "train", "test", "more")}
+    tested = SystemUnderTest(*sound, None, tmp_path_factory.mktemp("known"))
+    return {name: getattr(tested, name) for name in ("model", "run", "raw", "parts", "train", "test", "search_rows")}
 
 
 @pytest.fixture
-def it(unread, known):
+def tested(unread, known):
     vars(unread).update(known)
     return unread
 
@@ -84,7 +84,7 @@ def unread(sound, tmp_path, monkeypatch):
         (tmp_path / "scratch" / drill).mkdir(parents=True)
         shutil.copy(sound[0].workspace.root / "empty.db", tmp_path / "scratch" / drill)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of the tests that a probe runs; loading takes longer
-    return Subject(*sound, tmp_path, tmp_path / "scratch")
+    return SystemUnderTest(*sound, tmp_path, tmp_path / "scratch")
 
 
 def test_there_are_seven_probes_in_each_of_four_sections():
@@ -93,54 +93,54 @@ def test_there_are_seven_probes_in_each_of_four_sections():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_sound_system_passes_with_evidence_and_is_left_as_it_was(it, name):
-    before = state(it.system)
-    passed, evidence = scorecard._tried(ALL[name], it)
-    assert passed, evidence
-    assert len(evidence) > 20
-    assert state(it.system) == before
+def test_a_sound_system_passes_and_says_what_was_found_and_is_left_as_it_was(tested, name):
+    before = state(tested.system)
+    passed, found = scorecard._outcome(ALL[name], tested)
+    assert passed, found
+    assert len(found) > 20
+    assert state(tested.system) == before
 
 
 # Sabotage: what each probe is about, broken. A probe that looks away passes here, and the test fails.
 
 
-def no_rules(it, patch):
+def no_rules(tested, patch):
     patch.setattr(small_case, "schemas", lambda: {"checks": pa.DataFrameSchema({}), "pumps": pa.DataFrameSchema({})})
 
 
-def model_without(name, it, patch):
+def model_without(name, tested, patch):
     """A champion that does not look at an input."""
-    true = it.model.model
+    true = tested.model.model
     blind = SimpleNamespace(
         predict_proba=lambda rows: true.predict_proba(rows.assign(**{name: rows[name].iloc[0]})), predict=true.predict
     )
-    it.model = replace(it.model, model=blind)
+    tested.model = replace(tested.model, model=blind)
 
 
-def always_missing(it, patch):
-    it.test = it.test.assign(pressure=np.nan)
+def always_missing(tested, patch):
+    tested.test = tested.test.assign(pressure=np.nan)
 
 
-def answer_among_inputs(it, patch):
-    it.train = it.train.assign(vibration=it.train["failed"] + 0.1)
+def answer_among_inputs(tested, patch):
+    tested.train = tested.train.assign(vibration=tested.train["failed"] + 0.1)
 
 
-def looks_ahead(it, patch):
+def looks_ahead(tested, patch):
     build = small_case.build
     patch.setattr(small_case, "build", lambda tables: build(tables).assign(pressure=float(len(tables["checks"]))))
 
 
-def keeps_what_is_forgotten(it, patch):
+def keeps_what_is_forgotten(tested, patch):
     patch.setattr(deletion, "_snapshots_with", lambda *_: [])
 
 
-def ignores_features(it, patch):
-    rows = it.candidates
-    it.candidates = lambda **_: rows()
+def ignores_features(tested, patch):
+    rows = tested.candidates
+    tested.candidates = lambda **_: rows()
 
 
-def derive_of_the_whole(it, patch):
-    assert it.model  # while it can still be loaded
+def derive_of_the_whole(tested, patch):
+    assert tested.model  # while it can still be loaded
     derive = small_case.derive
 
     def centred(inputs):
@@ -150,118 +150,118 @@ def derive_of_the_whole(it, patch):
     patch.setattr(small_case, "derive", centred)
 
 
-def failing_tests(it, patch):
-    (it.repository / "tests" / "test_small_case.py").write_text("def test_derive(): assert False\n")
+def failing_tests(tested, patch):
+    (tested.repository / "tests" / "test_small_case.py").write_text("def test_derive(): assert False\n")
 
 
-def no_tests(it, patch):
-    (it.repository / "tests" / "test_small_case.py").write_text("")
+def no_tests(tested, patch):
+    (tested.repository / "tests" / "test_small_case.py").write_text("")
 
 
-def other_specification(it, patch):
-    specification = it.system.specification
-    it.system = System("small_case", it.system.workspace)
+def other_specification(tested, patch):
+    specification = tested.system.specification
+    tested.system = System("small_case", tested.system.workspace)
     costs = specification.costs.model_copy(update={"missed": 999})
-    vars(it.system)["specification"] = specification.model_copy(update={"costs": costs})
+    vars(tested.system)["specification"] = specification.model_copy(update={"costs": costs})
 
 
-def edited_history(it, patch):
+def edited_history(tested, patch):
     patch.setattr(Registry, "verify_history", lambda self: SimpleNamespace(intact=False, defect="release 1 was edited"))
 
 
-def online_answers_without_sense(it, patch):
-    it.labelled = it.labelled.assign(label=np.arange(len(it.labelled)) % 2)
+def online_answers_without_sense(tested, patch):
+    tested.labelled = tested.labelled.assign(label=np.arange(len(tested.labelled)) % 2)
 
 
-def bad_settings(it, patch):
-    candidates = it.candidates
+def bad_settings(tested, patch):
+    candidates = tested.candidates
 
     def spoiled(**features):
         made = candidates(**features)
         made["logistic_regression"].set_params(classify__C=1e-6)
         return made
 
-    it.candidates = spoiled
+    tested.candidates = spoiled
 
 
-def one_period(it, patch):
-    time = it.train["prediction_time"].iloc[0]
-    it.train, it.test = (rows.assign(prediction_time=time) for rows in (it.train, it.test))
+def one_period(tested, patch):
+    time = tested.train["prediction_time"].iloc[0]
+    tested.train, tested.test = (rows.assign(prediction_time=time) for rows in (tested.train, tested.test))
 
 
-def guessing_champion(it, patch):
-    it.probability = np.random.default_rng(0).permutation(it.probability)
+def guessing_champion(tested, patch):
+    tested.probability = np.random.default_rng(0).permutation(tested.probability)
 
 
-def bad_for_one_slice(it, patch):
-    predict = it.predict
-    it.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 1 - predict(rows), predict(rows))
+def bad_for_one_slice(tested, patch):
+    predict = tested.predict
+    tested.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 1 - predict(rows), predict(rows))
 
 
-def overstated_for_one_slice(it, patch):
-    predict = it.predict
-    it.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 0.99, predict(rows))
+def overstated_for_one_slice(tested, patch):
+    predict = tested.predict
+    tested.predict = lambda rows: np.where(rows["maker"] == "Cobalt", 0.99, predict(rows))
 
 
-def other_training_rows(it, patch):
-    it.parts = it.parts | {"train": it.parts["train"].iloc[::2]}
+def other_training_rows(tested, patch):
+    tested.parts = tested.parts | {"train": tested.parts["train"].iloc[::2]}
 
 
-def models_that_decide_otherwise(it, patch):
+def models_that_decide_otherwise(tested, patch):
     decide = training.decide
     patch.setattr(training, "decide", lambda model, threshold: decide(model, threshold + 0.2))
 
 
-def pipeline_that_fails(it, patch):
+def pipeline_that_fails(tested, patch):
     def broken(tables):
         raise ValueError("no rows today")
 
     patch.setattr(small_case, "build", broken)
 
 
-def gate_without_bars(it, patch):
+def gate_without_bars(tested, patch):
     report = gate.GateReport((), pd.DataFrame())
     patch.setattr(gate, "gate", lambda *_, **__: report)
 
 
-def edited_answers(it, patch):
-    find = it.log.find
-    rows = it.answered
-    it.log = SimpleNamespace(find=lambda name: find(name) | {"probability": 0.999}, url=it.log.url)
-    it.answered = rows
+def edited_answers(tested, patch):
+    find = tested.log.find
+    rows = tested.predictions
+    tested.log = SimpleNamespace(find=lambda name: find(name) | {"probability": 0.999}, url=tested.log.url)
+    tested.predictions = rows
 
 
-def canary_without_bar(it, patch):
+def canary_without_bar(tested, patch):
     hold = rollout.Verdict("hold", 0.1, "looked away", pd.DataFrame())
     patch.setattr(rollout, "judge", lambda *_, **__: hold)
 
 
-def only_one_version(it, patch):
-    patch.setattr(Registry, "versions", lambda self: pd.DataFrame({"version": [it.model.version]}))
+def only_one_version(tested, patch):
+    patch.setattr(Registry, "versions", lambda self: pd.DataFrame({"version": [tested.model.version]}))
 
 
-def roll_back_to_nothing(it, patch):
+def roll_back_to_nothing(tested, patch):
     patch.setattr(Registry, "roll_back", lambda self, **_: 99)
 
 
-def silent_batches(it, patch):
+def silent_batches(tested, patch):
     patch.setattr(batch, "problems", lambda *_, **__: pd.DataFrame(columns=["column"]))
 
 
-def unhealthy_machine(it, patch):
+def unhealthy_machine(tested, patch):
     patch.setattr(environment, "checks", lambda *_, **__: [{"ok": False, "found": "pandas 1.0"}])
 
 
-def no_drift_seen(it, patch):
+def no_drift_seen(tested, patch):
     drift = measures.drift
     patch.setattr(measures, "drift", lambda *given: drift(*given) * 0.0)
 
 
-def no_fault_happens(it, patch):
+def no_fault_happens(tested, patch):
     patch.setattr(faults, "inject", lambda rows, *_, **__: rows)
 
 
-def skewed_service(it, patch):
+def skewed_service(tested, patch):
     servable = service.servable
 
     def skewed(model):
@@ -271,39 +271,41 @@ def skewed_service(it, patch):
     patch.setattr(service, "servable", skewed)
 
 
-def old_training_rows(it, patch):
-    early = it.parts["calibrate"]
-    it.parts = it.parts | {"calibrate": early.assign(prediction_time=early["prediction_time"] - pd.Timedelta("900D"))}
+def old_training_rows(tested, patch):
+    early = tested.parts["calibrate"]
+    tested.parts = tested.parts | {
+        "calibrate": early.assign(prediction_time=early["prediction_time"] - pd.Timedelta("900D"))
+    }
 
 
-def answers_that_are_no_number(it, patch):
-    predict = it.predict
-    it.predict = lambda rows: np.where(rows["vibration"] > 1e50, math.nan, predict(rows))
+def answers_that_are_no_number(tested, patch):
+    predict = tested.predict
+    tested.predict = lambda rows: np.where(rows["vibration"] > 1e50, math.nan, predict(rows))
 
 
-def slow_log(it, patch):
-    it.answered = it.answered.assign(latency_ms=1e9)
+def slow_log(tested, patch):
+    tested.predictions = tested.predictions.assign(latency_ms=1e9)
 
 
-def slow_model(it, patch):
+def slow_model(tested, patch):
     patch.setattr(gate, "latency", partial(gate.latency, clock=partial(next, itertools.count(0, 1e6))))
 
 
-def wrong_labels(it, patch):
-    it.labelled = it.labelled.assign(label=1 - it.labelled["label"])
+def wrong_labels(tested, patch):
+    tested.labelled = tested.labelled.assign(label=1 - tested.labelled["label"])
 
 
-def empty_log(it, patch):
-    it.log = PredictionLog("sqlite://")
+def empty_log(tested, patch):
+    tested.log = PredictionLog("sqlite://")
 
 
-def no_champion(it, patch):
+def no_champion(tested, patch):
     patch.setattr(Registry, "champion", lambda self: None)
 
 
 SABOTAGE = [
     ("the schema catches broken batches", no_rules),
-    ("every input earns its place", lambda it, patch: model_without("pressure", it, patch)),
+    ("every input earns its place", lambda tested, patch: model_without("pressure", tested, patch)),
     ("no input costs too much", always_missing),
     ("no input knows the answer or the future", answer_among_inputs),
     ("no input knows the answer or the future", looks_ahead),
@@ -350,40 +352,39 @@ def test_every_probe_is_sabotaged():
 
 
 @pytest.mark.parametrize(("name", "sabotage"), SABOTAGE, ids=[f"{n}-{s.__name__}" for n, s in SABOTAGE])
-def test_a_probe_fails_when_what_it_is_about_is_broken(it, monkeypatch, name, sabotage):
-    sabotage(it, monkeypatch)
-    passed, evidence = scorecard._tried(ALL[name], it)
-    assert not passed, evidence
+def test_a_probe_fails_when_what_it_is_about_is_broken(tested, monkeypatch, name, sabotage):
+    sabotage(tested, monkeypatch)
+    passed, found = scorecard._outcome(ALL[name], tested)
+    assert not passed, found
 
 
 @pytest.mark.parametrize("name", ["training is reproducible", "a release can be rolled back", "numbers stay numbers"])
 def test_without_a_champion_a_probe_says_what_to_do(unread, monkeypatch, name):
     no_champion(unread, monkeypatch)
-    assert scorecard._tried(ALL[name], unread) == (False, "there is no champion: train and promote a version")
+    assert scorecard._outcome(ALL[name], unread) == (False, "there is no champion: train and promote a version")
 
 
 # The score
 
 
-@pytest.mark.parametrize("probe", [lambda it: None, lambda it: "", lambda it: True, lambda it: 1 / 0])
-def test_a_stub_does_not_pass(it, probe):
-    assert scorecard._tried(probe, it)[0] is False
+@pytest.mark.parametrize("probe", [lambda tested: None, lambda tested: "", lambda tested: True, lambda tested: 1 / 0])
+def test_a_stub_does_not_pass(tested, probe):
+    assert scorecard._outcome(probe, tested)[0] is False
 
 
 def test_the_score_is_that_of_the_weakest_section(sound, monkeypatch):
-    def fails(it):
+    def fails(tested):
         raise ValueError("no")
 
     few = {
-        "data": {"a": data_probes.schema, "b": data_probes.cheap_inputs},
-        "model": {"c": model_probes.reviewed, "d": fails},
+        "data": {"a": data_probes.feature_schema, "b": data_probes.input_cost},
+        "model": {"c": model_probes.specification_review, "d": fails},
     }
     monkeypatch.setattr(scorecard, "PROBES", few)
-    monkeypatch.setattr(scorecard, "WHERE", scorecard.WHERE | {fails: "drill"})
     card = readiness.score(*sound)
     assert (card.sections, card.final) == ({"data": 2, "model": 1}, 1)
     assert card.table["link"].str.contains(":").tolist() == [True, True, True, False]
-    assert card.table["evidence"].iloc[3] == "ValueError: no"
+    assert card.table["found"].iloc[3] == "ValueError: no"
 
 
 def state(system):

@@ -1,4 +1,4 @@
-"""Probes of the model and how it came about."""
+"""Probes of the model and its training: section Model of the ML Test Score."""
 
 import math
 from collections.abc import Mapping
@@ -9,27 +9,27 @@ import pandas as pd
 from mlops_course.development import evaluation, gate, training
 from mlops_course.system.scoring import error_costs
 
-from .subject import DRAWS, SURE, Subject, _demand, _log_loss
+from .system_under_test import INTERVAL_DRAWS, STANDARD_ERRORS, SystemUnderTest, _log_losses, _require
 
-SPEARMAN = 0.9  # offline and online must rank degraded models alike so closely
-SETTINGS: Mapping[str, Mapping[str, list[float]]] = {  # what a search tries around the settings in use
+MIN_RANK_CORRELATION = 0.9  # between the offline and the online order of models that get worse
+SETTINGS_TO_TRY: Mapping[str, Mapping[str, list[float]]] = {
     "logistic_regression": {"classify__C": [0.03, 0.3, 3.0, 30.0]},
     "gradient_boosting": {"classify__learning_rate": [0.03, 0.1, 0.2], "classify__max_leaf_nodes": [7, 15, 31]},
 }
 
 
-def reviewed(it: Subject) -> str:
-    """The champion was released by somebody for a reason, to the specification in force, and the record is intact."""
-    history = it.system.registry.history()
-    steps = history[history["in_effect"] & (history["version"] == it.model.version)]
-    _demand(len(steps) > 0, "the champion was never released: promote it, so that somebody answers for it")
-    chain = it.system.registry.verify_history()
-    _demand(chain.intact, f"the history was edited: {chain.defect}")
-    asked, now = it.model.contract.specification, it.system.specification.model_dump(mode="json")
-    changed = [name for name in now if asked.get(name) != now[name]]
-    _demand(
+def specification_review(tested: SystemUnderTest) -> str:
+    """Model 1: specification and release are reviewed. Somebody approved the champion, and the record is intact."""
+    history = tested.system.registry.history()
+    steps = history[history["in_effect"] & (history["version"] == tested.model.version)]
+    _require(len(steps) > 0, "the champion was never released: promote it, so that somebody is responsible for it")
+    chain = tested.system.registry.verify_history()
+    _require(chain.intact, f"the history was edited: {chain.defect}")
+    then, now = tested.model.contract.specification, tested.system.specification.model_dump(mode="json")
+    changed = [name for name in now if then.get(name) != now[name]]
+    _require(
         not changed,
-        f"trained to specification {asked.get('version')}, in force is {now['version']}; changed since: "
+        f"trained to specification {then.get('version')}, in force is {now['version']}; changed since: "
         f"{', '.join(changed)}: train and review a version to it",
     )
     step = steps.iloc[-1]
@@ -38,123 +38,131 @@ def reviewed(it: Subject) -> str:
     )
 
 
-def offline_online(it: Subject) -> str:
-    """Offline and online agree: of models made worse and worse, log loss offline and cost online rank alike."""
+def offline_online_correlation(tested: SystemUnderTest) -> str:
+    """Model 2: offline and online metrics correlate. Log loss and live cost put models that get worse in one order."""
     from scipy.stats import spearmanr
 
-    rng, live = np.random.default_rng(it.seed), it.labelled
-    threshold, losses, costs = it.model.contract.threshold, [], []
-    y, orders = it.test[it.target], [rng.permutation(len(it.test)), rng.permutation(len(live))]
-    draws = [rng.random(len(it.test)), rng.random(len(live))]
-    for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        offline = np.where(draws[0] < share, it.probability[orders[0]], it.probability)
+    rng, live = np.random.default_rng(tested.seed), tested.labelled
+    threshold, losses, costs = tested.model.contract.threshold, [], []
+    y, orders = tested.test[tested.target], [rng.permutation(len(tested.test)), rng.permutation(len(live))]
+    draws = [rng.random(len(tested.test)), rng.random(len(live))]
+    for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):  # of probabilities that are those of another row
+        offline = np.where(draws[0] < share, tested.probability[orders[0]], tested.probability)
         online = np.where(draws[1] < share, live["probability"].to_numpy()[orders[1]], live["probability"])
-        losses.append(_log_loss(y, offline).mean())
-        costs.append(error_costs(live.assign(decision=online >= threshold), it.system.specification).mean())
-    rank = spearmanr(losses, costs).statistic
-    _demand(rank >= SPEARMAN, f"log loss offline and cost online rank six degraded models with {rank:.2f} only")
-    return f"rank correlation {rank:.2f}; online cost {costs[0]:.2f} as served, {costs[-1]:.2f} with answers shuffled"
-
-
-def tuned(it: Subject) -> str:
-    """Settings are tuned: a search in time order finds none that is better by more than chance."""
-    kind = it.run.data.tags.get("chosen_model", "")
-    _demand(
-        kind in SETTINGS, f"the champion is {kind or 'of no recorded kind'}, for which there are no settings to try"
+        losses.append(_log_losses(y, offline).mean())
+        costs.append(error_costs(live.assign(decision=online >= threshold), tested.system.specification).mean())
+    correlation = spearmanr(losses, costs).statistic
+    _require(
+        correlation >= MIN_RANK_CORRELATION,
+        f"log loss offline and cost online rank six degraded models with {correlation:.2f} only",
     )
-    times = it.system.specification.timing
-    folds = training.TimeFolds(3, prediction_time=it.more[times.prediction_time], label_time=it.more[times.label_time])
-    rows, y, model = it.more[it.inputs], it.more[it.target], it.candidates()[kind]
-    found = training.search(model, SETTINGS[kind], inputs=rows, target=y, folds=folds, draws=3, seed=it.seed)
+    return (
+        f"rank correlation {correlation:.2f}; online cost {costs[0]:.2f} as served, {costs[-1]:.2f} with answers "
+        "shuffled"
+    )
+
+
+def tuned_settings(tested: SystemUnderTest) -> str:
+    """Model 3: hyperparameters are tuned. A search in time order finds none that are better by more than chance."""
+    kind = tested.kind
+    _require(
+        kind in SETTINGS_TO_TRY,
+        f"the champion is {kind or 'of no recorded kind'}, for which there are no settings to try",
+    )
+    rows, times = tested.search_rows, tested.system.specification.timing
+    folds = training.TimeFolds(3, prediction_time=rows[times.prediction_time], label_time=rows[times.label_time])
+    inputs, y, model = rows[tested.inputs], rows[tested.target], tested.candidates()[kind]
+    found = training.search(
+        model, SETTINGS_TO_TRY[kind], inputs=inputs, target=y, folds=folds, draws=3, seed=tested.seed
+    )
     folded = [found.cv_results_[f"split{fold}_test_score"][found.best_index_] for fold in range(3)]
     best = -pd.Series(folded)
-    ours = training.cross_validate_in_time(it.candidates()[kind], rows, target=y, folds=folds)["log_loss"]
-    worse = ours - best
-    limit = it.system.specification.gates.model_dump()["noninferiority_margin"] + SURE * worse.sem()
-    _demand(worse.mean() <= limit, f"{found.best_params_} is better by {worse.mean():.4f}: search and train anew")
+    ours = training.cross_validate_in_time(tested.candidates()[kind], inputs, target=y, folds=folds)["log_loss"]
+    gap = ours - best
+    limit = tested.system.specification.gates.model_dump()["noninferiority_margin"] + STANDARD_ERRORS * gap.sem()
+    _require(gap.mean() <= limit, f"{found.best_params_} is better by {gap.mean():.4f}: search and train a new version")
     return f"{kind}: log loss {ours.mean():.4f}, best of 3 others {best.mean():.4f} over {len(ours)} folds"
 
 
-def staleness_known(it: Subject) -> str:
-    """What age costs is known: a model frozen early is followed over later periods, and a decayed one is seen."""
-    times = it.system.specification.timing.prediction_time
-    rows = pd.concat([it.train, it.test]).sort_values(times, ignore_index=True)
+def staleness_cost(tested: SystemUnderTest) -> str:
+    """Model 4: the impact of staleness is known. A frozen model is followed for some periods, and its decay shows."""
+    spec, times = tested.system.specification, tested.system.specification.timing.prediction_time
+    rows = pd.concat([tested.train, tested.test]).sort_values(times, ignore_index=True)
     cut = int(len(rows) * 0.4)
-    frozen = it.candidates()["logistic_regression"].fit(rows[it.inputs][:cut], rows[it.target][:cut])
+    frozen = tested.candidates()["logistic_regression"].fit(rows[tested.inputs][:cut], rows[tested.target][:cut])
     later = rows[cut:].assign(period=pd.cut(rows[times][cut:].astype("int64"), 4, labels=range(4)).astype(int))
-    later["probability"] = frozen.predict_proba(later[it.inputs])[:, 1]
-    _demand(later["period"].nunique() >= 3, "the champion's rows span fewer than three periods: train on more batches")
-    costs = it.system.specification.costs
-    ask = {"target": it.target, "probability": "probability", "threshold": it.model.contract.threshold}
-    ask |= {"false_alarm": costs.false_alarm, "missed": costs.missed, "seed": it.seed, "draws": 20}
-    curve = evaluation.staleness_curve(later, "period", **ask)["log_loss"]
-    last = later["period"] == later["period"].max()
-    turned = later.assign(probability=later["probability"].mask(last, 1 - later["probability"]))
-    flipped = evaluation.staleness_curve(turned, "period", **ask)["log_loss"]
-    bar = it.system.specification.retraining.max_log_loss_rise
-    _demand(flipped.iloc[-1] - curve.iloc[-1] > bar, "a model that decayed in the last period is not seen")
+    later["probability"] = frozen.predict_proba(later[tested.inputs])[:, 1]
+    _require(later["period"].nunique() >= 3, "the champion's rows span fewer than three periods: train on more batches")
+
+    def losses(rows: pd.DataFrame) -> pd.Series:
+        columns = {"target": tested.target, "probability": "probability"}
+        drawn = {"threshold": tested.model.contract.threshold, "seed": tested.seed, "draws": 20}
+        return evaluation.staleness_curve(rows, "period", **columns, **tested.costs, **drawn)["log_loss"]
+
+    curve, last = losses(later), later["period"] == later["period"].max()
+    decayed = losses(later.assign(probability=later["probability"].mask(last, 1 - later["probability"])))
+    bar = spec.retraining.max_log_loss_rise
+    _require(decayed.iloc[-1] - curve.iloc[-1] > bar, "a model that decayed in the last period is not seen")
     span = rows[times].max() - rows[times][cut]
     return (
         f"frozen for {span.days} days: log loss {', '.join(f'{value:.3f}' for value in curve)} (bar: a rise of {bar})"
     )
 
 
-def not_simpler(it: Subject) -> str:
-    """No simpler model is better on the test rows."""
-    y, ours = it.test[it.target], _log_loss(it.test[it.target], it.probability)
+def simpler_models(tested: SystemUnderTest) -> str:
+    """Model 5: a simpler model is not better. The base rate and a logistic regression try on the test rows."""
+    y = tested.test[tested.target]
+    ours = _log_losses(y, tested.probability)
     told = []
     for kind in ("base_rate", "logistic_regression"):
-        simple = it.candidates()[kind].fit(it.train[it.inputs], it.train[it.target])
-        gain = _log_loss(y, simple.predict_proba(it.test[it.inputs])[:, 1]) - ours
-        error = gain.std() / math.sqrt(len(gain))
+        simple = tested.candidates()[kind].fit(tested.train[tested.inputs], tested.train[tested.target])
+        gain = _log_losses(y, simple.predict_proba(tested.test[tested.inputs])[:, 1]) - ours
         told.append(f"{kind.replace('_', ' ')} {gain.mean():+.4f}")
-        least = 0.0 if kind == "base_rate" else -SURE * error
-        _demand(gain.mean() > least, f"{kind} has a log loss lower by {-gain.mean():.4f}: use it, or find out why")
+        least = 0.0 if kind == "base_rate" else -STANDARD_ERRORS * gain.std() / math.sqrt(len(gain))
+        _require(gain.mean() > least, f"{kind} has a log loss lower by {-gain.mean():.4f}: use it, or find out why")
     return f"log loss {ours.mean():.4f} on {len(y):,} rows; more with {', '.join(told)}"
 
 
-def slices_sound(it: Subject) -> str:
-    """No slice is far below the whole, and one whose answers are turned round is noticed."""
-    spec, rows = it.system.specification, it.parts["test"]
-    scores = it.predict(rows)
-    names = list(spec.slices)
+def slice_quality(tested: SystemUnderTest) -> str:
+    """Model 6: quality is sufficient on slices. The gate passes them all, and refuses one with reversed predictions."""
+    spec, rows = tested.system.specification, tested.parts["test"]
+    scores, names = tested.predict(rows), list(spec.slices)
     sizes = rows[names[0]].value_counts()
-    _demand(sizes.max() >= spec.gates.min_slice_rows, "no slice has enough rows to be judged: train on more batches")
-    worst = (rows[names[0]] == sizes.index[0]).to_numpy()
-    turned = np.where(worst, 1 - scores, scores)
+    _require(sizes.max() >= spec.gates.min_slice_rows, "no slice has enough rows to be judged: train on more batches")
+    reversed_in_one = np.where(rows[names[0]] == sizes.index[0], 1 - scores, scores)
     bars = {name: spec.gates.model_dump()[name] for name in ("max_slice_auc_drop", "min_slice_rows")}
-    costs = {"threshold": it.model.contract.threshold, "false_alarm": spec.costs.false_alarm}
-    costs |= {"missed": spec.costs.missed, "min_rows": spec.gates.min_slice_rows, "seed": it.seed, "draws": DRAWS}
-    fair, unfair = (
-        gate.gate(evaluation.evidence(rows[it.target], p, slices=rows[names], **costs), bars) for p in (scores, turned)
+    settings = {"threshold": tested.model.contract.threshold, "min_rows": spec.gates.min_slice_rows}
+    settings |= tested.costs | {"seed": tested.seed, "draws": INTERVAL_DRAWS}
+    sound, unsound = (
+        gate.gate(evaluation.evidence(rows[tested.target], p, slices=rows[names], **settings), bars)
+        for p in (scores, reversed_in_one)
     )
-    _demand(fair.passed, f"slices that are served worse: {'; '.join(fair.reasons)}")
-    _demand(not unfair.passed, f"{names[0]} {sizes.index[0]} with answers turned round went through")
-    judged = (fair.checks["verdict"] == "pass").sum()
+    _require(sound.passed, f"slices that are served worse: {'; '.join(sound.reasons)}")
+    _require(not unsound.passed, f"{names[0]} {sizes.index[0]} with answers turned round went through")
+    judged = (sound.checks["verdict"] == "pass").sum()
     return f"{judged} slices of {', '.join(names)} are sound; {names[0]} {sizes.index[0]} turned round was refused"
 
 
-def inclusion(it: Subject) -> str:
-    """Nobody's risk is systematically over- or understated, by any slice; and the assessment of risk is on record."""
-    spec = it.system.specification
-    rows = it.parts["test"].assign(p=it.predict(it.parts["test"]))
-    bar = spec.monitoring.max_rate_gap
+def inclusion(tested: SystemUnderTest) -> str:
+    """Model 7: inclusion is considered. No slice's risk is misstated, and the specification assesses the risk."""
+    spec = tested.system.specification
+    rows = tested.parts["test"].assign(p=tested.predict(tested.parts["test"]))
+    bar, first = spec.monitoring.max_rate_gap, spec.slices[0]
 
-    def wronged(rows: pd.DataFrame) -> list[str]:
+    def misstated(rows: pd.DataFrame) -> list[str]:
         found = []
         for name in spec.slices:
             for value, part in rows.groupby(name, observed=True):
-                gap = part["p"] - part[it.target]
-                sure = abs(gap.mean()) - SURE * gap.std() / math.sqrt(len(part))
-                if len(part) >= spec.gates.min_slice_rows and sure > bar:
+                gap = part["p"] - part[tested.target]
+                at_least = abs(gap.mean()) - STANDARD_ERRORS * gap.std() / math.sqrt(len(part))
+                if len(part) >= spec.gates.min_slice_rows and at_least > bar:
                     found.append(f"{name} {value} by {gap.mean():+.2f}")
         return found
 
-    _demand(not wronged(rows), f"risk is misstated by more than {bar}: {', '.join(wronged(rows))}")
-    shifted = rows.assign(
-        p=(rows["p"] + 2 * bar).where(rows[spec.slices[0]] == rows[spec.slices[0]].mode()[0], rows["p"])
-    )
-    _demand(bool(wronged(shifted)), f"a slice whose risk is overstated by {2 * bar} is not noticed: too few rows")
-    _demand(bool(spec.risk.basis), "the specification does not say on what its assessment of risk rests")
+    wrong = misstated(rows)
+    _require(not wrong, f"risk is misstated by more than {bar}: {', '.join(wrong)}")
+    shifted = rows.assign(p=rows["p"].mask(rows[first] == rows[first].mode()[0], rows["p"] + 2 * bar))
+    _require(bool(misstated(shifted)), f"a slice whose risk is overstated by {2 * bar} is not noticed: too few rows")
+    _require(bool(spec.risk.basis), "the specification does not say on what its assessment of risk rests")
     risk = f"risk {spec.risk.level} as of {spec.risk.as_of}"
     return f"no slice is off by more than {bar}; one shifted by {2 * bar} is noticed; {risk}"

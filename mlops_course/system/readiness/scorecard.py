@@ -1,9 +1,9 @@
-"""The score: every probe tried on one system, and the least section counts."""
+"""The score: every probe is tried on one system, and the weakest section counts."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,88 +12,75 @@ import pandas as pd
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system.system import System
 
-from .data import cheap_inputs, feature_tests, new_feature, no_leak, privacy, schema, useful_inputs
-from .infrastructure import canary, debuggable, gated, integration, model_laws, reproducible, rollback
-from .model import inclusion, not_simpler, offline_online, reviewed, slices_sound, staleness_known, tuned
-from .monitoring import dependencies, fresh, invariants, live_quality, no_skew, quick, stable_numbers
-from .subject import SEED, Subject, _Refuted
+from . import data, infrastructure, model, monitoring
+from .system_under_test import SEED, SystemUnderTest, _ProbeFailed
 
-PROBES: Mapping[str, Mapping[str, Callable[[Subject], str]]] = {
+Probe = Callable[[SystemUnderTest], str]  # returns what it found; raises what speaks against the system
+
+PROBES: Mapping[str, Mapping[str, Probe]] = {
     "data": {
-        "the schema catches broken batches": schema,
-        "every input earns its place": useful_inputs,
-        "no input costs too much": cheap_inputs,
-        "no input knows the answer or the future": no_leak,
-        "a row can be forgotten": privacy,
-        "a feature is added by its name": new_feature,
-        "feature code is tested": feature_tests,
+        "the schema catches broken batches": data.feature_schema,
+        "every input earns its place": data.beneficial_inputs,
+        "no input costs too much": data.input_cost,
+        "no input knows the answer or the future": data.allowed_inputs,
+        "a row can be forgotten": data.privacy,
+        "a feature is added by its name": data.new_feature,
+        "feature code is tested": data.feature_tests,
     },
     "model": {
-        "specification and release are reviewed": reviewed,
-        "offline and online metrics agree": offline_online,
-        "settings are tuned": tuned,
-        "the cost of age is known": staleness_known,
-        "no simpler model is better": not_simpler,
-        "no slice is served worse": slices_sound,
-        "nobody's risk is misstated": inclusion,
+        "specification and release are reviewed": model.specification_review,
+        "offline and online metrics agree": model.offline_online_correlation,
+        "settings are tuned": model.tuned_settings,
+        "the cost of age is known": model.staleness_cost,
+        "no simpler model is better": model.simpler_models,
+        "no slice is served worse": model.slice_quality,
+        "nobody's risk is misstated": model.inclusion,
     },
     "infrastructure": {
-        "training is reproducible": reproducible,
-        "model code keeps its laws": model_laws,
-        "the whole pipeline runs": integration,
-        "quality is judged before serving": gated,
-        "one answer can be taken apart": debuggable,
-        "a bad challenger is stopped": canary,
-        "a release can be rolled back": rollback,
+        "training is reproducible": infrastructure.reproducible_training,
+        "model code keeps its laws": infrastructure.model_code,
+        "the whole pipeline runs": infrastructure.pipeline_integration,
+        "quality is judged before serving": infrastructure.quality_gate,
+        "one answer can be taken apart": infrastructure.debuggable_predictions,
+        "a bad challenger is stopped": infrastructure.canary,
+        "a release can be rolled back": infrastructure.rollback,
     },
     "monitoring": {
-        "changed dependencies are noticed": dependencies,
-        "faults of the feed raise an alarm": invariants,
-        "serving answers as training would": no_skew,
-        "the champion is not too old": fresh,
-        "numbers stay numbers": stable_numbers,
-        "speed has not got worse": quick,
-        "quality on live labels holds": live_quality,
+        "changed dependencies are noticed": monitoring.dependency_changes,
+        "faults of the feed raise an alarm": monitoring.input_faults,
+        "serving answers as training would": monitoring.training_serving_skew,
+        "the champion is not too old": monitoring.champion_age,
+        "numbers stay numbers": monitoring.numerical_stability,
+        "speed has not got worse": monitoring.computing_performance,
+        "quality on live labels holds": monitoring.prediction_quality,
     },
 }
-WHERE: Mapping[Callable[[Subject], str], str] = {  # what a probe's evidence is about
-    **dict.fromkeys((schema,), "raw tables"),
-    **dict.fromkeys(
-        (useful_inputs, no_leak, staleness_known, not_simpler, slices_sound, inclusion, invariants), "rows"
-    ),
-    **dict.fromkeys((tuned, reproducible, gated, new_feature, model_laws), "run"),
-    **dict.fromkeys((cheap_inputs, canary, stable_numbers, dependencies), "model"),
-    **dict.fromkeys((offline_online, debuggable, no_skew, fresh, quick, live_quality), "log"),
-    **dict.fromkeys((reviewed, rollback), "history"),
-    **dict.fromkeys((privacy, integration), "drill"),
-    **dict.fromkeys((feature_tests,), "repository"),
+LINKS: Mapping[str, Collection[Probe]] = {  # what the link of a probe leads to; the drills leave nothing behind
+    "raw tables": {data.feature_schema},
+    "rows": {
+        *(data.beneficial_inputs, data.allowed_inputs, model.staleness_cost, model.simpler_models),
+        *(model.slice_quality, model.inclusion, monitoring.input_faults),
+    },
+    "run": {
+        *(data.new_feature, model.tuned_settings, infrastructure.reproducible_training),
+        *(infrastructure.model_code, infrastructure.quality_gate),
+    },
+    "model": {data.input_cost, infrastructure.canary, monitoring.numerical_stability, monitoring.dependency_changes},
+    "log": {
+        *(model.offline_online_correlation, infrastructure.debuggable_predictions, monitoring.training_serving_skew),
+        *(monitoring.champion_age, monitoring.computing_performance, monitoring.prediction_quality),
+    },
+    "history": {model.specification_review, infrastructure.rollback},
+    "repository": {data.feature_tests},
 }
-
-
-def _link(what: str, it: Subject) -> str:
-    """Where to look for oneself."""
-    folder, name = it.system.workspace.snapshots, it.system.registry.name
-    match what:
-        case "raw tables":
-            return (folder / it.model.contract.data_version).as_uri()
-        case "rows":
-            return (folder / it.run.data.tags.get("split_rows", "")).as_uri()
-        case "run":
-            return f"runs:/{it.run.info.run_id}"
-        case "model":
-            return f"models:/{name}/{it.model.version}"
-        case "log":
-            return it.log.url.render_as_string()
-        case "history":
-            return f"models:/{name}-releases/{it.system.registry.newest_release()}"
-        case "repository" if it.repository:
-            return (it.repository.resolve() / "tests").as_uri()
-    return ""  # a drill in a folder that is gone
 
 
 @dataclass(frozen=True, eq=False)
 class Scorecard:
-    """One line a probe in `table`: section, number, name, passed, evidence, link (empty for a drill), seconds."""
+    """The result; `table` has one row a probe: section, number, name, passed, found, link, seconds.
+
+    `found` is what the probe found, or what speaks against the system. `link` leads there; it is empty for a drill.
+    """
 
     table: pd.DataFrame
 
@@ -104,7 +91,7 @@ class Scorecard:
 
     @property
     def final(self) -> int:
-        """The points of the weakest section: what is not tested there, the rest cannot make good."""
+        """The points of the weakest section: the others cannot make up for what is not tested there."""
         return min(self.sections.values())
 
 
@@ -118,29 +105,50 @@ def score(
 ) -> Scorecard:
     """Run all probes on a system and its log; `repository` is a checkout with the tests of the case.
 
-    Nothing of the workspace is changed. `progress` is told the name of each probe as it begins.
+    Nothing in the workspace is changed. `progress` is called with the name of each probe when it starts.
     """
-    lines = []
+    rows = []
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        subject = Subject(system, log, repository, Path(scratch), seed=seed)
+        tested = SystemUnderTest(system, log, repository, Path(scratch), seed=seed)
         for section, probes in PROBES.items():
             for number, (name, probe) in enumerate(probes.items(), start=1):
                 progress(name)
                 begun = time.perf_counter()
-                passed, evidence = _tried(probe, subject)
-                taken = round(time.perf_counter() - begun, 2)
-                link = _tried(partial(_link, WHERE[probe]), subject)
-                lines.append((section, number, name, passed, evidence, link[1] if link[0] else "", taken))
-    columns = ["section", "number", "name", "passed", "evidence", "link", "seconds"]
-    return Scorecard(pd.DataFrame(lines, columns=columns))
+                passed, found = _outcome(probe, tested)
+                seconds = round(time.perf_counter() - begun, 2)
+                rows.append((section, number, name, passed, found, _link(probe, tested), seconds))
+    columns = ["section", "number", "name", "passed", "found", "link", "seconds"]
+    return Scorecard(pd.DataFrame(rows, columns=columns))
 
 
-def _tried(probe: Callable[[Subject], str], subject: Subject) -> tuple[bool, str]:
-    """Whether a probe passed, and its evidence or what speaks against it; an error of any kind is no pass."""
+def _outcome(probe: Probe, tested: SystemUnderTest) -> tuple[bool, str]:
+    """Return whether a probe passed, and what it found; an error of any kind is no pass."""
     try:
-        evidence = probe(subject)
-    except _Refuted as refuted:
-        return False, str(refuted)
+        found = probe(tested)
+    except _ProbeFailed as failure:
+        return False, str(failure)
     except Exception as error:
         return False, f"{type(error).__name__}: {error}"
-    return (True, evidence) if isinstance(evidence, str) and evidence else (False, "the probe gave no evidence")
+    return (True, found) if isinstance(found, str) and found else (False, "the probe does not say what it found")
+
+
+def _link(probe: Probe, tested: SystemUnderTest) -> str:
+    """Return where to look oneself; empty where nothing is left, or what the link needs is missing."""
+    folder, registry = tested.system.workspace.snapshots, tested.system.registry
+    with suppress(Exception):
+        match next((target for target, probes in LINKS.items() if probe in probes), None):
+            case "raw tables":
+                return (folder / tested.model.contract.data_version).as_uri()
+            case "rows":
+                return (folder / tested.run.data.tags.get("split_rows", "")).as_uri()
+            case "run":
+                return f"runs:/{tested.run.info.run_id}"
+            case "model":
+                return f"models:/{registry.name}/{tested.model.version}"
+            case "log":
+                return tested.log.url.render_as_string()
+            case "history":
+                return f"models:/{registry.name}-releases/{registry.newest_release()}"
+            case "repository" if tested.repository:
+                return (tested.repository.resolve() / "tests").as_uri()
+    return ""

@@ -1,4 +1,4 @@
-"""What a probe looks at, and how it says that something does not hold."""
+"""What the probes examine: the champion, its rows and the prediction log, each looked up once."""
 
 import json
 import sqlite3
@@ -22,24 +22,24 @@ from mlops_course.operations.registry import Registered, Registry
 from mlops_course.system.system import System
 
 SEED = 0
-SAMPLE = 3000  # rows that a probe looks at, where all would take long
-SEARCHED = 10_000  # rows that settings are searched on
-SURE = 2.0  # standard errors
-DRAWS = 25
-LEAST_LABELLED = 200  # to judge the quality of live answers
+SAMPLE_ROWS = 3000  # rows that a probe examines, where all rows would take long
+SEARCH_ROWS = 10_000  # rows on which settings are searched
+STANDARD_ERRORS = 2.0  # a difference within so many standard errors may be chance
+INTERVAL_DRAWS = 25
+MIN_LABELLED = 200  # labelled predictions, from which their quality is judged
 
 
-class _Refuted(Exception):  # noqa: N818 - what a probe found, not what went wrong with it
-    """The probe did not get what it demanded; the message says what was found, and what to do."""
+class _ProbeFailed(Exception):  # noqa: N818 - a result of the probe, not an error in it
+    """The system lacks what the probe looks for; the message says what was found, and what to do."""
 
 
-def _demand(met: bool, otherwise: str) -> None:
-    if not met:
-        raise _Refuted(otherwise)
+def _require(condition: bool, failure: str) -> None:
+    if not condition:
+        raise _ProbeFailed(failure)
 
 
 @dataclass(eq=False)
-class Subject:
+class SystemUnderTest:
     """A system as the probes see it. `scratch` is a folder that they may write to, `repository` a checkout or None."""
 
     system: System
@@ -56,7 +56,7 @@ class Subject:
     @cached_property
     def model(self) -> Registered:
         """The champion, verified."""
-        _demand(self.system.registry.champion() is not None, "there is no champion: train and promote a version")
+        _require(self.system.registry.champion() is not None, "there is no champion: train and promote a version")
         return self.system.registry.load("champion")
 
     @cached_property
@@ -69,8 +69,13 @@ class Subject:
         return client.get_run(version.run_id)
 
     @cached_property
+    def kind(self) -> str:
+        """The kind of model that was chosen in the training run, empty if the run does not say."""
+        return self.run.data.tags.get("chosen_model", "")
+
+    @cached_property
     def raw(self) -> dict[str, pd.DataFrame]:
-        """The raw tables that the champion comes from."""
+        """The raw tables of the champion's training."""
         return self._snapshot(self.model.contract.data_version)
 
     @cached_property
@@ -82,26 +87,27 @@ class Subject:
         try:
             return data.load_snapshot(self.system.workspace.snapshots, version)
         except LookupError as error:
-            raise _Refuted(f"the champion's data, snapshot {version!r}, are gone: train a new version") from error
+            raise _ProbeFailed(f"the champion's data, snapshot {version!r}, are gone: train a new version") from error
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """Some rows that the champion was fitted on, in order of time."""
-        return self._some(self.parts["train"])
+        """A sample of the rows that the champion was fitted on, in order of time."""
+        return self._sample("train", SAMPLE_ROWS)
 
     @cached_property
     def test(self) -> pd.DataFrame:
-        """Some rows that the champion was judged on, in order of time."""
-        return self._some(self.parts["test"])
-
-    def _some(self, rows: pd.DataFrame, most: int = SAMPLE) -> pd.DataFrame:
-        rows = rows.sample(min(most, len(rows)), random_state=self.seed)
-        return rows.sort_values(self.system.specification.timing.prediction_time, ignore_index=True)
+        """A sample of the rows that the champion was judged on, in order of time."""
+        return self._sample("test", SAMPLE_ROWS)
 
     @cached_property
-    def more(self) -> pd.DataFrame:
-        """More rows that the champion was fitted on: settings that suit few rows do not suit many."""
-        return self._some(self.parts["train"], SEARCHED)
+    def search_rows(self) -> pd.DataFrame:
+        """A larger sample of the training rows: settings that suit few rows do not suit many."""
+        return self._sample("train", SEARCH_ROWS)
+
+    def _sample(self, part: str, rows: int) -> pd.DataFrame:
+        table = self.parts[part]
+        sample = table.sample(min(rows, len(table)), random_state=self.seed)
+        return sample.sort_values(self.system.specification.timing.prediction_time, ignore_index=True)
 
     @cached_property
     def inputs(self) -> list[str]:
@@ -113,9 +119,15 @@ class Subject:
         """The column of the label."""
         return self.system.specification.target.column
 
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """What a false alarm and a missed event cost."""
+        costs = self.system.specification.costs
+        return {"false_alarm": costs.false_alarm, "missed": costs.missed}
+
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        """The champion's probabilities."""
-        with threadpool_limits(1):  # waking other cores for few rows takes longer than the answer
+        """Return the champion's probabilities of rows."""
+        with threadpool_limits(1):  # waking other cores for few rows takes longer than the prediction
             return self.model.model.predict_proba(rows[self.inputs])[:, 1]
 
     @cached_property
@@ -124,44 +136,45 @@ class Subject:
         return self.predict(self.test)
 
     @cached_property
-    def answered(self) -> pd.DataFrame:
+    def predictions(self) -> pd.DataFrame:
         """The newest predictions in the log."""
-        rows = self.log.predictions(after=max(self.log.last() - SAMPLE, 0))
-        _demand(len(rows) > 0, "no prediction is in the log: serve or stream some rows first")
+        rows = self.log.predictions(after=max(self.log.last() - SAMPLE_ROWS, 0))
+        _require(len(rows) > 0, "no prediction is in the log: serve or stream some rows first")
         return rows
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
         """The newest predictions in the log that have a label."""
-        rows = self.log.labelled(inputs=False).tail(5 * SAMPLE)
-        _demand(
-            len(rows) >= LEAST_LABELLED and rows["label"].nunique() == 2,
-            f"{len(rows)} predictions in the log have a label, {LEAST_LABELLED} of both kinds are needed: send labels",
+        rows = self.log.labelled(inputs=False).tail(5 * SAMPLE_ROWS)
+        _require(
+            len(rows) >= MIN_LABELLED and rows["label"].nunique() == 2,
+            f"{len(rows)} predictions in the log have a label, {MIN_LABELLED} of both kinds are needed: send labels",
         )
         return rows
 
+    def logged_inputs(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """Return the inputs of logged predictions, as the champion takes them."""
+        rows = pd.DataFrame([json.loads(text) for text in predictions["inputs"]])
+        return batch.conform(rows, self.model.contract.inputs)
+
     def candidates(self, **features: list[str]) -> dict[str, Any]:
-        """The kinds of model that are tried, unfitted."""
-        asked = self.system.specification.features
-        features = {"numeric": list(asked.numeric), "categorical": list(asked.categorical)} | features
+        """Return the kinds of model that a training tries, unfitted."""
+        named = self.system.specification.features
+        features = {"numeric": list(named.numeric), "categorical": list(named.categorical)} | features
         return training.candidates(self.case.derive, **features, seed=self.seed)
 
     @contextmanager
     def copied_registry(self) -> Iterator[Registry]:
-        """The registry on a copy of its database: what is released there is released nowhere."""
+        """Give the registry on a copy of its database, so that a release there changes nothing here."""
         copy = self.scratch / f"copy-{time.monotonic_ns()}.db"
         with closing(sqlite3.connect(self.system.workspace.database)) as live, closing(sqlite3.connect(copy)) as other:
             live.backup(other)
         before = self.system.registry.newest_release()
         yield replace(self.system.registry, tracking_uri=f"sqlite:///{copy.as_posix()}")
-        _demand(self.system.registry.newest_release() == before, "the live registry was changed by the drill")
+        _require(self.system.registry.newest_release() == before, "the live registry was changed by the drill")
 
 
-def _log_loss(target: Any, probability: Any) -> np.ndarray:
+def _log_losses(target: Any, probability: Any) -> np.ndarray:
+    """Return the log loss of each row, in nats."""
     y, p = np.asarray(target, float), np.clip(np.asarray(probability, float), 1e-15, 1 - 1e-15)
     return -(y * np.log(p) + (1 - y) * np.log(1 - p))
-
-
-def _logged_inputs(it: Subject, rows: pd.DataFrame) -> pd.DataFrame:
-    frame = pd.DataFrame([json.loads(text) for text in rows["inputs"]])
-    return batch.conform(frame, it.model.contract.inputs)
