@@ -1,11 +1,11 @@
-"""The gate: what a candidate must show before it may replace the champion, and the papers it gets.
+"""The gate: what a candidate must show before it may replace the champion, and its model card.
 
     behaviour    `invariance`, `direction`, `minimum_functionality` test what the model does, not how often it is right
     speed        `latency` times single rows
-    judgement    `gate` holds the evidence against the bars and answers with reasons
-    paper        `model_card` writes down what was found, for those who will rely on the model
+    verdict      `gate` compares the evidence with the bars, and gives its reasons
+    model card   `model_card` says what the model is for and what was found, for people who will rely on it
 
-The gate reads plain tables and measures nothing itself. So it judges any model, and its rules can be tried without one:
+*Evidence* is what was measured of a model, as tables. The gate measures nothing itself, so it judges any model:
 
 >>> import pandas as pd
 >>> metrics = pd.DataFrame({"value": [0.71], "low": [0.69], "high": [0.73]}, index=["roc_auc"])

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-ROUNDING = 1e-9  # a probability may move this much because rows were scored together, and has not moved
+ROUNDING = 1e-9  # a smaller difference of probabilities comes from rounding, when other rows are scored together
 Predict = Callable[[pd.DataFrame], np.ndarray]  # inputs to the probability of the positive class, one for each row
 Change = Callable[[pd.DataFrame], pd.DataFrame]  # inputs to other inputs, one for each row
 
 
 @dataclass(frozen=True, eq=False)
 class BehaviourResult:
-    """What one behavioural test found.
+    """Result of one behavioural test.
 
-    `worst` shows the row that did worst: its inputs and the probability, before and after the change if there was one.
+    `worst` shows the worst row: its inputs and the probability, before and after the change if there was one.
     """
 
     name: str
@@ -27,7 +27,7 @@ class BehaviourResult:
 
     @property
     def passed(self) -> bool:
-        """Whether no larger share of rows failed than was allowed."""
+        """Whether the share of failing rows is not above the allowed one."""
         return self.failing_share <= self.allowed_share
 
 
@@ -40,7 +40,7 @@ def invariance(
     tolerance: float = 0.0,
     allowed_share: float = 0.0,
 ) -> BehaviourResult:
-    """Test that a change that must not matter does not: no probability moves by more than `tolerance`.
+    """Test that a change leaves the predictions as they are: no probability moves by more than `tolerance`.
 
     Raises ValueError if `change` changes nothing or the shape, or `predict` does not return one number for each row.
     Source of the three kinds of test: Ribeiro et al. 2020, Beyond Accuracy: Behavioral Testing of NLP Models with
@@ -62,9 +62,9 @@ def direction(
     at_least: float = 0.0,
     allowed_share: float = 0.0,
 ) -> BehaviourResult:
-    """Test that a change moves probabilities the way it must: "up" or "down", by `at_least` so much.
+    """Test that a change moves probabilities the `expected` way, "up" or "down", by `at_least` so much.
 
-    With `at_least=0` a row that does not move passes, and so does a constant model; ask for more where more is known.
+    With `at_least=0` a row that does not move passes, and so does a constant model.
 
     Raises ValueError if `expected` is neither word, and as `invariance` does.
     """
@@ -79,7 +79,7 @@ def direction(
 def minimum_functionality(
     predict: Predict, rows: pd.DataFrame, *, name: str, low: float = 0.0, high: float = 1.0, allowed_share: float = 0.0
 ) -> BehaviourResult:
-    """Test that cases so plain that anybody knows the answer get a probability between `low` and `high`.
+    """Test that plain cases, where anybody knows the answer, get a probability between `low` and `high`.
 
     Raises ValueError if no probability can lie there, or `predict` does not return one number for each row.
     """
@@ -132,12 +132,12 @@ def latency(
     warm_up: int = 10,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, float]:
-    """Time to answer single rows in milliseconds: the median `p50_ms` and the 95th percentile `p95_ms`.
+    """Measure the time to predict single rows in milliseconds: the median `p50_ms` and the 95th percentile `p95_ms`.
 
     Rows are taken in turn, one a call, as a service gets them; a model that is quick on a thousand rows at once may be
-    slow on one. The first `warm_up` calls fill caches and do not count. `clock` gives seconds. By default it counts
-    processor time, so that other work on the machine does not change the verdict. A model that waits, for a network
-    say, is not seen by it: the service measures that live.
+    slow on one. The first `warm_up` calls fill caches and do not count. `clock` gives seconds. The default is processor
+    time, so that other work on the machine does not change the verdict. It does not count waiting, such as for a
+    network, which the service measures live.
 
     Raises ValueError if there are no rows or no calls.
     """

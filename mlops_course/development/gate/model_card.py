@@ -1,4 +1,4 @@
-"""A page that says what a model is for, on what it was judged, and what speaks against it."""
+"""The model card: what a model is for, how it was judged, and what speaks against it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ def model_card(
     evaluation_data: str,
     caveats: Sequence[str] = (),
 ) -> str:
-    """A model card in Markdown: what the model is for, how well it does it and for whom, and when not to trust it.
+    """Write a model card in Markdown: what the model is for, how good it is and for whom, and when not to trust it.
 
     Of `specification`, a mapping of plain values, it uses name, version, decision, users, target, timing.lead, costs,
-    slices and risk. `evidence` and `report` are what `gate` took and gave. The descriptions of the data say which rows
-    they are, in words.
+    slices and risk. `evidence` is what `gate` judged, `report` its result. `training_data` and `evaluation_data` say in
+    words which rows they are.
 
-    Raises ValueError naming the field if the specification lacks one. Source of the nine headings: Mitchell et al.
+    Raises ValueError that names a field which the specification lacks. The nine headings are those of Mitchell et al.
     2019, Model Cards for Model Reporting.
     """
     field = partial(_field, specification)

@@ -58,13 +58,13 @@ from .errors import (
     UntrustedTypesError,
 )
 from .history import CANARY, ENDED, PROMOTED, ROLLED_BACK, SHADOW, Chain, Trial, champions_of, trial_of
-from .model_files import ANSWER_TOLERANCE, TRUSTED
+from .model_files import PROBABILITY_TOLERANCE, TRUSTED
 from .registry import Registered, Registry
 
 __all__ = [
-    "ANSWER_TOLERANCE",
     "CANARY",
     "ENDED",
+    "PROBABILITY_TOLERANCE",
     "PROMOTED",
     "ROLLED_BACK",
     "SHADOW",

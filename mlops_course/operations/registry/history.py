@@ -1,6 +1,7 @@
 """The history of releases: who is in charge by it, what is on trial, and whether it is still what was written."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from .errors import HistoryError
 from .model_files import _sha256
 
 PROMOTED, ROLLED_BACK, SHADOW, CANARY, ENDED = "promoted", "rolled back", "shadow", "canary", "trial ended"  # events
@@ -74,7 +76,55 @@ def trial_of(history: pd.DataFrame) -> Trial | None:
     return Trial(int(last.version), last.event, share, last.approver, int(first.Index), first.when.to_pydatetime())
 
 
-# The chain: tags FOLLOWS (a number), HISTORY (hash of all releases up to that one) and OWN (hash of the other tags)
+def _history_of(records: Sequence[Any], name: str) -> pd.DataFrame:
+    """Return the history of the model `name` as a table, from MLflow's records of its releases."""
+    words = ["approver", "reason", "evidence", "objections", "waiver"]
+    last, rows = 0, {}
+    for number, record in enumerate(records, start=1):
+        if int(record.version) != number:
+            raise HistoryError(
+                f"release {number} of {name} was deleted from MLflow, so its champion is unknown; restore the "
+                "database from a backup (until then a version can still be loaded by its number)"
+            )
+        tags = record.tags
+        rows[number] = {
+            "when": pd.Timestamp(tags["when"]),
+            "event": tags["event"],
+            "version": int(tags["version"]),
+            "previous": int(tags["previous"]) if "previous" in tags else pd.NA,
+            **{word: tags.get(word, "") for word in words},
+            "share": float(tags.get("share", "nan")),
+            "after": int(tags["after"]),
+            "in_effect": int(tags["after"]) == last,
+        }
+        last = number if rows[number]["in_effect"] else last
+    columns = ["when", "event", "version", "previous", *words, "share", "after", "in_effect"]
+    dtypes = {"when": "datetime64[us, UTC]", "version": "int64", "previous": "Int64"}
+    dtypes |= {"share": "float64", "after": "int64", "in_effect": "bool"}
+    index = pd.Index(list(rows), name="release", dtype="int64")
+    return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
+
+
+# The chain: each release has the tags LINK: the number of the release that it follows, a hash of the whole history up
+# to that release, and a hash of its own other tags
+
+
+def _chain_of(records: Sequence[Any], *, digests: Mapping[int, str | None], kept: str) -> Chain:
+    """Return whether the chain of releases holds; `digests` are those of the versions' files as they are now."""
+    if kept and not re.fullmatch(r"\d+:[0-9a-f]{64}", kept):
+        raise ValueError(f"expected the head of a chain, such as '7:' and 64 hexadecimal digits, got {kept!r}")
+    hashes, begins, defect = [NO_HISTORY], None, ""
+    for number, record in enumerate(records, start=1):
+        defect = defect or _break(record, number, hashes=hashes, chained=begins is not None, digests=digests)
+        if begins is None and LINK[0] in record.tags:
+            begins = number
+        hashes.append(_hash_with(hashes[-1], record))
+    number, _, digest = kept.partition(":")
+    if kept and not defect and (int(number) >= len(hashes) or hashes[int(number)] != digest):
+        defect = f"the first {number} releases are not those of the head that was kept"
+    return Chain(len(records), begins, f"{len(records)}:{hashes[-1]}", defect)
+
+
 def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
     """Tags as MLflow keeps them."""
     return {key: str(value) for key, value in tags.items() if value not in ("", None)}

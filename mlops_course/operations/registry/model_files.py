@@ -5,13 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .contract import Contract, _type_of
-from .errors import ContractError, TamperedError, UntrustedTypesError
+from .errors import ContractError, RegistryError, TamperedError, UntrustedTypesError
 
 # Types beyond those that skops trusts by itself, read in scikit-learn 1.9: none runs code that a file can choose.
 # What a case adds (its `derive`) comes in as `Registry(trusted=...)`.
@@ -23,13 +24,13 @@ TRUSTED: Mapping[str, str] = {
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor": "one tree, as arrays of thresholds and values",
     "sklearn.utils.validation.check_array": "scikit-learn's own check of an array, called by boosting's encoder",
 }
-MODEL, CONTRACT, ANSWERS, SUMS = "model.skops", "contract.json", "answers.json", "SHA256SUMS"
+MODEL, CONTRACT, EXAMPLE_PROBABILITIES, SUMS = "model.skops", "contract.json", "answers.json", "SHA256SUMS"
 MLFLOW_NOTE = "registered_model_meta"  # dropped beside a local model by MLflow's own loader; never read here
 PINNED = ("numpy", "pandas", "scikit-learn", "skops")  # in the model's requirements.txt; MLflow adds itself
-ANSWER_TOLERANCE = 1e-6  # of a probability: well above what another processor's rounding changes
+PROBABILITY_TOLERANCE = 1e-6  # of a probability: well above what another processor's rounding changes
 
 
-def _answers(model: Any, contract: Contract) -> np.ndarray:
+def _example_probabilities(model: Any, contract: Contract) -> np.ndarray:
     """Probabilities of yes for the contract's example, if the model keeps to inputs and threshold of the contract."""
     example = contract.example_frame()
     fitted = list(getattr(model, "feature_names_in_", example.columns))
@@ -62,7 +63,7 @@ def _pack(folder: Path, model: Any, contract: Contract, *, code: Sequence[Path],
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    answers = _answers(model, contract)
+    answers = _example_probabilities(model, contract)
     decision = _type_of(pd.Series(model.classes_))
     mlflow.sklearn.save_model(
         model,
@@ -80,7 +81,7 @@ def _pack(folder: Path, model: Any, contract: Contract, *, code: Sequence[Path],
         code_paths=[str(path) for path in code] or None,
     )
     (folder / CONTRACT).write_text(contract.to_json(), encoding="utf-8")
-    (folder / ANSWERS).write_text(json.dumps(answers.tolist()), encoding="utf-8")
+    (folder / EXAMPLE_PROBABILITIES).write_text(json.dumps(answers.tolist()), encoding="utf-8")
     sums = "".join(f"{_sha256(content)}  {name}\n" for name, content in _contents(folder).items()).encode()
     (folder / SUMS).write_bytes(sums)  # as the command sha256sum writes it, and `sha256sum --check` reads it
     return _sha256(sums)
@@ -99,6 +100,23 @@ def _tags(contract: Contract) -> dict[str, Any]:
     }
 
 
+def _versions_of(records: Sequence[Any], roles: Mapping[str, int]) -> pd.DataFrame:
+    """Return a table of versions, from MLflow's records of them and the aliases that they have."""
+    facts = ["gate", "threshold", "data_version", "code_version", "fingerprint", "digest"]
+    rows = [
+        {
+            "version": int(record.version),
+            "aliases": ", ".join(alias for alias, number in roles.items() if number == int(record.version)),
+            "registered": pd.Timestamp(record.creation_timestamp, unit="ms", tz="UTC"),
+            **{fact: record.tags.get(fact) for fact in facts},
+        }
+        for record in records
+    ]
+    metrics = [{k: float(v) for k, v in record.tags.items() if k.startswith("metric.")} for record in records]
+    table = pd.DataFrame(rows, columns=["version", "aliases", "registered", *facts]).astype({"threshold": float})
+    return table.join(pd.DataFrame(metrics, index=table.index))
+
+
 def _reviewed(model: bytes, trusted: Sequence[str]) -> list[str]:
     """The types that a model file holds beyond what skops trusts, if each of them is reviewed."""
     import skops.io
@@ -112,10 +130,28 @@ def _reviewed(model: bytes, trusted: Sequence[str]) -> list[str]:
     return sorted(types)
 
 
-def _unpack(model: bytes, *, trusted: Sequence[str]) -> Any:
+def _opened(record: Any, tracking_uri: str, *, trusted: Sequence[str], what: str) -> tuple[Any, Contract]:
+    """Return model and contract of a version, verified: its files, their types, and what it says of its example."""
     import skops.io
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
-    return skops.io.loads(model, trusted=_reviewed(model, trusted))
+    with TemporaryDirectory() as private:
+        try:
+            copy = download_artifacts(artifact_uri=record.source, dst_path=private, tracking_uri=tracking_uri)
+        except (OSError, MlflowException) as defect:
+            raise RegistryError(f"{what} cannot be read: {defect}; see if {record.source} is there") from defect
+        files = _verified(Path(copy), record.tags["digest"], what=what)
+    contract = Contract.from_json(files[CONTRACT].decode())
+    model = skops.io.loads(files[MODEL], trusted=_reviewed(files[MODEL], trusted))
+    found, registered = _example_probabilities(model, contract), np.array(json.loads(files[EXAMPLE_PROBABILITIES]))
+    if not np.allclose(found, registered, rtol=0, atol=PROBABILITY_TOLERANCE):
+        raise ContractError(
+            f"{what} gives its example the probabilities {found.round(4).tolist()}, and gave it "
+            f"{registered.round(4).tolist()} when it was registered: feature code or a library has changed; go "
+            f"back to code version {contract.code_version} and the model's requirements.txt, or register anew"
+        )
+    return model, contract
 
 
 def _verified(folder: Path, digest: str, *, what: str) -> dict[str, bytes]:

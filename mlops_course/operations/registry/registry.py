@@ -11,29 +11,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .contract import Contract, _changes
-from .errors import ContractError, HistoryError, OvertakenError, PromotionError, RegistryError, UnknownVersionError
+from .errors import OvertakenError, PromotionError, UnknownVersionError
 from .history import (
     CANARY,
     ENDED,
-    LINK,
-    NO_HISTORY,
     PROMOTED,
     ROLLED_BACK,
     SHADOW,
     Chain,
     Trial,
-    _break,
-    _hash_with,
+    _chain_of,
+    _history_of,
     _linked,
     _texts,
     champions_of,
     trial_of,
 )
-from .model_files import ANSWER_TOLERANCE, ANSWERS, CONTRACT, MODEL, _answers, _pack, _tags, _unpack, _verified
+from .model_files import _opened, _pack, _tags, _versions_of
 
 _logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
@@ -58,8 +55,8 @@ def _now() -> datetime:
 class Registry:
     """The versions of the model `name` in one MLflow store, which need not exist yet.
 
-    `trusted` lists types that this case's models hold beyond `TRUSTED`, by full name. `clock` gives the time that goes
-    on record. Nothing is opened before the first call; MLflow's global settings stay as they are.
+    `trusted` lists the types, by full name, that models of this case hold beyond `TRUSTED`. `clock` gives the times in
+    the history. Nothing is opened before the first call; MLflow's global settings stay as they are.
     """
 
     tracking_uri: str
@@ -79,8 +76,8 @@ class Registry:
         """Store model and contract as a new version and return its number; a fingerprint is stored once.
 
         The files go below the MLflow run that made the model, into a folder named by their digest; then the version is
-        made in one transaction. A call that is killed leaves unused files at most, and may be repeated. `code` are
-        files or folders to keep beside the model for the record, such as the feature code.
+        made in one transaction. A call that is killed leaves unused files at most, and may be repeated. `code` names
+        files or folders to keep beside the model, such as the feature code.
 
         Raises ContractError if the model fails on the contract's example or decides by another threshold,
         UntrustedTypesError if it holds types that nobody has reviewed.
@@ -99,11 +96,10 @@ class Registry:
         return int(record.version)
 
     def promote(self, version: int, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> None:
-        """Make `version` the champion, and put on record who approved it, why, and on what evidence.
+        """Make `version` the champion, and record who approved it, why, and the evidence: what was measured, in words.
 
-        A gate that failed, and inputs other than those that callers send to the present champion, are objections. They
-        need a waiver that says why they are accepted, and both go on record. The version is loaded first as by `load`,
-        with the same errors.
+        A failed gate, and inputs that differ from those of the present champion, are objections. They need a waiver
+        that says why they are accepted, and both are recorded. The version is loaded first, with the errors of `load`.
 
         Raises PromotionError if approver or reason is blank, the version is champion already, or there are objections
         and no waiver; OvertakenError if another release came first.
@@ -111,18 +107,16 @@ class Registry:
         history = self.history()
         if [version] == champions_of(history)[-1:]:
             raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
-        contract = self.load(version).contract
-        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        self._release(PROMOTED, version, history=history, objections=objections, words=words)
+        self._release(PROMOTED, version, history=history, objections=self._gate_objections(version), words=words)
 
     def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
-        """Make the champion before the present one champion again, whatever its number, and return its version.
+        """Make the previous champion champion again, and return its version.
 
         After promotions of 1 and 3 that is 1; then there is none before it, until another version is promoted. Inputs
-        are checked as by `promote`, and the version is loaded first as by `load`, with the same errors.
+        are checked as in `promote`, and the version is loaded first, with the errors of `load`.
 
-        Raises PromotionError if there is no earlier champion, or as `promote` does; OvertakenError too.
+        Raises PromotionError if there is no earlier champion, and the errors of `promote`.
         """
         history = self.history()
         champions = champions_of(history)
@@ -134,19 +128,18 @@ class Registry:
         return version
 
     def shadow(self, version: int, *, approver: str, reason: str, waiver: str = "") -> None:
-        """Let `version` answer beside the champion without anybody getting its answers; goes on record.
+        """Let `version` predict beside the champion, for the log only.
 
-        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        The version is checked as in `promote`; inputs that differ from the champion's are refused.
         """
-        words = {"approver": approver, "reason": reason, "waiver": waiver}
-        self._try(SHADOW, version, share=0.0, words=words)
+        self._try(SHADOW, version, share=0.0, words={"approver": approver, "reason": reason, "waiver": waiver})
 
     def canary(
         self, version: int, *, share: float, approver: str, reason: str, evidence: str = "", waiver: str = ""
     ) -> None:
-        """Let `version` answer a share of the requests, strictly between 0 and 1; call again to raise it.
+        """Let `version` answer a share of the requests, strictly between 0 and 1; call again to raise the share.
 
-        It is loaded and checked as by `promote`, with the same errors; other inputs than the champion's are refused.
+        The version is checked as in `promote`; inputs that differ from the champion's are refused.
         """
         if not 0 < share < 1:
             raise PromotionError(f"expected a share between 0 and 1 for the canary, got {share}; promote it for all")
@@ -154,9 +147,10 @@ class Registry:
         self._try(CANARY, version, share=share, words=words)
 
     def end_trial(self, *, approver: str, reason: str, evidence: str = "") -> int:
-        """Let the champion answer alone again, and return the version that was being tried.
+        """End the trial of a shadow or canary, and return its version.
 
-        Raises PromotionError if none is, or the words are blank; OvertakenError if another release came first.
+        Raises PromotionError if there is no trial, or approver or reason is blank; OvertakenError if another release
+        came first.
         """
         history = self.history()
         if not (trial := trial_of(history)):
@@ -166,127 +160,55 @@ class Registry:
         return trial.version
 
     def trial(self) -> Trial | None:
-        """The version that is being tried beside the champion; None if there is none."""
+        """Return the trial of a version beside the champion; None if there is none."""
         return trial_of(self.history())
 
     def newest_release(self) -> int:
-        """The number of the newest step in the history, 0 if there is none: a quick way to see that it has grown."""
+        """Return the number of the newest step in the history, 0 if there is none: a quick look for news."""
         order = ["version_number DESC"]
         found = self._client.search_model_versions(f"name='{self._releases}'", max_results=1, order_by=order)
         return int(found[0].version) if found else 0
 
     def load(self, version: int | str) -> Registered:
-        """The model of a version, or of "champion" or "challenger", if it is exactly what was registered.
+        """Load a version, given by number or as "champion" or "challenger", if it is exactly what was registered.
 
-        The files are copied to a private folder and compared with their digests before one is opened. Then types are
-        compared with those reviewed: MLflow's own loader takes that list from the model's folder, where a forger would
-        write it too. Last, the model must answer the contract's example as it did when it was registered; it does not
-        if feature code or a library has changed its meaning since.
+        The files are copied to a private folder and compared with their digests before one is opened. Then the types in
+        the model are compared with the reviewed ones: MLflow's own loader takes that list from the model's folder,
+        where a forger would change it, too. Last, the model must give the contract's example the same probabilities as
+        when it was registered. It does not if the meaning of feature code or of a library has changed.
 
         Raises UnknownVersionError, TamperedError, UntrustedTypesError or ContractError, and RegistryError itself if the
         files cannot be read.
         """
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-
         record = self._record(version)
         what = f"version {record.version} of {self.name}"
-        with TemporaryDirectory() as private:
-            try:
-                copy = download_artifacts(artifact_uri=record.source, dst_path=private, tracking_uri=self.tracking_uri)
-            except (OSError, MlflowException) as defect:
-                raise RegistryError(f"{what} cannot be read: {defect}; see if {record.source} is there") from defect
-            files = _verified(Path(copy), record.tags["digest"], what=what)
-        contract = Contract.from_json(files[CONTRACT].decode())
-        model = _unpack(files[MODEL], trusted=self.trusted)
-        answers, registered = _answers(model, contract), np.array(json.loads(files[ANSWERS]))
-        if not np.allclose(answers, registered, rtol=0, atol=ANSWER_TOLERANCE):
-            raise ContractError(
-                f"{what} gives its example the probabilities {answers.round(4).tolist()}, and gave it "
-                f"{registered.round(4).tolist()} when it was registered: feature code or a library has changed; go "
-                f"back to code version {contract.code_version} and the model's requirements.txt, or register anew"
-            )
+        model, contract = _opened(record, self.tracking_uri, trusted=self.trusted, what=what)
         return Registered(model, contract, int(record.version), record.tags["digest"])
 
     def champion(self) -> int | None:
-        """Number of the version in charge; None before the first promotion."""
+        """Return the version of the champion; None before the first promotion."""
         return self._settle().get(CHAMPION)
 
     def versions(self) -> pd.DataFrame:
-        """One row a version, oldest first: its aliases, when it was registered, the contract in short, and metrics."""
-        roles, records = self._settle(), self._records(self.name)
-        facts = ["gate", "threshold", "data_version", "code_version", "fingerprint", "digest"]
-        rows = [
-            {
-                "version": int(record.version),
-                "aliases": ", ".join(alias for alias, number in roles.items() if number == int(record.version)),
-                "registered": pd.Timestamp(record.creation_timestamp, unit="ms", tz="UTC"),
-                **{fact: record.tags.get(fact) for fact in facts},
-            }
-            for record in records
-        ]
-        metrics = [{k: float(v) for k, v in record.tags.items() if k.startswith("metric.")} for record in records]
-        table = pd.DataFrame(rows, columns=["version", "aliases", "registered", *facts]).astype({"threshold": float})
-        return table.join(pd.DataFrame(metrics, index=table.index))
+        """Return one row a version, oldest first: aliases, time of registration, the contract in short, metrics."""
+        roles = self._settle()
+        return _versions_of(self._records(self.name), roles)
 
     def history(self) -> pd.DataFrame:
-        """One row a step, oldest first, indexed by its number: when, what, with which champion until then, who, why.
+        """Return one row a step, oldest first, by its number: when, which event and version, by whom, and why.
 
-        `share` is that of a canary. `after` is the step that it follows; `in_effect` is False for a step that another
-        one overtook.
-
-        Raises HistoryError if a release was deleted.
+        `previous` is the champion until then, `share` that of a canary, and `after` the step that this one follows.
+        `in_effect` is False for a step that another one overtook. Raises HistoryError if a release was deleted.
         """
-        words = ["approver", "reason", "evidence", "objections", "waiver"]
-        last, rows = 0, {}
-        for number, record in enumerate(self._records(self._releases), start=1):
-            if int(record.version) != number:
-                raise HistoryError(
-                    f"release {number} of {self.name} was deleted from MLflow, so its champion is unknown; restore the "
-                    "database from a backup (until then a version can still be loaded by its number)"
-                )
-            tags = record.tags
-            rows[number] = {
-                "when": pd.Timestamp(tags["when"]),
-                "event": tags["event"],
-                "version": int(tags["version"]),
-                "previous": int(tags["previous"]) if "previous" in tags else pd.NA,
-                **{word: tags.get(word, "") for word in words},
-                "share": float(tags.get("share", "nan")),
-                "after": int(tags["after"]),
-                "in_effect": int(tags["after"]) == last,
-            }
-            last = number if rows[number]["in_effect"] else last
-        columns = ["when", "event", "version", "previous", *words, "share", "after", "in_effect"]
-        dtypes = {
-            "when": "datetime64[us, UTC]",
-            "version": "int64",
-            "previous": "Int64",
-            "share": "float64",
-            "after": "int64",
-            "in_effect": "bool",
-        }
-        index = pd.Index(list(rows), name="release", dtype="int64")
-        return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
+        return _history_of(self._records(self._releases), self.name)
 
     def verify_history(self, *, kept: str = "") -> Chain:
-        """See whether the history is what was written; `kept` is a `Chain.head` from before, kept elsewhere.
+        """Return whether the history is what was written; `kept` is an earlier `Chain.head` that you kept elsewhere.
 
-        A broken chain is no error here, so that the rest can still be read. Raises ValueError if `kept` is no head.
+        A broken chain is no error, so that the rest can still be read. Raises ValueError if `kept` is no head.
         """
-        if kept and not re.fullmatch(r"\d+:[0-9a-f]{64}", kept):
-            raise ValueError(f"expected the head of a chain, such as '7:' and 64 hexadecimal digits, got {kept!r}")
-        records, hashes, begins, defect = self._records(self._releases), [NO_HISTORY], None, ""
         digests = {int(record.version): record.tags.get("digest") for record in self._records(self.name)}
-        for number, record in enumerate(records, start=1):
-            defect = defect or _break(record, number, hashes=hashes, chained=begins is not None, digests=digests)
-            if begins is None and LINK[0] in record.tags:
-                begins = number
-            hashes.append(_hash_with(hashes[-1], record))
-        number, _, digest = kept.partition(":")
-        if kept and not defect and (int(number) >= len(hashes) or hashes[int(number)] != digest):
-            defect = f"the first {number} releases are not those of the head that was kept"
-        return Chain(len(records), begins, f"{len(records)}:{hashes[-1]}", defect)
+        return _chain_of(self._records(self._releases), digests=digests, kept=kept)
 
     @cached_property
     def _client(self) -> Any:
@@ -337,9 +259,13 @@ class Registry:
                 if champions
                 else f"{self.name} has no champion to try version {version} beside; promote one first"
             )
-        contract = self.load(version).contract
-        objections = [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        objections = self._gate_objections(version)
         self._release(event, version, history=history, objections=objections, words=words, share=share)
+
+    def _gate_objections(self, version: int) -> list[str]:
+        """Load a version, which verifies it, and return what its gate found against it."""
+        contract = self.load(version).contract
+        return [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
 
     def _release(
         self,

@@ -13,8 +13,8 @@ from mlops_course.development import data
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.registry import (
-    ANSWER_TOLERANCE,
     CANARY,
+    PROBABILITY_TOLERANCE,
     PROMOTED,
     ROLLED_BACK,
     Registered,
@@ -125,7 +125,7 @@ def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | N
     if model:
         inputs = batch.conform(pd.DataFrame([json.loads(found["inputs"])]), model.contract.inputs)
         again = batch.predict(model.model, inputs, threshold=model.contract.threshold).iloc[0]
-        same = abs(again["probability"] - found["probability"]) <= ANSWER_TOLERANCE
+        same = abs(again["probability"] - found["probability"]) <= PROBABILITY_TOLERANCE
         check = VERIFIED if same else f"computed again it is {again['probability']:.6f}"
         if same and bool(again["decision"]) != bool(found["decision"]):
             check = f"computed again the decision is {bool(again['decision'])}"

@@ -1,0 +1,99 @@
+"""The four delivery metrics of Forsgren, Humble and Kim (2018), Accelerate.
+
+DORA has added a fifth, the deployment rework rate, which needs to know which deployments were unplanned.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+STILL_OPEN = "still open"
+IDS = ["commit", "deployment", "incident"]
+NAMED_BY = {  # kind of event: the ids that it has to name
+    "committed": ["commit"],
+    "deployed": ["deployment", "commit"],
+    "failed": ["incident"],
+    "restored": ["incident"],
+}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Four delivery metrics, and what could not be counted.
+
+    `table` has one row a metric: value, unit, counted, open, at_least. `value` is the median of what has ended.
+    `at_least` also counts what is still open, at its present age: the true median cannot be lower. `aside` names each
+    event that `value` leaves out: metric, id, why, hours (so far, if it is open).
+    """
+
+    table: pd.DataFrame
+    aside: pd.DataFrame
+
+
+def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Metrics:
+    """Measure deployment frequency, lead time for changes, change failure rate and time to restore in [start, end).
+
+    `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident:
+
+        committed   names a commit
+        deployed    names a deployment and one of its commits; one row for each commit
+        failed      names an incident, and the deployment that caused it
+        restored    names an incident that is over
+
+    A repeated event counts once, at its earliest time; what is not known by `end` is not used. A commit counts when it
+    first goes live, an incident when it is over, so each counts in one window.
+
+    Raises ValueError if a kind is unknown, or an event lacks its time or what it has to name.
+    """
+    _require_columns(log)
+    events = log[log["time"] < end].sort_values("time", kind="stable").drop_duplicates(["kind", *IDS])
+
+    def first(kind: str, name: str) -> pd.Series:
+        return events[events["kind"] == kind].groupby(name)["time"].min()
+
+    deployed = first("deployed", "deployment")
+    recent = deployed.index[deployed >= start]
+    caused = events.loc[events["kind"] == "failed", "deployment"].dropna()
+    strange = events[(events["kind"] == "failed") & ~events["deployment"].isin(deployed.index)]
+    nowhere = "caused by no known deployment"
+    aside = [("change failure rate", name, nowhere, float("nan")) for name in strange["incident"]]
+    lead = _spans(first("committed", "commit"), first("deployed", "commit"), start=start, end=end)
+    restore = _spans(first("failed", "incident"), first("restored", "incident"), start=start, end=end)
+    days = (end - start) / pd.Timedelta("1D")
+    share = float(recent.isin(caused).mean()) if len(recent) else float("nan")
+    lines = {
+        "deployment frequency": (len(recent) / days, "a day", len(recent), 0, len(recent) / days),
+        "lead time for changes": _middle(lead),
+        "change failure rate": (share, "of deployments", len(recent), 0, share),
+        "time to restore": _middle(restore),
+    }
+    for metric, spans in (("lead time for changes", lead), ("time to restore", restore)):
+        aside += [(metric, name, why, hours) for name, why, hours in spans.itertuples() if why]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=["value", "unit", "counted", "open", "at_least"])
+    return Metrics(table.rename_axis("metric"), pd.DataFrame(aside, columns=["metric", "id", "why", "hours"]))
+
+
+def _require_columns(log: pd.DataFrame) -> None:
+    if missing := {"kind", "time", *IDS} - set(log.columns):
+        raise ValueError(f"expected the columns kind, time, {', '.join(IDS)}, got no {sorted(missing)}")
+    if unknown := set(log["kind"]) - set(NAMED_BY):
+        raise ValueError(f"kind: expected one of {[*NAMED_BY]}, got {sorted(map(str, unknown))}")
+    for kind, names in NAMED_BY.items():
+        if lacking := int(log.loc[log["kind"] == kind, ["time", *names]].isna().any(axis=1).sum()):
+            raise ValueError(f"expected a time and {' and '.join(names)} in each row {kind!r}, got {lacking} without")
+
+
+def _spans(begun: pd.Series, ended: pd.Series, *, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Return the hours of what ended after `start` or is open at `end`, and why it does not count, if so."""
+    spans = pd.DataFrame({"begun": begun, "ended": ended})
+    spans = spans[~(spans["ended"] < start)]
+    hours = (spans["ended"].fillna(end) - spans["begun"]) / pd.Timedelta("1h")
+    why = pd.Series("", index=spans.index).mask(hours < 0, "ended before it began")
+    why = why.mask(spans["ended"].isna(), STILL_OPEN).mask(spans["begun"].isna(), "its begin is not in the log")
+    return pd.DataFrame({"why": why, "hours": hours})
+
+
+def _middle(spans: pd.DataFrame) -> tuple[float, str, int, int, float]:
+    counted, still = spans["why"] == "", spans["why"] == STILL_OPEN
+    hours = spans["hours"]
+    return hours[counted].median(), "hours", int(counted.sum()), int(still.sum()), hours[counted | still].median()
