@@ -24,8 +24,10 @@ import pandas as pd
 import uvicorn
 
 from mlops_course.course.classroom import front
-from mlops_course.course.classroom.room import Room, counts, free_port, store_runs
-from mlops_course.course.progress import EXPERIMENT, client
+from mlops_course.course.classroom.backup import counts, store_runs
+from mlops_course.course.classroom.machine import free_port
+from mlops_course.course.classroom.room import Room
+from mlops_course.course.progress import client
 
 RUNS = 20  # of each learner, and as many results of checks
 TRIES_SECONDS = 120.0  # that a learner goes on asking, with --kill
@@ -75,7 +77,7 @@ class Learner:
         with httpx.Client(base_url=here.server, auth=login, timeout=60, trust_env=False) as self.http:
             pauses = rng.dirichlet(np.full(2 * self.turns + 1, 3.0)) * seconds * 0.85
             experiment = self.find(self.name)
-            board = self.ask("create run", "runs/create", experiment_id=self.find(f"{EXPERIMENT}{self.name}"))
+            board = self.ask("create run", "runs/create", experiment_id=self.find(f"{client.EXPERIMENT}{self.name}"))
             for turn in range(self.turns):
                 time.sleep(pauses[2 * turn])
                 self.log_run(experiment)
@@ -135,7 +137,7 @@ def lost(room: Room, learners: list[Learner]) -> int:
             file = room.artifacts / found.info.experiment_id / run / "artifacts" / "note.txt"
             whole = found.data.metrics.get("roc_auc") == 0.7 and found.info.status == "FINISHED" and file.exists()
             missing += not whole
-        sent = store.get_experiment_by_name(f"{EXPERIMENT}{one.name}")
+        sent = store.get_experiment_by_name(f"{client.EXPERIMENT}{one.name}")
         kept = [run.data.tags for run in store.search_runs([sent.experiment_id])] if sent else []
         missing += one.results - sum(name.startswith("features.gap") for tags in kept for name in tags)
     return missing

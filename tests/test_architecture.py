@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,8 @@ FOLDERS = {*PHASES, "system", "flights", "course", "starter", "commands"}
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if not {"data", "scripts"} & {*path.relative_to(PACKAGE).parts[:-1]}
 )
+
+PACKAGES = sorted({path.parent for path in MODULES})
 
 
 @cache
@@ -81,6 +84,34 @@ def imported_folders(path: Path) -> set[str]:
     return {name.split(".")[0] for name in package_imports(path)}
 
 
+@cache
+def imported_files(path: Path) -> set[Path]:
+    """The files of the package that a file imports, also inside its functions."""
+    found = set()
+    for dotted in package_imports(path):
+        parts = dotted.split(".")
+        places = [PACKAGE.joinpath(*parts[:length]) for length in range(len(parts), 0, -1)]
+        files = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+        found |= {*[file for file in files if file.is_file()][:1]} - {path}
+    return found
+
+
+@cache
+def folders_beside(folder: Path) -> set[Path]:
+    """The folders that the files right in a folder import from; one that holds the other is the same room."""
+    found = {file.parent for path in MODULES if path.parent == folder for file in imported_files(path)}
+    return {other for other in found if not (other.is_relative_to(folder) or folder.is_relative_to(other))}
+
+
+def reached_from(start: Path, step: Callable[[Path], set[Path]]) -> set[Path]:
+    """Whatever one or more steps lead to."""
+    found, new = set(), step(start)
+    while new:
+        found |= new
+        new = {after for place in new for after in step(place)} - found
+    return found
+
+
 def body_of(path: Path) -> list[ast.stmt]:
     return [node for file in code_of(path) for node in tree_of(file).body]
 
@@ -131,6 +162,17 @@ def test_only_composition_imports_composition(path):
 @pytest.mark.parametrize("path", SYSTEM, ids=name_of)
 def test_the_system_imports_stages_and_itself_only(path):
     assert imported_folders(path) <= {*PHASES, "system"}
+
+
+@pytest.mark.parametrize("start", PACKAGES, ids=name_of)
+def test_folders_that_lie_apart_do_not_import_each_other_in_a_circle(start):
+    """A folder and those inside it are one room: the next law holds for the files in it."""
+    assert start not in reached_from(start, folders_beside)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_do_not_import_each_other_in_a_circle(path):
+    assert path not in reached_from(path, imported_files)
 
 
 def test_every_folder_of_the_package_is_a_known_one():

@@ -52,7 +52,8 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
     import uvicorn
 
     from mlops_course.course.classroom import front
-    from mlops_course.course.classroom.room import SETTINGS, expect_free
+    from mlops_course.course.classroom.machine import expect_free
+    from mlops_course.course.classroom.room import SETTINGS
 
     room = _room(folder, store=store, port=port, host=host)
     port = room.port
@@ -196,9 +197,9 @@ def join(url: str, name: str | None) -> None:
 @_in_folder
 def backup(file: Path, folder: Path | None) -> None:
     """Write the whole room to FILE, open or closed. It holds the passwords: keep it like one."""
-    from mlops_course.course.classroom import room as rooms
+    from mlops_course.course.classroom import backup as backups
 
-    held = rooms.backup(_room(folder), file)
+    held = backups.backup(_room(folder), file)
     click.echo(f"{file} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
 
 
@@ -207,9 +208,9 @@ def backup(file: Path, folder: Path | None) -> None:
 @click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new one.")
 def restore(file: Path, folder: Path) -> None:
     """Make a room from the backup FILE in a new folder, here or on another machine."""
-    from mlops_course.course.classroom import room as rooms
+    from mlops_course.course.classroom import backup as backups
 
-    held = rooms.restore(file, folder)
+    held = backups.restore(file, folder)
     click.echo(f"{folder} holds {', '.join(f'{count} {name}' for name, count in held.items())}.")
     click.echo(f"Open it: mlops-course classroom up --folder {folder}")
 
@@ -219,9 +220,9 @@ def restore(file: Path, folder: Path) -> None:
 @_in_folder
 def upgrade(file: Path, folder: Path | None) -> None:
     """Bring a closed room up to the MLflow that is installed now, after a backup to FILE."""
-    from mlops_course.course.classroom import room as rooms
+    from mlops_course.course.classroom import backup as backups
 
-    rooms.upgrade(_room(folder), file)
+    backups.upgrade(_room(folder), file)
     click.echo(f"The store is up to date. As it was before, it is in {file}.")
 
 
@@ -260,13 +261,10 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
 @_in_folder
 def export(folder: Path | None) -> None:
     """Print the share of gaps that each learner has done, by lesson, as CSV."""
-    from mlflow import MlflowClient
-
     from mlops_course.course.classroom import board
-    from mlops_course.course.classroom.room import store_runs
+    from mlops_course.course.classroom.backup import store_runs
 
     room = _room(folder)
     with store_runs(room):
-        store = room.database("mlflow")
-        table = board.standings(MlflowClient(tracking_uri=store, registry_uri=store))
+        table = board.standings(room.client())
     click.echo(board.as_csv(board.grades(table)), nl=False)

@@ -4,23 +4,19 @@ from pathlib import Path
 
 import click
 
-from mlops_course.commands.shared import (
-    as_json,
-    progress_bar,
-    show,
-)
+from mlops_course.commands.shared import as_json, progress_bar, show
 
 __all__ = ["check", "progress", "snippet"]
 
 
 def _lesson(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """The name of a lesson that has exercises, for its name or its number."""
-    from mlops_course.course.progress import lessons, number_of
+    from mlops_course.course.lessons import LESSONS, number_of
 
-    names = {number_of(name): name for name in lessons()}
-    if value is None or (name := names.get(value.rjust(2, "0"), value)) in lessons():
+    names = {number_of(name): name for name in LESSONS}
+    if value is None or (name := names.get(value.rjust(2, "0"), value)) in LESSONS:
         return value and name
-    raise click.BadParameter(f"expected a lesson that has exercises, got {value!r}; there are {', '.join(lessons())}")
+    raise click.BadParameter(f"expected a lesson that has exercises, got {value!r}; there are {', '.join(LESSONS)}")
 
 
 def _folder(name: str) -> Path:
@@ -41,8 +37,7 @@ def _folder(name: str) -> Path:
 @click.pass_context
 def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
     """Run your notebook of a lesson, such as monitoring or 12, and check every gap; exit code 1 unless all are done."""
-    from mlops_course.course import progress
-    from mlops_course.course.checks import marking
+    from mlops_course.course.checks import marking, overview
 
     places = [notebook] if notebook else sorted(_folder("exercises").glob(f"[0-9][0-9]_{lesson}.ipynb"))
     if not places:
@@ -53,7 +48,7 @@ def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
         marks = marking.mark(places[0].resolve())
     for found in marks:
         click.echo(f"{found.outcome:9}  {found.name}: {found.said}")
-    click.echo("\n" + progress.table(lesson))
+    click.echo("\n" + overview.table(lesson))
     if any(found.outcome != "done" for found in marks):
         context.exit(1)
 
@@ -64,13 +59,14 @@ def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
 def progress(lesson: str | None, anew: bool) -> None:
     """Show how far you are with the exercises: all lessons, or the gaps of one."""
     from mlops_course.course import progress
+    from mlops_course.course.checks import overview
 
     if anew:
         if lesson is None:
             raise click.UsageError("name the lesson to begin anew, such as: progress monitoring --reset")
-        copy = progress.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
+        copy = overview.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
         click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
-    click.echo(progress.table(lesson))
+    click.echo(overview.table(lesson))
     if room := progress.classroom():
         try:
             click.echo(f"{progress.deliver(room)} results sent to the classroom.")

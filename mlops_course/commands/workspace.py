@@ -50,7 +50,7 @@ def reset(yes: bool) -> None:
     """Delete all models, runs and reports of the workspace; progress with exercises stays."""
     import shutil
 
-    from mlops_course.course.progress import KEPT
+    from mlops_course.course.progress.journal import KEPT
 
     workspace = Workspace.locate()
     going = sorted(path for path in workspace.root.glob("*") if path.name not in KEPT)

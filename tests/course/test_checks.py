@@ -19,9 +19,21 @@ from click.testing import CliRunner
 
 from mlops_course.commands import course as commands
 from mlops_course.course import checks, progress
-from mlops_course.course.checks import Rejected, YourTurn, answers, attempt, check, expect, expect_same, marking
+from mlops_course.course.checks import (
+    Rejected,
+    YourTurn,
+    answers,
+    attempt,
+    check,
+    expect,
+    expect_same,
+    marking,
+    overview,
+)
 from mlops_course.course.checks.answers import limits, watched
 from mlops_course.course.checks.gaps import stored
+from mlops_course.course.lessons import LESSONS, number_of
+from mlops_course.course.progress import delivery
 from mlops_course.course.progress.client import Joined
 
 
@@ -38,9 +50,9 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-def said_of(answer, **options):
+def said_of(answer):
     with pytest.raises(Rejected) as rejected:
-        watched(answer, name="answer", **options)([3, 1, 2])
+        watched(answer, name="answer")([3, 1, 2])
     return str(rejected.value)
 
 
@@ -272,7 +284,7 @@ def test_what_was_tried_survives_and_says_how_it_ended(home):
     progress.record("data_engineering.known_by", "passed")
     standing = progress.standings(progress.events()[0])["data_engineering.known_by"]
     assert (standing.done, standing.failed, standing.hints, standing.message) == (True, 1, 1, "Look again.")
-    assert "data_engineering.known_by                    done   1 rejected, 1 hints" in progress.table(
+    assert "data_engineering.known_by                    done   1 rejected, 1 hints" in overview.table(
         "data_engineering"
     )
 
@@ -297,7 +309,7 @@ def test_what_was_kept_when_lessons_had_numbers_is_read(home):
 
 def test_the_lessons_of_the_exercises_are_in_the_order_of_the_course():
     solutions = sorted((Path(__file__).parents[2] / "solutions").glob("*.ipynb"))
-    assert [f"{progress.number_of(name)}_{name}" for name in progress.lessons()] == [path.stem for path in solutions]
+    assert [f"{number_of(name)}_{name}" for name in LESSONS] == [path.stem for path in solutions]
 
 
 @pytest.mark.parametrize("spoilt", [b"{half a li", b"\xff\xfe\n", b"[]\n", b'{"gap": 1}\n'])
@@ -310,7 +322,7 @@ def test_a_line_that_cannot_be_read_loses_no_other(home, spoilt):
         "data_engineering.known_by",
         "data_engineering.version_of",
     ]
-    assert "1 lines of progress.jsonl could not be read" in progress.table()
+    assert "1 lines of progress.jsonl could not be read" in overview.table()
 
 
 def test_a_workspace_that_cannot_be_written_does_not_stand_in_the_way(home, capsys):
@@ -326,7 +338,7 @@ def test_a_check_that_belongs_to_no_lesson_is_not_kept(home):
 
 def test_a_lesson_without_exercises_is_named(home):
     with pytest.raises(ValueError, match="got '99'; there are"):
-        progress.table("99")
+        overview.table("99")
 
 
 GAP = 'def known_by(flights, instant):\n    # BEGIN SOLUTION\n    return "mine"\n    # END SOLUTION'
@@ -345,18 +357,18 @@ def course(tmp_path):
 
 def test_a_reset_keeps_the_learner_s_notebook_aside(home, course):
     progress.record("data_engineering.known_by", "passed")
-    copy = progress.reset("data_engineering", **course)
+    copy = overview.reset("data_engineering", **course)
     assert copy.read_text(encoding="utf-8") == "precious"
     assert "raise checks.YourTurn" in (course["exercises"] / "03_data_engineering.ipynb").read_text(encoding="utf-8")
     assert progress.standings(progress.events()[0]) == {}
-    assert progress.reset("data_engineering", **course) != copy, "two resets keep two notebooks"
+    assert overview.reset("data_engineering", **course) != copy, "two resets keep two notebooks"
 
 
 def test_a_reset_that_cannot_copy_changes_nothing(home, course):
     (home / "aside").parent.mkdir(parents=True)
     (home / "aside").write_text("in the way", encoding="utf-8")
     with pytest.raises(OSError, match="aside"):
-        progress.reset("data_engineering", **course)
+        overview.reset("data_engineering", **course)
     assert (course["exercises"] / "03_data_engineering.ipynb").read_text(encoding="utf-8") == "precious"
 
 
@@ -533,7 +545,7 @@ def test_a_password_that_is_wrong_is_said_in_progress_and_in_no_check(home, clas
     joins(home, room(classroom, "guess"))
     total_of_lesson = check("Which?", "All.")(lesson_law)
     total_of_lesson(sum)
-    progress._deliver_quietly(progress.classroom())
+    delivery.deliver_quietly(progress.classroom())
     assert capsys.readouterr() == ("lesson_law: correct. Every row counts once.\n", "")
     said = CliRunner().invoke(commands.progress, []).output
     assert "1 results wait: the classroom does not know ada any more" in said
@@ -560,7 +572,7 @@ def test_a_learner_who_was_forgotten_makes_no_experiment_again(home, classroom):
 def test_what_a_server_refuses_waits(home, classroom, status, capsys):
     happened(home, {"gap": "data_engineering.known_by"})
     classroom.refuses = status
-    progress._deliver_quietly(room(classroom))
+    delivery.deliver_quietly(room(classroom))
     assert progress.waiting(room(classroom)) == 1
     classroom.refuses = 0
     assert progress.deliver(room(classroom)) == 1
@@ -580,7 +592,7 @@ def test_a_computer_that_has_no_name_for_its_user_keeps_results_and_says_what_to
     def nobody():
         raise OSError("No username set in the environment")
 
-    monkeypatch.setattr(progress.getpass, "getuser", nobody)
+    monkeypatch.setattr(delivery.getpass, "getuser", nobody)
     monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
     monkeypatch.delenv("MLOPS_LEARNER", raising=False)
     progress.record("data_engineering.known_by", "passed")
@@ -601,7 +613,7 @@ def test_a_reset_reaches_the_classroom(home, classroom):
 def test_a_classroom_that_is_away_blocks_nobody(home, server, monkeypatch, capsys):
     progress.record("data_engineering.known_by", "failed")
     there = Joined(server, "", "ada", "")
-    progress._deliver_quietly(there)
+    delivery.deliver_quietly(there)
     assert progress.waiting(there) == 1
     monkeypatch.setenv("MLOPS_CLASSROOM", server)
     progress.record("data_engineering.known_by", "passed")
@@ -668,6 +680,13 @@ def test_what_is_no_exercise_is_said_to_be_none(tmp_path, content, said):
     (tmp_path / "03_data_engineering.ipynb").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         marking.mark(tmp_path / "03_data_engineering.ipynb")
+
+
+def test_an_answer_that_changes_its_arguments_does_not_spoil_them_for_the_next_try():
+    rows = [3, 1, 2]
+    with pytest.raises(Rejected, match="came back changed"):
+        watched(lambda rows: rows.sort() or rows, name="answer")(rows)
+    assert rows == [3, 1, 2]
 
 
 def test_a_law_names_its_case():

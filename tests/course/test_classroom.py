@@ -30,9 +30,10 @@ from mlflow import MlflowClient
 from mlops_course import __version__
 from mlops_course.commands.classroom import classroom
 from mlops_course.course import progress
-from mlops_course.course.classroom import forgetting, front, postgres
+from mlops_course.course.classroom import backup, forgetting, front, postgres
 from mlops_course.course.classroom import room as rooms
-from mlops_course.course.classroom.room import Room, RoomError
+from mlops_course.course.classroom.machine import RoomError, is_free
+from mlops_course.course.classroom.room import Room
 from mlops_course.course.progress import client
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="ends processes by signals")
@@ -103,7 +104,7 @@ def room(place, said):
 
 def quiet_port():
     """A port below those that the system hands out: nobody gets it between now and when MLflow listens there."""
-    return next(port for port in random.sample(range(20_000, 30_000), 1_000) if rooms._is_free("127.0.0.1", port))
+    return next(port for port in random.sample(range(20_000, 30_000), 1_000) if is_free("127.0.0.1", port))
 
 
 @pytest.fixture(scope="module")
@@ -350,7 +351,7 @@ def test_postgresql_moves_to_another_port_if_its_own_is_taken(place):
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", closed.postgres_port))
         other.listen()
-        with rooms.store_runs(Room.make(place / "moved")):
+        with backup.store_runs(Room.make(place / "moved")):
             pass
 
 
@@ -358,19 +359,19 @@ def test_a_backup_is_restored_to_what_it_was_and_neither_overwrites(line, room, 
     lotte = joins(line, "lotte", tmp_path)
     run = logs_a_run(lotte)
     file = place / "room.tar.gz"
-    held = rooms.backup(room, file)
+    held = backup.backup(room, file)
     with pytest.raises(RoomError, match="exists"):
-        rooms.backup(room, file)
+        backup.backup(room, file)
     logs_a_run(lotte)
     with pytest.raises(RoomError, match="has files in it"):
-        rooms.restore(file, room.folder)
-    assert rooms.restore(file, place / "again") == held
+        backup.restore(file, room.folder)
+    assert backup.restore(file, place / "again") == held
     again = Room.make(place / "again", port=quiet_port())
-    with rooms.store_runs(again):
-        assert rooms.counts(again) == held
+    with backup.store_runs(again):
+        assert backup.counts(again) == held
         found = MlflowClient(tracking_uri=again.database("mlflow")).get_run(run)
         assert found.data.params == {"C": "0.1"}
-    assert rooms.counts(room)["runs"] == held["runs"] + 1
+    assert backup.counts(room)["runs"] == held["runs"] + 1
 
 
 @pytest.mark.skipif(STORE == "sqlite", reason="PostgreSQL is not installed")
@@ -382,15 +383,15 @@ def test_a_backup_of_a_busy_room_counts_what_is_in_it(line, room, place, tmp_pat
         dump(*arguments, **options)
 
     monkeypatch.setattr(postgres, "dump", dumps_while_others_write)
-    held = rooms.backup(room, place / "busy.tar.gz")
-    assert rooms.restore(place / "busy.tar.gz", place / "quiet") == held
-    assert rooms.counts(room)["runs"] == held["runs"] + 2
+    held = backup.backup(room, place / "busy.tar.gz")
+    assert backup.restore(place / "busy.tar.gz", place / "quiet") == held
+    assert backup.counts(room)["runs"] == held["runs"] + 2
 
 
 @pytest.fixture(scope="module")
 def saved(room, place):
     """A backup that nobody changes."""
-    rooms.backup(room, place / "whole.tar.gz")
+    backup.backup(room, place / "whole.tar.gz")
     return place / "whole.tar.gz"
 
 
@@ -398,7 +399,7 @@ def saved(room, place):
 def test_a_spoilt_backup_leaves_no_room(saved, place, spoil):
     (place / "spoilt.tar.gz").write_bytes(spoil(saved.read_bytes()))
     with pytest.raises(RoomError, match="classroom backup"):
-        rooms.restore(place / "spoilt.tar.gz", place / "never")
+        backup.restore(place / "spoilt.tar.gz", place / "never")
     assert not (place / "never").exists()
     assert not (place / "never.new").exists()
 
@@ -413,14 +414,14 @@ def test_an_archive_with_something_else_in_it_leaves_no_room(saved, place, parts
                 one.size = len(data)
                 target.addfile(one, io.BytesIO(data))
     with pytest.raises(RoomError, match=r"classroom backup|cannot be read"):
-        rooms.restore(other, place / "never")
+        backup.restore(other, place / "never")
     assert not (place / "never").exists()
     assert not [one for one in psutil.process_iter(["cmdline"]) if str(place / "never") in str(one.info["cmdline"])]
 
 
 def test_an_upgrade_needs_a_closed_room(room, place):
     with pytest.raises(RoomError, match="closed"):
-        rooms.upgrade(room, place / "before.tar.gz")
+        backup.upgrade(room, place / "before.tar.gz")
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +433,7 @@ def forgotten(line, room, place):
         asks(one, "registered-models/create", name=f"{one.learner}.late").raise_for_status()
     shares(stays, "maria", runs[stays])
     assert asks(gone, "runs/get", "GET", run_id=runs[stays]).status_code == 200
-    stop, before = threading.Event(), rooms.counts(room)
+    stop, before = threading.Event(), backup.counts(room)
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(sends_until, stop, gone)
         try:
@@ -440,7 +441,7 @@ def forgotten(line, room, place):
         finally:
             stop.set()
         busy.result(PATIENCE)
-    return SimpleNamespace(gone=gone, stays=stays, run=runs[stays], done=done, before=before, after=rooms.counts(room))
+    return SimpleNamespace(gone=gone, stays=stays, run=runs[stays], done=done, before=before, after=backup.counts(room))
 
 
 def shares(owner, other, run):

@@ -1,4 +1,4 @@
-"""Call a learner's answer so that whatever it does ends in a sentence that helps.
+"""Call a learner's answer so that every way to fail ends in a sentence that helps.
 
 A crash is explained, a loop without end and memory without end are stopped; a result that was printed instead of
 returned, and an argument that came back changed, are noticed.
@@ -70,19 +70,18 @@ class _Stopped(BaseException):
     """Raised inside an answer that has to end; no `except Exception` of the learner's holds it."""
 
 
-def watched(answer: Callable, *, name: str, nothing: bool = False, in_place: bool = False) -> Callable:
-    """The answer, called so that it returns something and leaves its arguments alone, or raises Rejected.
+def watched(answer: Callable, *, name: str, nothing: bool = False) -> Callable:
+    """Wrap an answer so that it gets copies, returns something and leaves its arguments alone, or raises Rejected.
 
-    `nothing` lets it return None, `in_place` lets it change its arguments. YourTurn goes through.
+    `nothing` lets it return None. YourTurn goes through.
     """
 
     @functools.wraps(answer, updated=())
     def call(*arguments, **named):
-        before = _copied([arguments, named])
-        printed = io.StringIO()
+        handed, printed = _copied([arguments, named]), io.StringIO()
         try:
             with contextlib.redirect_stdout(printed):
-                result = answer(*arguments, **named)
+                result = answer(*handed[0], **handed[1])
         except (Rejected, YourTurn):
             raise
         except Exception as error:
@@ -90,7 +89,7 @@ def watched(answer: Callable, *, name: str, nothing: bool = False, in_place: boo
         if result is None and not nothing:
             how = "printed its result and returned nothing" if printed.getvalue().strip() else "returned nothing"
             raise Rejected(f"{name} {how}: end it with `return`.")
-        if not in_place and not _same(before, [arguments, named]):
+        if not _same([arguments, named], handed):
             raise Rejected(f"What {name} was given came back changed: work on a copy, somebody else still needs it.")
         return result
 
@@ -173,7 +172,7 @@ def _copied(value: object) -> object:
     if isinstance(value, np.ndarray | set):
         return copy.copy(value)
     if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
+        return type(value)(map(_copied, value))
     if isinstance(value, dict):
         return {key: _copied(item) for key, item in value.items()}
     return value

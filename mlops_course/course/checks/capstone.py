@@ -167,7 +167,7 @@ def rubric_score(answer):
     plain = {"data": {"rows known": passes, "no leak": fails}, "model": {"beats a rule": passes, "calibrated": passes}}
     came = score(plain, "on two sections of two probes")
     expect(isinstance(came, dict), f"Give a dictionary; a {type(came).__name__} came.")
-    expect(all(seen is project for seen in asked), "Each probe is called with the project.")
+    expect(all(seen == project for seen in asked), "Each probe is called with the project.")
     expect(came.get("final") != 1.5 and came.get("final") != 3, "Points of one section cannot make good another.")
     right = {"points": {"data": 1, "model": 2}, "final": 1, "failed": ["no leak"]}
     words = "One of four probes fails here, in the section data."

@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
-from mlops_course.course.progress import EXPERIMENT, gaps_of, lessons, number_of, renamed
+from mlops_course.course.checks.exercise import gaps_of
+from mlops_course.course.lessons import LESSONS, number_of, renamed
+from mlops_course.course.progress.client import EXPERIMENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -80,7 +82,7 @@ def by_learner(table: pd.DataFrame) -> pd.DataFrame:
     """How many gaps of each lesson each learner has done: learners by name, lessons from first to last."""
     done = table[table["done"]]
     counted = pd.crosstab(done["learner"], done["gap"].str.replace(r"\..*", "", regex=True))
-    return counted.reindex(index=_learners(table), columns=lessons(), fill_value=0).rename_axis("learner")
+    return counted.reindex(index=_learners(table), columns=list(LESSONS), fill_value=0).rename_axis("learner")
 
 
 def stuck(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def stuck(table: pd.DataFrame) -> pd.DataFrame:
 
 def grades(table: pd.DataFrame) -> pd.DataFrame:
     """The share of gaps, from 0 to 1, that each learner has done, in each lesson and in all of them together."""
-    size = pd.Series({lesson: len(gaps_of(lesson)) for lesson in lessons()})
+    size = pd.Series({lesson: len(gaps_of(lesson)) for lesson in LESSONS})
     done = by_learner(table)
     return done.div(size).assign(all=done.sum(axis=1) / size.sum()).round(3)
 
@@ -129,7 +131,7 @@ def page(table: pd.DataFrame, *, joined: int, names: bool = True, now: datetime 
     place in it gives a name away, nobody is called quiet, and a message is shown if two learners got it.
     """
     now, states = now or datetime.now(UTC), _states(table)
-    shown = {lesson: gaps_of(lesson) for lesson in lessons() if table["gap"].str.startswith(f"{lesson}.").any()}
+    shown = {lesson: gaps_of(lesson) for lesson in LESSONS if table["gap"].str.startswith(f"{lesson}.").any()}
     everybody = _learners(table)
     last = pd.to_datetime(table["at"], utc=True, errors="coerce", format="ISO8601").groupby(table["learner"]).max()
     people = [_person(name, states.get(name, {}), shown=shown, last=last.get(name), now=now) for name in everybody]
@@ -254,7 +256,7 @@ def _all(ask: Callable[[str | None], Any]) -> list[Any]:
 @cache
 def _gaps() -> dict[str, int]:
     """Each gap with its place in the course."""
-    every = (gap for lesson in lessons() for gap in gaps_of(lesson))
+    every = (gap for lesson in LESSONS for gap in gaps_of(lesson))
     return {gap: place for place, gap in enumerate(every)}
 
 

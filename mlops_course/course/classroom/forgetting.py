@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 
 from mlops_course.course.classroom import postgres
-from mlops_course.course.classroom import room as rooms
 from mlops_course.course.classroom.front import Accounts
-from mlops_course.course.classroom.room import DATABASES, TEACHER, Room, RoomError
-from mlops_course.course.progress import EXPERIMENT
+from mlops_course.course.classroom.machine import RoomError
+from mlops_course.course.classroom.room import DATABASES, PASSWORD_SECONDS, TEACHER, Room
+from mlops_course.course.progress.client import EXPERIMENT
 
 __all__ = ["forget", "traces"]
 
@@ -29,8 +29,6 @@ def forget(room: Room, name: str) -> dict[str, int]:
     shared with others under names that are not the learner's stays. Raises RoomError if the room is closed or has
     nothing of that name, and if something is left.
     """
-    from mlflow import MlflowClient
-
     if not room.running():
         raise RoomError("expected an open room, this one is closed; open it first: mlops-course classroom up")
     accounts = Accounts(room)
@@ -39,8 +37,7 @@ def forget(room: Room, name: str) -> dict[str, int]:
         held = _own(accounts, name) if known else {}
     except httpx.HTTPError as error:
         raise RoomError(f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}") from error
-    store = room.database("mlflow")
-    client = MlflowClient(tracking_uri=store, registry_uri=store)
+    client = room.client()
     titles = [name, f"{EXPERIMENT}{name}"]
     experiments = held.get("experiment", set()) | {one.experiment_id for one in _by_title(client, titles)}
     models = held.get("registered_model", set()) | _models(client, name)
@@ -121,7 +118,7 @@ def _lock_out(accounts: Accounts, name: str) -> None:
     """No call of the learner's machine comes through any more, so that nothing is made anew while it is removed."""
     changed = {"username": name, "password": postgres.new_password()}
     accounts.call("2.0/mlflow/users/update-password", method="PATCH", **changed).raise_for_status()
-    time.sleep(rooms.PASSWORD_SECONDS)  # workers trust the old one so long
+    time.sleep(PASSWORD_SECONDS)  # workers trust the old one so long
 
 
 def _by_title(client: Any, titles: list[str]) -> list[Any]:

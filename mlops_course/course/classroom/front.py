@@ -1,11 +1,11 @@
-"""The page in front of the room: where learners join, whether all is well, and the teacher's board.
+"""The pages in front of the room: where learners join, whether all is well, and the teacher's board.
 
     /          who may join, in words
     /health    whether MLflow and the store answer, the version, how many have joined
     /join      code and name, and the password that the learner's machine has chosen
     /board     for the teacher only (HTTP basic authentication), also /board.csv
 
-MLflow checks every later call by itself; this page only opens accounts and reads the store.
+These pages only open accounts and read the store. MLflow checks every later call by itself.
 """
 
 import re
@@ -23,8 +23,7 @@ from pydantic import BaseModel, Field
 from mlops_course import __version__
 from mlops_course.course.classroom import board
 from mlops_course.course.classroom.room import TEACHER, Room
-from mlops_course.course.progress import EXPERIMENT
-from mlops_course.course.progress.client import NAME
+from mlops_course.course.progress.client import EXPERIMENT, NAME
 
 __all__ = ["Accounts", "application"]
 
@@ -32,7 +31,7 @@ SECONDS = 30
 
 
 class Accounts:
-    """MLflow's accounts, asked as the teacher."""
+    """The accounts of MLflow, which the teacher manages."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
@@ -57,7 +56,7 @@ class Accounts:
         return answer.status_code == 200
 
     def open(self, name: str, password: str) -> bool:
-        """A new account; whether the name was free."""
+        """Open an account; False if the name is taken."""
         answer = self.call("2.0/mlflow/users/create", username=name, password=password)
         if answer.status_code != 200 and "ALREADY_EXISTS" in answer.text:
             return False
@@ -65,13 +64,13 @@ class Accounts:
         return True
 
     def close(self, name: str) -> None:
-        """The account is gone."""
+        """Delete an account."""
         self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
 
     def equip(self, name: str, password: str) -> bool:
-        """The learner's experiments are there, one to log to, one for what the checks say; whether both are theirs.
+        """Create the learner's two experiments, one for runs and one for results of checks; False if one is not theirs.
 
-        Anybody may create an experiment of any name, so one that was there before may be somebody else's.
+        Anybody may create an experiment of any name, so somebody else may have made it before.
         """
         for title in (name, f"{EXPERIMENT}{name}"):
             answer = self.call("2.0/mlflow/experiments/create", as_=(name, password), name=title)
@@ -92,11 +91,11 @@ class Joining(BaseModel):
 
 
 def application(room: Room) -> FastAPI:
-    """The page of an open room."""
+    """The pages of an open room, as an application."""
     app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
-    accounts, asks, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
+    accounts, login, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
 
-    def teacher(sent: HTTPBasicCredentials = Depends(asks)) -> None:  # noqa: B008
+    def teacher(sent: HTTPBasicCredentials = Depends(login)) -> None:  # noqa: B008
         right = secrets.compare_digest(sent.password.encode(), room.password.encode())
         if not (right and secrets.compare_digest(sent.username.encode(), TEACHER.encode())):
             raise HTTPException(401, "the board is the teacher's", headers={"WWW-Authenticate": "Basic"})
@@ -122,11 +121,7 @@ def application(room: Room) -> FastAPI:
             raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
         try:
             with one_at_a_time:  # else all who come at once find the last seat free
-                names = accounts.names()
-                if sent.name not in names and len(names) >= room.capacity:
-                    why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
-                    raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
-                is_new = sent.name not in names and accounts.open(sent.name, sent.password)
+                is_new = _opened(accounts, sent.name, sent.password)
             mine = is_new or accounts.knows(sent.name, sent.password)
             if not (mine and accounts.equip(sent.name, sent.password)):
                 if is_new:
@@ -146,16 +141,19 @@ def application(room: Room) -> FastAPI:
             raise HTTPException(
                 503, f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}"
             ) from error
-        return board.page(_standings(room), joined=joined, names=names)
+        return board.page(board.standings(room.client()), joined=joined, names=names)
 
     @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])
     def export() -> str:
-        return board.as_csv(board.grades(_standings(room)))
+        return board.as_csv(board.grades(board.standings(room.client())))
 
     return app
 
 
-def _standings(room: Room) -> Any:
-    from mlflow import MlflowClient
-
-    return board.standings(MlflowClient(tracking_uri=room.database("mlflow"), registry_uri=room.database("mlflow")))
+def _opened(accounts: Accounts, name: str, password: str) -> bool:
+    """Open an account if the name is free and a seat is left. Raises HTTPException for a full room."""
+    names, room = accounts.names(), accounts.room
+    if name not in names and len(names) >= room.capacity:
+        why = "; SQLite lets one write at a time, PostgreSQL takes more" if room.store == "sqlite" else ""
+        raise HTTPException(409, f"the room is full: {room.capacity} have joined{why}. Work on without it")
+    return name not in names and accounts.open(name, password)

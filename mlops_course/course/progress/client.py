@@ -18,10 +18,11 @@ from pathlib import Path
 
 from mlops_course import __version__
 
-__all__ = ["NAME", "JoinError", "Joined", "connect", "join", "joined", "registered_name"]
+__all__ = ["EXPERIMENT", "NAME", "JoinError", "Joined", "connect", "join", "joined", "registered_name", "write_private"]
 
 FILE = "classroom.json"
 ASKED = f".{FILE}.asked"  # what was asked for and not answered yet
+EXPERIMENT = "progress of "  # and the learner's name: the experiment that results of checks go to
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")  # fits MLflow's accounts, experiments and file names
 SECONDS = 10
 
@@ -82,24 +83,26 @@ def join(url: str, name: str, *, root: Path) -> Joined:
     kept = filter(None, (joined(root), _kept(root / ASKED)))
     known = next((one for one in kept if (one.front, one.learner) == (front, name)), None)
     here = Joined(server, front, name, known.password if known else secrets.token_urlsafe(18))
-    _keep(here, root / ASKED)  # before it is asked for: if the answer is lost, the next try has the same password
+    write_private(
+        root / ASKED, json.dumps(asdict(here))
+    )  # before it is asked for: if the answer is lost, the next try has the same password
     body = {"code": parts.fragment, "name": name, "password": here.password}
     answer = _ask(lambda: httpx.post(f"{front}/join", json=body, timeout=60), front)
     if answer.status_code < 500:
         (root / ASKED).unlink()
     if answer.status_code != 200:
         raise JoinError(answer.json().get("detail", answer.text) if _is_json(answer) else answer.text)
-    _keep(here, root / FILE)
+    write_private(root / FILE, json.dumps(asdict(here)))
     return here
 
 
-def _keep(here: Joined, file: Path) -> None:
-    """Write it down, whole, where only its owner can read it."""
+def write_private(file: Path, text: str) -> None:
+    """Write a file that only its owner can read; it is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.new")
+    new = file.with_name(f".{file.name}.new")
     new.touch(mode=0o600)
     new.chmod(0o600)
-    new.write_text(json.dumps(asdict(here)), encoding="utf-8")
+    new.write_text(text, encoding="utf-8")
     new.replace(file)
 
 

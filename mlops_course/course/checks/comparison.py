@@ -1,0 +1,131 @@
+"""Compare what an answer gives with what it should give, so that a wrong form is told apart from wrong values."""
+
+import math
+import numbers
+
+import numpy as np
+import pandas as pd
+
+from mlops_course.course.checks.answers import Rejected, brief
+
+__all__ = ["expect", "expect_same"]
+
+
+def expect(holds: bool, words: str, *, case: str = "") -> None:
+    """Go on if the law holds. Raises Rejected with the words, and the smallest case that shows it, if not."""
+    if not holds:
+        raise Rejected(f"{words} {case}".rstrip())
+
+
+def expect_same(came: object, expected: object, words: str, *, case: str = "this", tolerance: float = 1e-9) -> None:
+    """Go on if a value is what it should be: number, text, array, series, table, or list or dictionary of these.
+
+    `case` is how the answer was called. A wrong form (kind, shape, order, names) is told apart from wrong values; the
+    words are for these. Numbers may differ by the tolerance, relative where they are over 1.
+    """
+    form = _wrong_form(came, expected, tolerance=tolerance)
+    if form:
+        raise Rejected(f"{case} gave {form}.")
+    if not _close(came, expected, tolerance):
+        raise Rejected(f"{words} {case} gave {brief(_plain(came))}, expected {brief(_plain(expected))}.")
+
+
+def _wrong_form(came: object, expected: object, *, tolerance: float) -> str:
+    """What is wrong with a value apart from its numbers, in words; empty if nothing is."""
+    if isinstance(expected, dict):
+        return _wrong_names(came, expected, dict, tolerance=tolerance)
+    if isinstance(expected, pd.DataFrame):
+        return _wrong_names(came, expected, pd.DataFrame, tolerance=tolerance)
+    if isinstance(expected, bool | np.bool_ | str | numbers.Number) or expected is None:
+        return _wrong_scalar(came, expected)
+    if isinstance(expected, set | frozenset):
+        return "" if isinstance(came, set | frozenset) else f"{_a(came)} where a set was asked for"
+    if isinstance(expected, pd.Series):
+        if not isinstance(came, pd.Series):
+            return f"{_a(came)} where a series was asked for"
+        if not came.index.equals(expected.index):
+            same = len(came) == len(expected) and came.index.sort_values().equals(expected.index.sort_values())
+            return "the right rows in another order" if same else "a series with another index than asked for"
+    if isinstance(expected, list | tuple | np.ndarray | pd.Series | pd.Index):
+        return _wrong_shape(came, expected, tolerance=tolerance)
+    return "" if isinstance(came, type(expected)) else f"{_a(came)} where {_a(expected)} was asked for"
+
+
+def _wrong_scalar(came: object, expected: object) -> str:
+    kinds = {"text": str, "truth value": bool | np.bool_, "number": numbers.Number}
+    if expected is None:
+        return "" if came is None else f"{_a(came)} where None was asked for"
+    for kind, types in kinds.items():
+        if isinstance(expected, types):
+            fits = isinstance(came, types) and not (kind == "number" and isinstance(came, bool | np.bool_))
+            return "" if fits else f"{_a(came)} where one {kind} was asked for"
+    return ""
+
+
+def _wrong_names(came: object, expected: object, kind: type, *, tolerance: float) -> str:
+    """For a dictionary or a table: wrong kind, wrong names, or a wrong form below one of them."""
+    what = "table" if kind is pd.DataFrame else "dictionary"
+    if not isinstance(came, kind):
+        return f"{_a(came)} where a {what} was asked for"
+    if missing := [name for name in expected if name not in came]:
+        return f"a {what} without {brief(missing)}"
+    if extra := [name for name in came if name not in expected]:
+        return f"a {what} with {brief(extra)}, which was not asked for"
+    return next(
+        (
+            f"{form} under {name!r}"
+            for name in expected
+            if (form := _wrong_form(came[name], expected[name], tolerance=tolerance))
+        ),
+        "",
+    )
+
+
+def _wrong_shape(came: object, expected: object, *, tolerance: float) -> str:
+    if not isinstance(came, list | tuple | np.ndarray | pd.Series | pd.Index):
+        return f"{_a(came)} where {_a(expected)} was asked for"
+    ours, theirs = np.asarray(expected), np.asarray(came)
+    if ours.shape != theirs.shape:
+        shown = f"shape {theirs.shape} where shape {ours.shape} was asked for"
+        right = ours.size == theirs.size and _close(theirs.ravel(), ours.ravel(), tolerance)
+        return f"the right values in {shown}" if right else shown
+    if ours.ndim == 1 and len(ours) > 1 and not _close(theirs, ours, tolerance):
+        if ours.dtype == bool:  # of truth values, another order may be chance
+            return ""
+        with_order = sorted(map(str, theirs.tolist())) == sorted(map(str, ours.tolist()))
+        return "the right values in another order" if with_order else ""
+    return ""
+
+
+def _close(came: object, expected: object, tolerance: float) -> bool:
+    """Whether two values of one form agree; a missing value equals a missing value."""
+    if isinstance(expected, dict | pd.DataFrame):
+        return all(_close(came[name], expected[name], tolerance) for name in expected)
+    if isinstance(expected, list | tuple | np.ndarray | pd.Series | pd.Index):
+        return len(came) == len(expected) and all(
+            _close(a, b, tolerance) for a, b in zip(_plain(came), _plain(expected), strict=True)
+        )
+    if isinstance(expected, numbers.Number) and isinstance(came, numbers.Number):
+        if expected != expected or came != came:  # NaN
+            return expected != expected and came != came
+        return math.isclose(came, expected, rel_tol=tolerance, abs_tol=tolerance)
+    if pd.api.types.is_scalar(expected) and pd.isna(expected):
+        return bool(pd.api.types.is_scalar(came) and pd.isna(came))
+    return bool(came == expected)
+
+
+def _plain(value: object) -> object:
+    return value.tolist() if isinstance(value, np.ndarray | np.generic | pd.Series | pd.Index) else value
+
+
+def _a(value: object) -> str:
+    names = {
+        "DataFrame": "a table",
+        "Series": "a series",
+        "ndarray": "an array",
+        "int": "a number",
+        "float": "a number",
+    }
+    names |= {"str": "a text", "dict": "a dictionary", "bool": "a truth value", "NoneType": "nothing"}
+    name = type(value).__name__
+    return names.get(name, f"a {name}")

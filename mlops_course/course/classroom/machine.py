@@ -1,0 +1,112 @@
+"""What a room needs of its machine: free ports, and processes that end with all their children."""
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["Child", "RoomError", "end_family", "expect_free", "free_port", "is_free"]
+
+
+class RoomError(RuntimeError):
+    """The room cannot do what it was asked for; the message says why and what to do."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def expect_free(host: str, port: int, what: str) -> None:
+    """Raises RoomError if something listens on the port that `what` needs."""
+    try:
+        _listen(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise RoomError(
+                f"expected an address of this machine, got {host}; 0.0.0.0 stands for all that it has"
+            ) from error
+        raise RoomError(
+            f"expected port {port} for {what}, it is taken ({error}); stop what listens there, or say --port"
+        ) from error
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on a port."""
+    try:
+        _listen(host, port)
+    except OSError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        if os.name != "nt":  # there it would let two listen
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+class Child:
+    """A process that ends with all its children."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.command, self.environment, self.log = command, environment, log
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def pid(self) -> int:
+        """Number of the process, once it was started."""
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start the process, or start it again."""
+        self.stop()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                env={**os.environ, **self.environment},
+                cwd=self.log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self) -> None:
+        """Ask the process and its children to end, and kill those that do not."""
+        if self.process is None:
+            return
+        end_family(self.pid)
+        self.process.wait(10)
+        self.process = None
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-1_500:]
+
+
+def end_family(pid: int) -> None:
+    """End a process and its children. Children that outlived it are in its group, and hold its port."""
+    import psutil
+
+    with suppress(psutil.NoSuchProcess):
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.terminate()
+        for one in psutil.wait_procs(family, timeout=10)[1]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
