@@ -39,10 +39,10 @@ def pytest_configure(config):
 @contextmanager
 def few_answers():
     """Let trainings time a few answers instead of many, which takes a quarter of a training on little data."""
-    from mlops_course.system.pipeline import steps
+    from mlops_course.system.pipeline.steps import judgement
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LATENCY_CALLS", 5)
+        patch.setattr(judgement, "LATENCY_CALLS", 5)
         yield
 
 

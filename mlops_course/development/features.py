@@ -4,6 +4,7 @@
     recent          how many events became known in the last hours, and their mean
     in_progress     how many things had begun and not ended (open orders, overdue deliveries)
     split_by_time   past and future around a cut, purged of labels that come late
+    split_in_three  rows to train on, to calibrate on and to judge by, one later than the other
     on_arrays       feature code written once, for the frame of a training and for the one row of a request
 
 Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,
@@ -24,7 +25,19 @@ from functools import wraps
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_of", "in_progress", "on_arrays", "recent", "split_by_time"]
+__all__ = [
+    "CALIBRATE_SHARE",
+    "TEST_SHARE",
+    "as_of",
+    "in_progress",
+    "on_arrays",
+    "recent",
+    "split_by_time",
+    "split_in_three",
+]
+
+TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
+CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
 
 
 def as_of(
@@ -133,6 +146,21 @@ def split_by_time(
             raise ValueError(f"expected the cut and {column!r} both with or both without a time zone, got {cut!r}")
     future = frame[prediction_time] >= cut
     return frame.loc[~future & (frame[label_time] <= cut)], frame.loc[future]
+
+
+def split_in_three(labelled: pd.DataFrame, *, prediction_time: str, label_time: str) -> dict[str, pd.DataFrame]:
+    """Rows to train on, to calibrate on and to test on, as "train", "calibrate" and "test", each with an embargo.
+
+    The test rows are the latest `TEST_SHARE` of the rows, and the calibration rows the latest `CALIBRATE_SHARE` of the
+    past that remains. Raises ValueError as `split_by_time` does.
+    """
+    times = {"prediction_time": prediction_time, "label_time": label_time}
+    test_from = labelled[prediction_time].quantile(1 - TEST_SHARE, interpolation="higher")
+    past, test = split_by_time(labelled, test_from, **times)
+    # from the end: the other way round, labels that take long would leave no row between the two cuts
+    calibrate_from = past[prediction_time].quantile(1 - CALIBRATE_SHARE, interpolation="higher")
+    train, calibrate = split_by_time(past, calibrate_from, **times)
+    return {"train": train, "calibrate": calibrate, "test": test}
 
 
 def on_arrays(derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]) -> Callable:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from mlops_course.operations.monitoring import dashboard
-from mlops_course.system import pipeline, replay, report
+from mlops_course.system import drill, pipeline, replay, report
 from mlops_course.system.monitor import Monitor
 from mlops_course.system.release import release
 from mlops_course.system.system import System
@@ -113,7 +113,8 @@ class _Story:
         own = System(self._system.case_name, self._system.workspace.replay(NAME), clock=evening.to_pydatetime)
         if self._days == BAD_RELEASE:
             flip = {"kind": "concept flip", "size": 1.0, "start": f"{self._past[0]}-01", "end": f"{day:%Y-%m-%d}"}
-            bad = pipeline.train(own.case, self._past, workspace=own.workspace, seed=0, drill=[flip])
+            flipped = drill.with_faults(own.case, [flip])
+            bad = pipeline.train(flipped, self._past, workspace=own.workspace, seed=0)
             self._bad = bad.version
             judged = "passed it" if bad.gate.passed else f"refused it ({bad.gate.reasons[0]}), and somebody waives that"
             self._say(

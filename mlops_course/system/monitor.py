@@ -48,10 +48,7 @@ def reference_rows(system: System, version: int) -> dict[str, pd.DataFrame]:
     They come from the snapshots that its run names; where it names the parts only, "all" are those with a label. Raises
     ValueError if its run names neither.
     """
-    from mlflow import MlflowClient
-
-    client, registered = MlflowClient(tracking_uri=system.workspace.tracking_uri), system.registry.load(version)
-    tags = client.get_run(client.get_model_version(system.registry.name, str(version)).run_id).data.tags
+    registered, tags = system.registry.load(version), system.run_of(version).data.tags
     if "split_rows" not in tags:
         raise ValueError(f"expected the run of version {version} to name its rows, got the tags {sorted(tags)}")
     folder, inputs = system.workspace.snapshots, list(registered.contract.inputs)

@@ -11,10 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mlops_course.design import Specification, load_specification
 from mlops_course.operations.registry import Registry
 from mlops_course.system.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 __all__ = ["System"]
 
@@ -53,6 +57,17 @@ class System:
     def registry(self) -> Registry:
         """The registry of the case's models; the workspace is made if it is not there."""
         return replace(self.workspace.create().registry(self.case), clock=self.clock)
+
+    def run_of(self, version: int) -> "Run":
+        """The run in MLflow that made a version. Raises LookupError if it cannot be read."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        client = MlflowClient(tracking_uri=self.workspace.tracking_uri)
+        try:
+            return client.get_run(client.get_model_version(self.registry.name, str(version)).run_id)
+        except MlflowException as error:
+            raise LookupError(f"the training run of version {version} cannot be read: {error}") from error
 
     def batch_before(self, batch: str) -> list[str]:
         """The batch before `batch`, in a list, or an empty one. Raises ValueError if there is no such batch."""

@@ -25,7 +25,6 @@ from mlops_course.commands.starter import new
 from mlops_course.design import load_specification
 from mlops_course.starter import columns, reading
 from mlops_course.starter import table as tables
-from mlops_course.system.pipeline import steps
 
 ROWS = 600
 
@@ -346,11 +345,6 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content, said):
 def test_an_id_that_names_two_rows_is_refused(table, infer):
     with pytest.raises(ValueError, match="600 rows share one"):
         infer(table, id="site")
-
-
-def test_the_split_is_tried_by_the_shares_of_the_pipeline():
-    tried = (tables.split.TEST_SHARE, tables.split.CALIBRATE_SHARE, tables.split.FOLDS)
-    assert tried == (steps.TEST_SHARE, steps.CALIBRATE_SHARE, steps.FOLDS)
 
 
 # The project ----------------------------------------------------------------------------------------------------------

@@ -327,8 +327,8 @@ def test_rows_that_somebody_asked_to_forget_are_not_built(system, client, tmp_pa
 def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, client):
     asked = {"classify__max_iter": [3, 5, 8], "classify__max_leaf_nodes": [3, 4, 5]}
     found = clusters.search(system, BATCHES, client=client, draws=2, seed=1, settings=asked)
-    usable = frames._usable_rows("small_case", BATCHES, system.workspace, dict(frames._columns(system)))
-    version = steps.split_rows(usable, dict(frames._columns(system)), "", system.workspace)
+    usable = frames._usable_rows(system, BATCHES)
+    version = steps.split_rows(usable, pipeline.columns_of(system.specification), system.workspace)
     rows = random_search._load_training_rows(system.workspace, version)
     timing, target = system.specification.timing, system.specification.target.column
     times = {"prediction_time": rows[timing.prediction_time], "label_time": rows[timing.label_time]}
@@ -337,14 +337,14 @@ def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, cl
         asked,
         inputs=rows[system.specification.inputs.all],
         target=rows[target],
-        folds=training.TimeFolds(steps.FOLDS, **times),
+        folds=training.TimeFolds(training.FOLDS, **times),
         draws=2,
         seed=1,
     )
     assert found.best == expected.best_params_
     assert found.table[list(asked)].to_dict("records") == expected.cv_results_["params"]
     assert (-found.table["log_loss"]).tolist() == expected.cv_results_["mean_test_score"].tolist()
-    for fold in range(steps.FOLDS):
+    for fold in range(training.FOLDS):
         assert (-found.table[f"fold_{fold}"]).tolist() == expected.cv_results_[f"split{fold}_test_score"].tolist()
 
 

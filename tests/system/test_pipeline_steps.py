@@ -1,44 +1,70 @@
-"""The steps: each names the code that it calls, and the rows that judge are later than the rows that teach."""
+"""The steps: each declares the code that it calls, and the rows that judge are later than the rows that teach."""
 
 import ast
 import inspect
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import small_case
 
-from mlops_course.development import data
-from mlops_course.system import pipeline
+from mlops_course.development import data, training
+from mlops_course.system.pipeline import dependencies
 from mlops_course.system.pipeline import steps as graph
+from mlops_course.system.pipeline.steps import candidate, judgement, record, rows
 from mlops_course.system.workspace import Workspace
 
-STAGES = {stage.__name__.rpartition(".")[2] for stage in pipeline.STAGES}
+FILES = (rows, candidate, judgement, record)
 SNAPSHOTS = {"data.load_snapshot", "data.save_snapshot"}  # a table comes out as it went in, or there is an error
 COLUMNS = {"target": "failed", "prediction_time": "prediction_time", "label_time": "label_time"}
 PARTS = ["train", "calibrate", "test"]
 
-FUNCTIONS = {node.name: node for node in ast.parse(inspect.getsource(graph)).body if isinstance(node, ast.FunctionDef)}
+FUNCTIONS = {
+    (file, node.name): node
+    for file in FILES
+    for node in ast.parse(inspect.getsource(file)).body
+    if isinstance(node, ast.FunctionDef)
+}
+STEPS = {name: getattr(graph, name) for name in graph.__all__}
 
 
-def calls(step):
-    """What a step's body names, in dots where it is an attribute, also through the functions that steps share."""
-    names = {ast.unparse(node) for part in FUNCTIONS[step].body for node in ast.walk(part) if is_name(node)}
-    return names.union(*(calls(name) for name in names & FUNCTIONS.keys() - set(graph.__all__)))
+def names_in(file, function):
+    """What a function names, as (file, name), in dots where it is an attribute; also through the helpers of steps."""
+    nodes = [node for part in FUNCTIONS[file, function].body for node in ast.walk(part)]
+    found = {(file, ast.unparse(node)) for node in nodes if is_name(node)}
+    for _, name in list(found):
+        owner, _, last = name.rpartition(".")
+        helper = (getattr(file, owner, None) if owner else file), last
+        if last.startswith("_") and helper in FUNCTIONS:
+            found |= names_in(*helper)
+    return found
 
 
 def is_name(node):
     return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name))
 
 
+def calls(step):
+    return {name for _, name in names_in(inspect.getmodule(STEPS[step]), step)}
+
+
 def parameters(step):
-    return set(inspect.signature(getattr(graph, step)).parameters)
+    return set(inspect.signature(STEPS[step]).parameters)
 
 
-def codes(step):
-    """The parameters that a step needs so that a cache sees each change of the code below it."""
-    names = calls(step)
-    stages = {name.partition(".")[0] for name in names - SNAPSHOTS if "." in name} & STAGES
-    needs_case = bool(names & {"_module", "pickle.loads"})  # a model that is unpickled calls `derive` of its case
-    return {f"{stage}_code" for stage in stages} | ({"case_code"} if needs_case else set())
+def needed(step):
+    """What a step has to declare so that the cache sees each change of the code below it."""
+    found = names_in(inspect.getmodule(STEPS[step]), step)
+    dotted = {(file, name) for file, name in found if "." in name and name not in SNAPSHOTS}
+    owners = {getattr(file, name.partition(".")[0], None) for file, name in dotted}
+    modules = {owner for owner in owners if isinstance(owner, ModuleType) and owner.__name__.startswith("mlops_course")}
+    needs_case = bool(calls(step) & {"case", "pickle.loads"})  # a model that is unpickled calls `derive` of its case
+    return modules | ({dependencies.CASE} if needs_case else set())
+
+
+def keys():
+    facts = (dependencies.CASE, dependencies.DATA_FILES, dependencies.LIBRARIES, dependencies.STORE)
+    return dependencies.keys_of(list(STEPS.values()), dict.fromkeys(facts, ""))
 
 
 @pytest.fixture(scope="module")
@@ -53,35 +79,50 @@ def split(request, workspace):
     """Rows of some months that have a label, and the parts that they are split into."""
     rows = small_case.build(small_case.read(small_case.batches()[: request.param]))
     kept = data.save_snapshot({"rows": rows}, workspace.snapshots)
-    parts = graph.split_rows(kept, COLUMNS, "any", workspace)
+    parts = graph.split_rows(kept, COLUMNS, workspace)
     return rows.dropna(subset=["failed", "label_time"]), data.load_snapshot(workspace.snapshots, parts)
 
 
 def test_every_step_is_public_and_every_public_function_is_a_step():
-    steps = {name for name in FUNCTIONS if not name.startswith("_")}
-    assert steps == set(graph.__all__)
-    assert len(graph.__all__) == len(steps)
+    public = [name for _, name in FUNCTIONS if not name.startswith("_")]
+    assert sorted(public) == sorted(graph.__all__)
 
 
-@pytest.mark.parametrize("step", graph.__all__)
-def test_a_step_names_the_code_of_each_stage_that_it_calls(step):
-    assert codes(step) <= parameters(step)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_declares_the_code_of_each_stage_and_file_that_it_calls(step):
+    assert needed(step) <= set(STEPS[step].depends_on)
 
 
-def test_the_check_sees_stages_behind_shared_functions():
+def test_the_check_sees_stages_behind_the_helpers_of_steps():
     assert "training.candidates" in calls("fold_scores") & calls("calibrated_model") & calls("lineage_run")
-    assert codes("latency_ms") == {"gate_code", "case_code"}
+    assert {candidate, judgement, training, dependencies.CASE} <= needed("lineage_run")
 
 
-@pytest.mark.parametrize("step", graph.__all__)
+@pytest.mark.parametrize(
+    ("helper", "steps"),
+    [
+        (candidate, {"fold_scores", "chosen_model", "calibrated_model", "threshold", "lineage_run"}),
+        (judgement, {"evidence", "latency_ms", "champion_comparison", "gate_report", "lineage_run"}),
+    ],
+    ids=["candidates", "answers"],
+)
+def test_an_edit_of_a_helper_changes_the_key_of_each_step_that_calls_it(helper, steps, tmp_path, monkeypatch):
+    edited, before = tmp_path / Path(helper.__file__).name, keys()
+    edited.write_text(Path(helper.__file__).read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    monkeypatch.setattr(helper, "__file__", str(edited))
+    after = keys()
+    assert {step for step in STEPS if after[step] != before[step]} == steps
+
+
+@pytest.mark.parametrize("step", STEPS)
 def test_a_step_asks_for_nothing_that_it_does_not_use(step):
-    silent = {name for name in parameters(step) if name.endswith("_code")} | {"libraries", "data_files", "store"}
-    assert parameters(step) - silent <= calls(step)
+    assert parameters(step) <= calls(step)
 
 
-@pytest.mark.parametrize("step", graph.__all__)
-def test_a_step_names_the_store_if_it_looks_into_the_registry(step):
-    assert bool({"workspace.registry", "MlflowClient"} & calls(step)) == ("store" in parameters(step))
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_declares_the_store_if_it_looks_into_the_registry(step):
+    looks = bool({"workspace.registry", "MlflowClient"} & calls(step))
+    assert looks == (dependencies.STORE in STEPS[step].depends_on)
 
 
 @pytest.mark.parametrize(("earlier", "later"), [("train", "calibrate"), ("calibrate", "test")])

@@ -10,6 +10,7 @@
     decide                               a model that acts at that probability
     track                                the MLflow record of one fit
     code_version, environment            what code and what Python the fit was made with
+    libraries                            versions of the libraries that decide what a fit gives
 
 >>> import numpy as np
 >>> import pandas as pd
@@ -27,13 +28,14 @@
 array([1., 1., 1.])
 """
 
-from .folds import TimeFolds
+from .folds import FOLDS, TimeFolds
 from .models import candidates
 from .selection import cross_validate_in_time, search, simplest_within_one_standard_error
 from .thresholds import best_threshold, calibrate, cost_threshold, decide
-from .tracking import TrackedRun, code_version, environment, track
+from .tracking import TrackedRun, code_version, environment, libraries, track
 
 __all__ = [
+    "FOLDS",
     "TimeFolds",
     "TrackedRun",
     "best_threshold",
@@ -44,6 +46,7 @@ __all__ = [
     "cross_validate_in_time",
     "decide",
     "environment",
+    "libraries",
     "search",
     "simplest_within_one_standard_error",
     "track",

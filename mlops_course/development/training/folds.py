@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+FOLDS = 4  # of a training, within the rows to train on
+
 
 @dataclass(frozen=True, eq=False)
 class TimeFolds:

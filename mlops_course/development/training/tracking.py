@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
-KEY_PACKAGES = ("numpy", "pandas", "scikit-learn")  # those whose version decides what a fit gives
+LIBRARIES = ("numpy", "pandas", "scikit-learn")  # those whose version decides what a fit gives
 MLFLOW_BATCH = 100  # MLflow takes no more parameters at once, and of metrics a thousand
 MLFLOW_VALUE = 6000  # nor longer ones, in characters
 
@@ -38,6 +38,11 @@ def code_version(files: Iterable[Path]) -> str:
     if not sources:
         raise ValueError("expected one or more source files, got none; give the files that the model depends on")
     return hashlib.sha256(repr(sources).encode()).hexdigest()
+
+
+def libraries() -> dict[str, str]:
+    """Version of each library that decides what a fit gives, by its name."""
+    return {name: metadata.version(name) for name in LIBRARIES}
 
 
 def environment() -> dict[str, Any]:
@@ -121,8 +126,7 @@ def track(
     client = MlflowClient(tracking_uri=tracking_uri)
     found = environment()
     record = {"data_version": data_version, "code_version": code_version, "seed": str(seed)}
-    record |= {"python": found["python"], "platform": found["platform"]}
-    record |= {package: found["packages"].get(package, "not installed") for package in KEY_PACKAGES}
+    record |= {"python": found["python"], "platform": found["platform"], **libraries()}
     record |= {"mlflow.parentRunId": parent} if parent else {}
     run = client.create_run(_experiment_id(client, experiment), tags=dict(tags or {}) | record, run_name=name)
     try:

@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from mlops_course.development.features import TEST_SHARE
 from mlops_course.starter import columns, reading
-
-from .split import TEST_SHARE
 
 MOST_SLICES = 10  # values of a column by which the model is judged
 

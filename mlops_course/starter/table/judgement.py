@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mlops_course.development.features import TEST_SHARE
 from mlops_course.starter import columns, reading
 
 from .column import _judge_column
@@ -16,7 +17,6 @@ from .file import look
 from .finding import Finding
 from .identifier import _judge_id
 from .names import _own_name, _sourced
-from .split import TEST_SHARE
 from .target import _judge_target
 from .time import _grain, _judge_time, _moment_of_asking, _refuse_split
 

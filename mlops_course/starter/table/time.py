@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops_course.development import features
+from mlops_course.development.training import FOLDS
 from mlops_course.starter import columns, reading
 
 from .finding import Finding
 from .names import _own_name, _sourced
-from .split import CALIBRATE_SHARE, FOLDS, TEST_SHARE
 
 ENOUGH_BATCHES = 6  # the last is not trained on, and the rest has to show how time goes on
 MADE_UP_START, MADE_UP_DAYS = "2001-01-01", 1_000  # the clock of a table without time
@@ -98,12 +99,9 @@ def _refuse_split(asked: pd.Series, label: pd.Series, batch: pd.Series, *, by_ro
     """Try the split of a training, without the last batch, and raise if a part would lack one of the answers."""
     frame = pd.DataFrame({"time": asked, "label": label})[(batch < batch.max()) & asked.notna() & label.notna()]
     frame = frame.sort_values("time", kind="stable")
-    parts = {}
-    test_from = frame["time"].quantile(1 - TEST_SHARE, interpolation="higher")
-    past, parts["the latest, to judge on"] = frame[frame["time"] < test_from], frame[frame["time"] >= test_from]
-    calibrate_from = past["time"].quantile(1 - CALIBRATE_SHARE, interpolation="higher")
-    parts["those before, to calibrate on"] = past[past["time"] >= calibrate_from]
-    train = past[past["time"] < calibrate_from]
+    split = features.split_in_three(frame, prediction_time="time", label_time="time")
+    parts = {"the latest, to judge on": split["test"], "those before, to calibrate on": split["calibrate"]}
+    train = split["train"]
     times = train["time"].drop_duplicates().to_numpy()
     if len(times) <= FOLDS:
         raise ValueError(f"expected more than {FOLDS} different times to train on, got {len(times)}; name a finer time")

@@ -1,33 +1,26 @@
 """A cluster that is there, and whose workers are as this machine is."""
 
-import inspect
 import logging
 import os
 import platform
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from importlib import import_module, metadata
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mlops_course.development import training
-from mlops_course.operations.deployment import batch
-from mlops_course.operations.monitoring import drift as measures
-from mlops_course.system import pipeline, scoring
 from mlops_course.system.loggers import quiet
-from mlops_course.system.pipeline import steps
+from mlops_course.system.pipeline.dependencies import code_version, package_version
 
 if TYPE_CHECKING:
     from distributed import Client
 
 LOCAL = "local"
-CODE = (*pipeline.STAGES, batch, measures, scoring, steps, sys.modules[__package__])  # what tasks run
-LIBRARIES = ("numpy", "pandas", "pyarrow", "scikit-learn")  # whose version decides what a task gives
+CODE = "the code"  # of the package, and of the case
 CONNECT_SECONDS = 20  # for a scheduler to answer
 WORKERS_SECONDS = 60  # for a first worker to be there, and for one to come back when all are gone
 DEATHS = 3  # of workers on one task, of a cluster started here; elsewhere its own setting counts, which is 3 unless set
@@ -122,10 +115,11 @@ def _workers(client: "Client") -> list[str]:
 def _check_versions(client: "Client") -> None:
     """Dask only warns of another version, and of a library that it does not use itself it does not even that."""
     ours = _versions()
-    found = client.get_versions(packages=["mlops-course", *LIBRARIES])["workers"]
+    libraries = [name for name in ours if name not in ("Python", CODE)]
+    found = client.get_versions(packages=["mlops-course", *libraries])["workers"]
     for worker, theirs in found.items():
         packages = theirs["packages"]
-        there = {"Python": ".".join(packages["python"].split(".")[:2])} | {name: packages[name] for name in LIBRARIES}
+        there = {"Python": ".".join(packages["python"].split(".")[:2])} | {name: packages[name] for name in libraries}
         if packages["mlops-course"] is None:
             raise ValueError(f"expected mlops-course on every worker, found none on {worker}; install it there")
         _demand({name: ours[name] for name in there}, there, worker)
@@ -134,18 +128,9 @@ def _check_versions(client: "Client") -> None:
 @lru_cache
 def _versions(case: str | None = None) -> dict[str, str]:
     """What decides the result of a task, besides its arguments: libraries, and code, that of a case included."""
-    files = [path for module in [*CODE, *([_module(case)] if case else [])] for path in _files(module)]
-    return {
-        "Python": ".".join(platform.python_version_tuple()[:2]),
-        **{name: metadata.version(name) for name in LIBRARIES},
-        "the code": training.code_version(files)[:12],
-    }
-
-
-def _files(module: ModuleType) -> list[Path]:
-    """The Python files of a module; all of its folder if it is a package."""
-    folders = getattr(module, "__path__", ())
-    return [path for folder in folders for path in Path(folder).rglob("*.py")] or [Path(inspect.getfile(module))]
+    code = package_version()[:12] + (f" and {code_version(_module(case))[:12]}" if case else "")
+    libraries = training.libraries() | {"pyarrow": metadata.version("pyarrow")}
+    return {"Python": ".".join(platform.python_version_tuple()[:2]), **libraries, CODE: code}
 
 
 def _module(case: str) -> ModuleType:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from mlops_course.development import data
 from mlops_course.operations.deployment import batch
+from mlops_course.system import pipeline
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
@@ -27,7 +28,6 @@ class _Building:
 
     case: str
     workspace: Workspace
-    columns: tuple[tuple[str, str], ...]
 
 
 def features(
@@ -55,7 +55,7 @@ def features(
     workspace = system.workspace.create()
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    about, versions = _Building(system.case_name, workspace, _columns(system)), {}
+    about, versions = _Building(system.case_name, workspace), {}
     for span, version in _run(client, partial(_build, about), spans, what=_batch_named, case=system.case_name):
         versions[span[-1]] = version
         progress(1, len(names))
@@ -73,32 +73,20 @@ def features(
     return pq.read_metadata(target).num_rows
 
 
-def _columns(system: System) -> tuple[tuple[str, str], ...]:
-    """The columns that the steps of the pipeline ask for, as it names them."""
-    specification = system.specification
-    return (
-        ("target", specification.target.column),
-        ("prediction_time", specification.timing.prediction_time),
-        ("label_time", specification.timing.label_time),
-    )
-
-
 def _batch_named(names: tuple[str, ...]) -> str:
     return f"batch {names[-1]}"
 
 
 def _build(job: _Building, names: tuple[str, ...]) -> str:
     """The version of the snapshot with the rows of these batches, by the pipeline's own steps."""
-    version = _usable_rows(job.case, names, job.workspace, dict(job.columns))
-    data.load_snapshot(
-        job.workspace.snapshots, version
-    )  # raises if files that were there before are not what they were
+    version = _usable_rows(System(job.case, job.workspace), names)
+    data.load_snapshot(job.workspace.snapshots, version)  # raises if a file that was there before has been altered
     return version
 
 
-def _usable_rows(case: str, names: Sequence[str], workspace: Workspace, columns: dict[str, str]) -> str:
-    """The steps up to the rows that may be used; their fingerprints of code are for a cache, and there is none here."""
-    raw = steps.raw_tables(case, "", list(names), {}, "", workspace)
-    valid = steps.valid_tables(raw, case, "", "", workspace)
-    rows = steps.prediction_rows(valid, case, "", "", workspace)
-    return steps.usable_rows(rows, [], workspace.withheld_ids(), [], columns, "", "", workspace)
+def _usable_rows(system: System, names: Sequence[str]) -> str:
+    """The steps up to the rows that may be used, without a cache."""
+    case, workspace, columns = system.case, system.workspace, pipeline.columns_of(system.specification)
+    raw = steps.raw_tables(list(names), case, workspace)
+    rows = steps.prediction_rows(steps.valid_tables(raw, case, workspace), case, workspace)
+    return steps.usable_rows(rows, workspace.withheld_ids(), [], columns, workspace)

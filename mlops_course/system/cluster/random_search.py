@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from mlops_course.development import data, training
+from mlops_course.system import pipeline
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
-from .frames import _columns, _usable_rows
+from .frames import _usable_rows
 from .tasks import _check_shared, _loading, _run
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ class _Searching:
     workspace: Workspace
     rows: str
     kind: str
-    columns: tuple[tuple[str, str], ...]
     seed: int
 
 
@@ -77,10 +77,10 @@ def search(
     if unknown := sorted(set(settings) - set(models[kind].get_params())):
         raise ValueError(f"expected parameters of {kind}, got {unknown}; see get_params of the model")
     workspace = system.workspace.create()
-    usable = _usable_rows(system.case_name, sorted(set(batches)), workspace, dict(_columns(system)))
-    rows = steps.split_rows(usable, dict(_columns(system)), "", workspace)
+    usable = _usable_rows(system, sorted(set(batches)))
+    rows = steps.split_rows(usable, pipeline.columns_of(system.specification), workspace)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    about = _Searching(system.case_name, workspace, rows, kind, _columns(system), seed)
+    about = _Searching(system.case_name, workspace, rows, kind, seed)
     drawn = list(enumerate(ParameterSampler(dict(settings), draws, random_state=seed)))
     losses = {}
     for (number, _), found in _run(client, partial(_try, about), drawn, what=_draw_named, case=system.case_name):
@@ -102,14 +102,14 @@ def _candidates(system: System, seed: int) -> dict[str, Any]:
 
 def _try(job: _Searching, draw: tuple[int, dict[str, Any]]) -> list[float]:
     """The log loss of each fold with these settings."""
-    system, columns = System(job.case, job.workspace), dict(job.columns)
-    rows = _training_rows(job.workspace, job.rows)
+    system = System(job.case, job.workspace)
+    columns, rows = pipeline.columns_of(system.specification), _training_rows(job.workspace, job.rows)
     times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
     scores = training.cross_validate_in_time(
         _candidates(system, job.seed)[job.kind].set_params(**draw[1]),
-        rows[system.specification.inputs.all],
+        rows[columns["inputs"]],
         target=rows[columns["target"]],
-        folds=training.TimeFolds(steps.FOLDS, **times),
+        folds=training.TimeFolds(training.FOLDS, **times),
     )
     return scores["log_loss"].tolist()
 

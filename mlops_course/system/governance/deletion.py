@@ -118,13 +118,12 @@ def _may_hold(system: System, tables: Mapping[str, pd.DataFrame], wanted: set[st
 
 def _versions_trained_on(system: System, ids: Sequence[str], snapshots: Sequence[str]) -> list[int]:
     """Versions that learned from a row of these ids, and those of which nobody can say that they did not."""
-    from mlflow import MlflowClient
-
     folder, wanted, found = system.workspace.snapshots, set(ids), []
-    client, name = MlflowClient(tracking_uri=system.workspace.tracking_uri), system.registry.name
     for row in system.registry.versions().itertuples():
-        run_id = client.get_model_version(name, str(row.version)).run_id
-        split = client.get_run(run_id).data.tags.get("split_rows", "") if run_id else ""
+        try:
+            split = system.run_of(row.version).data.tags.get("split_rows", "")
+        except LookupError:
+            split = ""
         if split not in data.snapshots(folder):
             found.append(int(row.version))
         elif split in snapshots:

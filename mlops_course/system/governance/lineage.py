@@ -160,16 +160,8 @@ def _snapshot_check(system: System, version: str) -> str:
 
 def _run_links(links: _Links, system: System, model: Registered) -> None:
     """What the training run in MLflow says, compared with the contract where both say it."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    client, number = MlflowClient(tracking_uri=system.workspace.tracking_uri), model.version
-    try:
-        run_id = client.get_model_version(system.registry.name, str(number)).run_id
-        run = client.get_run(run_id)
-        tags = run.data.tags
-    except MlflowException as error:
-        raise LookupError(f"the training run of version {number} cannot be read: {error}") from error
+    number, run = model.version, system.run_of(model.version)
+    run_id, tags = run.info.run_id, run.data.tags
     same = tags.get("raw_tables", model.contract.data_version) == model.contract.data_version
     links.add("training run", run_id, check=VERIFIED if same else "it names other data", where=run.info.artifact_uri)
     links.add("commit", tags.get("commit", "none"), where=f"tag of run {run_id}")
@@ -184,7 +176,7 @@ def _run_links(links: _Links, system: System, model: Registered) -> None:
             f"{name} {low:%Y-%m-%d} to {high:%Y-%m-%d}, {n:,} rows" for name, (low, high, n) in spans.items()
         )
     links.add("training span", value, check=check, where=f"snapshot {split}" if split else "")
-    checks = _gate_checks(client, run_id, number)
+    checks = _gate_checks(system, run, number)
     if checks is None:
         links.add("gate report", None, check=f"{UNKNOWN}: no gate.csv in the run")
         return
@@ -199,15 +191,16 @@ def _run_links(links: _Links, system: System, model: Registered) -> None:
     )
 
 
-def _gate_checks(client: Any, run_id: str, number: int) -> pd.DataFrame | None:
+def _gate_checks(system: System, run: Any, number: int) -> pd.DataFrame | None:
     from io import StringIO
 
+    from mlflow import MlflowClient
     from mlflow.artifacts import load_text
 
-    path = f"version-{number}"
-    if f"{path}/gate.csv" not in [file.path for file in client.list_artifacts(run_id, path)]:
+    client, path = MlflowClient(tracking_uri=system.workspace.tracking_uri), f"version-{number}"
+    if f"{path}/gate.csv" not in [file.path for file in client.list_artifacts(run.info.run_id, path)]:
         return None
-    return pd.read_csv(StringIO(load_text(f"{client.get_run(run_id).info.artifact_uri}/{path}/gate.csv")))
+    return pd.read_csv(StringIO(load_text(f"{run.info.artifact_uri}/{path}/gate.csv")))
 
 
 def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> None:

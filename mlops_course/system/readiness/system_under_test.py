@@ -62,11 +62,7 @@ class SystemUnderTest:
     @cached_property
     def run(self) -> Any:
         """The training run of the champion in MLflow."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=self.system.workspace.tracking_uri)
-        version = client.get_model_version(self.system.registry.name, str(self.model.version))
-        return client.get_run(version.run_id)
+        return self.system.run_of(self.model.version)
 
     @cached_property
     def kind(self) -> str:

@@ -39,7 +39,7 @@ from mlops_course.operations import registry, retraining
 from mlops_course.operations.deployment import serving, streaming
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import faults
-from mlops_course.system import pipeline, service
+from mlops_course.system import drill, pipeline, service
 from mlops_course.system.monitor import Monitor, reference_rows
 from mlops_course.system.scoring import error_costs
 from mlops_course.system.system import System
@@ -257,9 +257,8 @@ class _Loop:
         self._before = names[: names.index(plan.first)]
         self._during = names[names.index(plan.first) : names.index(plan.last) + 1]
         timing = system.specification.timing
-        rows = pipeline.prediction_rows(
-            system.case, [self._before[-1], *self._during], workspace=system.workspace, drill=plan.faults
-        )
+        self._case = drill.with_faults(system.case, plan.faults)
+        rows = pipeline.prediction_rows(self._case, [self._before[-1], *self._during], workspace=system.workspace)
         self._rows = rows[rows["batch"].isin(self._during)].reset_index(drop=True)
         self._events = streaming.timeline(self._rows, asked=timing.prediction_time, labelled=timing.label_time)
         self._known = self._rows.groupby("batch")[timing.label_time].max()  # when a batch has its last label
@@ -556,11 +555,10 @@ class _Loop:
 
     def _train(self, batches: Sequence[str], **changes: Any) -> pipeline.TrainingResult:
         return pipeline.train(
-            self.system.case,
+            self._case,
             batches,
             workspace=self.system.workspace,
             seed=self.plan.seed,
-            drill=self.plan.faults,
             progress=self._progress,
             **changes,
         )

@@ -1,0 +1,178 @@
+"""A training from batches to a registered version, and the rows that it learns from."""
+
+import hashlib
+import subprocess
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from mlops_course import design
+from mlops_course.development import data, gate, training
+from mlops_course.system.pipeline import steps
+from mlops_course.system.pipeline.dependencies import (
+    CASE,
+    DATA_FILES,
+    LIBRARIES,
+    STORE,
+    case_version,
+    keys_of,
+    package_version,
+)
+from mlops_course.system.pipeline.execution import UNCACHED, execute, make_driver
+from mlops_course.system.workspace import Workspace
+
+RESULTS = [
+    *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
+    *("fold_scores", "chosen_model", "threshold"),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What came of a training: the version in the registry, why the gate passed or refused it, and what it rests on.
+
+    `findings` is what validation found, `fold_scores` how each kind of model did on periods after its training,
+    `metrics` how the candidate did on the last rows, with intervals. `executed` are the steps that ran, `cached` those
+    whose result was kept from before; `run_id` is the MLflow run that holds the lineage, `data_version` the snapshot of
+    the raw tables.
+    """
+
+    version: int
+    run_id: str
+    gate: gate.GateReport
+    findings: pd.DataFrame
+    fold_scores: pd.DataFrame
+    metrics: pd.DataFrame
+    data_version: str
+    chosen_model: str
+    threshold: float
+    executed: tuple[str, ...]
+    cached: tuple[str, ...]
+
+
+def train(
+    case: ModuleType,
+    batches: Sequence[str],
+    *,
+    workspace: Workspace,
+    seed: int,
+    exclusions: Sequence[Mapping[str, Any]] = (),
+    progress: Callable[[str, str], None] | None = None,
+) -> TrainingResult:
+    """Train a candidate on `batches`, put it through the gate, and register it with its contract.
+
+    `case` is a package with the seven names that `system.CASE` lists. `exclusions` say what of the batches must not
+    be trained on, as plain values of `retraining.Exclusion`; they go on record with the run. `progress` is
+    called with the name of a step and "started" or "finished"; the names are those of `steps.__all__`. A
+    version that the gate refuses is registered too, with the reasons and without any role.
+
+    Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used,
+    CorruptedError if the exclusions leave too little of it; then nothing is registered.
+    """
+    inputs, keys = _inputs(case, batches, workspace, seed)
+    inputs |= {"exclusions": [*map(dict, exclusions)]}
+    values, ran = execute(RESULTS, inputs, keys=keys, folder=workspace.cache, progress=progress)
+    return TrainingResult(
+        version=values["registered_version"],
+        run_id=values["lineage_run"],
+        gate=values["gate_report"],
+        findings=values["valid_tables"].findings,
+        fold_scores=values["fold_scores"],
+        metrics=values["evidence"]["metrics"],
+        data_version=values["raw_tables"],
+        chosen_model=values["chosen_model"],
+        threshold=values["threshold"],
+        executed=tuple(step for step in steps.__all__ if step in ran),
+        cached=tuple(step for step in steps.__all__ if step not in ran),
+    )
+
+
+def prediction_rows(case: ModuleType, batches: Sequence[str], *, workspace: Workspace) -> pd.DataFrame:
+    """The prediction frame of `batches`, through the same steps as for training: validated, cleaned, built, kept.
+
+    Raises InvalidBatch if the data must not be used.
+    """
+    inputs, keys = _inputs(case, batches, workspace, seed=0)
+    values, _ = execute(["usable_rows"], inputs | {"exclusions": []}, keys=keys, folder=workspace.cache)
+    return data.load_snapshot(workspace.snapshots, values["usable_rows"])["rows"]
+
+
+def graph(*, executed: Collection[str] = ()) -> str:
+    """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart; `executed` steps stand out."""
+    variables = sorted(make_driver().list_available_variables(), key=lambda variable: variable.name)
+    shown = [variable for variable in variables if variable.name not in UNCACHED]
+    nodes = [variable for variable in shown if not variable.is_external_input]
+    lines = ["flowchart TD"]
+    lines += [f"    {variable.name}([{variable.name}])" for variable in shown if variable.is_external_input]
+    lines += [f"    {step.name}[{step.name}]" for step in nodes]
+    lines += [
+        f"    {need} --> {step.name}" for step in nodes for need in sorted(step.required_dependencies - {*UNCACHED})
+    ]
+    if executed:
+        lines += ["    classDef executed fill:#E69F00,color:#000", f"    class {','.join(executed)} executed"]
+    return "\n".join(lines) + "\n"
+
+
+def columns_of(specification: design.Specification) -> dict[str, Any]:
+    """The names of the columns that steps ask for, by what they are used for."""
+    return {
+        "target": specification.target.column,
+        "prediction_time": specification.timing.prediction_time,
+        "label_time": specification.timing.label_time,
+        "inputs": list(specification.inputs.all),
+        "numeric": list(specification.features.numeric),
+        "categorical": list(specification.features.categorical),
+    }
+
+
+def _inputs(
+    case: ModuleType, batches: Sequence[str], workspace: Workspace, seed: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What steps may ask for, in plain values that Hamilton can fingerprint, and the keys of their code."""
+    workspace.create()
+    specification = design.load_specification(case.SPECIFICATION)
+    written = specification.model_dump(mode="json")
+    batches = sorted(set(batches))
+    facts = {
+        CASE: case_version(case),
+        DATA_FILES: {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case.files(batches)},
+        LIBRARIES: training.libraries(),
+        STORE: workspace.store,
+    }
+    keys = keys_of([getattr(steps, name) for name in steps.__all__], facts)
+    costs = {error: written["costs"][error] for error in ("false_alarm", "missed")}
+    min_rows = specification.gates.min_slice_rows
+    inputs = {
+        "case": case,
+        "batches": batches,
+        "specification": written,
+        "columns": columns_of(specification),
+        "costs": costs,
+        "measurement": {**costs, "min_rows": min_rows, "seed": seed, "slices": written["slices"]},
+        "gates": written["gates"],
+        "seed": seed,
+        "champion": workspace.registry(case).champion(),
+        "withheld": workspace.withheld_ids(),
+        "workspace": workspace,
+        "record": _record(keys) | {"case_code": facts[CASE]},
+    }
+    return inputs, keys
+
+
+def _record(keys: Mapping[str, str]) -> dict[str, Any]:
+    """What the run in MLflow says about the code as a whole, for people; no step's result depends on it."""
+    return {"code_version": package_version(), "commit": _commit(), "picture": graph(), "steps": dict(keys)}
+
+
+def _commit() -> str:
+    """The commit that is checked out where the package lies, or that there is none."""
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    except OSError:  # no git on this computer
+        return "none"
+    return done.stdout.strip() if done.returncode == 0 else "none"

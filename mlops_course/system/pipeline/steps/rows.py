@@ -1,0 +1,80 @@
+"""What the model may see: from the batches as they came to the rows that teach and the rows that judge."""
+
+import hashlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from mlops_course.development import data, features, validation
+from mlops_course.operations import retraining
+from mlops_course.system.pipeline.dependencies import CASE, DATA_FILES, depends_on
+from mlops_course.system.workspace import Workspace
+
+
+@depends_on(data, CASE, DATA_FILES)
+def raw_tables(batches: list[str], case: ModuleType, workspace: Workspace) -> str:
+    """Keep the batches as they came."""
+    return data.save_snapshot(case.read(batches), workspace.snapshots)
+
+
+@dataclass(frozen=True, eq=False)
+class Validated:
+    """What validation found, and the versions of the tables that may be used and of the rows set aside."""
+
+    findings: pd.DataFrame
+    clean: str
+    quarantined: str
+
+
+@depends_on(validation, CASE)
+def valid_tables(raw_tables: str, case: ModuleType, workspace: Workspace) -> Validated:
+    """Check the tables and set bad rows aside; the findings go to the reports folder before they can stop the batch."""
+    tables = data.load_snapshot(workspace.snapshots, raw_tables)
+    report = validation.validate(tables, case.schemas())
+    report.findings.to_csv(workspace.reports / f"validation-{raw_tables}.csv", index=False)
+    report.raise_if_stopped()
+    clean, quarantined = (
+        data.save_snapshot(part, workspace.snapshots) for part in validation.quarantine(tables, report)
+    )
+    return Validated(report.findings, clean, quarantined)
+
+
+@depends_on(features, CASE)
+def prediction_rows(valid_tables: Validated, case: ModuleType, workspace: Workspace) -> str:
+    """One row for each prediction: what was known then, and what came of it."""
+    rows = case.build(data.load_snapshot(workspace.snapshots, valid_tables.clean))
+    return data.save_snapshot({"rows": rows}, workspace.snapshots)
+
+
+@depends_on(retraining)
+def usable_rows(
+    prediction_rows: str,
+    withheld: list[str],
+    exclusions: list[dict[str, Any]],
+    columns: dict[str, Any],
+    workspace: Workspace,
+) -> str:
+    """The rows without those that were withheld on request (digests of ids) and what must not be trained on."""
+    if not (withheld or exclusions):
+        return prediction_rows
+    rows = data.load_snapshot(workspace.snapshots, prediction_rows)["rows"]
+    rows = rows[~rows["id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest()).isin(withheld)]
+    rows = retraining.apply(rows, exclusions, time=columns["prediction_time"])
+    return data.save_snapshot({"rows": rows}, workspace.snapshots)
+
+
+@depends_on(features)
+def split_rows(usable_rows: str, columns: dict[str, Any], workspace: Workspace) -> str:
+    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time."""
+    rows = data.load_snapshot(workspace.snapshots, usable_rows)["rows"]
+    times = {name: columns[name] for name in ("prediction_time", "label_time")}
+    labelled = rows.dropna(subset=[columns["target"], columns["label_time"]])
+    labelled = labelled.sort_values([columns["prediction_time"], "id"])
+    parts = features.split_in_three(labelled, **times)
+    if lacking := [part for part, rows in parts.items() if rows[columns["target"]].nunique() < 2]:
+        raise ValueError(
+            f"expected both answers in each part of {len(labelled):,} labelled rows, not so in {lacking}; add batches"
+        )
+    return data.save_snapshot(parts, workspace.snapshots)
