@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from mlops_course.commands.shared import as_json, number_or_alias, progress_bar, show, system_of, version_option
+from mlops_course.commands.shared import as_json, number_or_alias, pass_system, progress_bar, show, version_option
 
 __all__ = ["scale"]
 
@@ -24,7 +24,7 @@ def on_cluster(required: bool = False) -> Callable[[Callable[..., None]], Callab
         "--scheduler",
         metavar="ADDRESS|local",
         required=required,
-        help="Work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local for one started here for the purpose.",
+        help="Work on a Dask cluster: tcp://HOST:PORT of its scheduler, or local to start one here.",
     )
     workers = click.option(
         "--workers",
@@ -36,7 +36,7 @@ def on_cluster(required: bool = False) -> Callable[[Callable[..., None]], Callab
 
 @contextmanager
 def progress_on(scheduler: str, workers: int | None, *, what: str) -> Iterator[tuple[Any, Callable[..., None]]]:
-    """A client of the cluster, and a function to call with how much has been done and of how much, for the bar."""
+    """Give a client of the cluster, and a function that moves the bar: call it with what is done, and of how much."""
     from mlops_course.system.cluster import connect
 
     with progress_bar(None, f"waiting for {scheduler}") as advance, connect(scheduler, workers=workers) as client:
@@ -45,7 +45,7 @@ def progress_on(scheduler: str, workers: int | None, *, what: str) -> Iterator[t
 
 @click.group()
 def scale() -> None:
-    """Drift, features and search on a cluster, with the result of one machine; for scores: score --scheduler.
+    """Run drift, features and search on a cluster, with the results of one machine; for scores: score --scheduler.
 
     Workers read and write the files themselves: input, output and workspace must lie in folders that they share with
     this machine under the same paths. They need the same versions of this package and of its libraries.
@@ -55,13 +55,13 @@ def scale() -> None:
 @scale.command()
 @click.argument("source", metavar="INPUT", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @version_option
-@click.option("--time", metavar="COLUMN", help="An input that is a time: measure each stretch of --days by itself.")
-@click.option("--days", type=click.IntRange(min=1), help="Length of a stretch.")
+@click.option("--time", metavar="COLUMN", help="An input that is a time: measure each period of --days by itself.")
+@click.option("--days", type=click.IntRange(min=1), help="Length of a period.")
 @on_cluster(required=True)
 @as_json
-@click.pass_context
+@pass_system
 def drift(
-    context: click.Context,
+    system: Any,
     source: Path,
     version: str,
     time: str | None,
@@ -70,7 +70,7 @@ def drift(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """How the rows of INPUT, a .parquet or .csv file, differ from those that a version was made from.
+    """Measure how the rows of INPUT, a .parquet or .csv file, differ from the training rows of a version.
 
     INPUT has the columns that the model takes. Rows that do not fit are counted and left out.
     """
@@ -79,10 +79,10 @@ def drift(
     from mlops_course.system import cluster
 
     if (time is None) != (days is None):
-        raise click.UsageError("expected --time COLUMN and --days N, or neither: a stretch needs both")
+        raise click.UsageError("expected --time COLUMN and --days N, or neither: a period needs both")
     with progress_on(scheduler, workers, what="summarising") as (client, advance):
         found = cluster.drift(
-            system_of(context),
+            system,
             source,
             client=client,
             version=number_or_alias(version),
@@ -105,18 +105,16 @@ def drift(
     "target",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The .parquet file to write; it is replaced once whole.",
+    help="The .parquet file to write; it is replaced when it is complete.",
 )
 @on_cluster(required=True)
-@click.pass_context
-def features(
-    context: click.Context, batches: tuple[str, ...], target: Path, scheduler: str, workers: int | None
-) -> None:
-    """Build the prediction frame of BATCHes (such as 2013-01), a batch a task, with the one before for its history."""
+@pass_system
+def features(system: Any, batches: tuple[str, ...], target: Path, scheduler: str, workers: int | None) -> None:
+    """Build the features of BATCHes (such as 2013-01), one task a batch; its history comes from the batch before."""
     from mlops_course.system import cluster
 
     with progress_on(scheduler, workers, what="building") as (client, advance):
-        rows = cluster.features(system_of(context), batches, target=target, client=client, progress=advance)
+        rows = cluster.features(system, batches, target=target, client=client, progress=advance)
     click.echo(f"{rows:,} rows in {target}")
 
 
@@ -127,9 +125,9 @@ def features(
 @click.option("--seed", default=0, show_default=True, help="For everything that is random.")
 @on_cluster(required=True)
 @as_json
-@click.pass_context
+@pass_system
 def search(
-    context: click.Context,
+    system: Any,
     batches: tuple[str, ...],
     kind: str,
     draws: int,
@@ -138,13 +136,11 @@ def search(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Try settings of a kind of model on the rows of BATCHes that it would be trained on; nothing is registered."""
+    """Search settings of a kind of model on the training rows of BATCHes; nothing is registered."""
     from mlops_course.system import cluster
 
     with progress_on(scheduler, workers, what="trying") as (client, advance):
-        found = cluster.search(
-            system_of(context), batches, client=client, draws=draws, seed=seed, kind=kind, progress=advance
-        )
+        found = cluster.search(system, batches, client=client, draws=draws, seed=seed, kind=kind, progress=advance)
     if as_json:
         tried = json.loads(found.table.to_json(orient="records", double_precision=15))
         click.echo(json.dumps({"best": found.best, "tried": tried}, indent=1))

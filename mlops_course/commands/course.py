@@ -1,4 +1,4 @@
-"""Exercises, how far a learner is, and short programs to take to work."""
+"""Exercises, progress with them, and short programs to take to work."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ __all__ = ["check", "progress", "snippet"]
 
 
 def _lesson(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """The name of a lesson that has exercises, for its name or its number."""
+    """Return the name of a lesson that has exercises, given by name or number."""
     from mlops_course.course.lessons import LESSONS, number_of
 
     names = {number_of(name): name for name in LESSONS}
@@ -20,7 +20,7 @@ def _lesson(context: click.Context, parameter: click.Parameter, value: str | Non
 
 
 def _folder(name: str) -> Path:
-    """A folder of the course: below here, or in the checkout that this file belongs to."""
+    """Return a folder of the course, of the working folder or of the checkout that has this file."""
     places = [Path.cwd() / name, Path(__file__).resolve().parents[2] / name]
     if found := next((place for place in places if place.is_dir()), None):
         return found
@@ -34,9 +34,11 @@ def _folder(name: str) -> Path:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Your notebook, if it is not the one in exercises.",
 )
-@click.pass_context
-def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
-    """Run your notebook of a lesson, such as monitoring or 12, and check every gap; exit code 1 unless all are done."""
+def check(lesson: str, notebook: Path | None) -> None:
+    """Run your notebook of a lesson, such as monitoring or 12, and check every gap.
+
+    Exit code 1: not all gaps are done.
+    """
     from mlops_course.course.checks import marking, overview
 
     places = [notebook] if notebook else sorted(_folder("exercises").glob(f"[0-9][0-9]_{lesson}.ipynb"))
@@ -50,27 +52,27 @@ def check(context: click.Context, lesson: str, notebook: Path | None) -> None:
         click.echo(f"{found.outcome:9}  {found.name}: {found.said}")
     click.echo("\n" + overview.table(lesson))
     if any(found.outcome != "done" for found in marks):
-        context.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @click.command()
 @click.argument("lesson", required=False, callback=_lesson)
-@click.option("--reset", "anew", is_flag=True, help="Begin the lesson's exercises anew; your notebook is copied aside.")
-def progress(lesson: str | None, anew: bool) -> None:
-    """Show how far you are with the exercises: all lessons, or the gaps of one."""
+@click.option("--reset", "again", is_flag=True, help="Begin the exercises again; your notebook is kept as a copy.")
+def progress(lesson: str | None, again: bool) -> None:
+    """Show how far you are with the exercises, of all lessons or of one."""
     from mlops_course.course import progress
     from mlops_course.course.checks import overview
 
-    if anew:
+    if again:
         if lesson is None:
-            raise click.UsageError("name the lesson to begin anew, such as: progress monitoring --reset")
+            raise click.UsageError("name the lesson to begin again, such as: progress monitoring --reset")
         copy = overview.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
         click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
     click.echo(overview.table(lesson))
     if room := progress.classroom():
         try:
             click.echo(f"{progress.deliver(room)} results sent to the classroom.")
-        except Exception as error:  # whatever a server or a network does, progress is shown
+        except Exception as error:  # progress is shown whatever the server or the network does
             waits = f"{progress.waiting(room)} results wait"
             if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
                 click.echo(

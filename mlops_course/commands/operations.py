@@ -1,19 +1,11 @@
-"""What runs: the service, what watches it, history lived through again, and all of it as a demonstration."""
+"""The service, its monitoring, a replay of history, and a demonstration of the whole loop."""
 
 import json
 from typing import Any
 
 import click
 
-from mlops_course.commands.shared import (
-    as_json,
-    log_option,
-    open_log,
-    progress_bar,
-    show,
-    system_of,
-    training_steps,
-)
+from mlops_course.commands.shared import as_json, log_option, pass_log, pass_system, progress_bar, show, training_steps
 
 __all__ = ["demo", "monitor", "replay", "serve"]
 
@@ -25,34 +17,33 @@ __all__ = ["demo", "monitor", "replay", "serve"]
 @click.option(
     "--token", default="", envvar="MLOPS_TOKEN", show_envvar=True, help="Bearer token that callers must send."
 )
-@click.pass_context
-def serve(context: click.Context, host: str, port: int, log_url: str | None, token: str) -> None:
-    """Answer requests with the champion over HTTP, each response on record; Ctrl-C stops it.
+@pass_system
+def serve(system: Any, host: str, port: int, log_url: str | None, token: str) -> None:
+    """Answer requests with the champion over HTTP, and log each prediction; Ctrl-C stops it.
 
-    A promotion or a rollback is taken up within a second, without a restart. Documentation is at /docs, what is served
+    A promotion or a rollback takes effect within a second, without a restart. Documentation is at /docs, what is served
     at /, measurements at /metrics.
     """
     from mlops_course.system import service
 
-    system = system_of(context)
     if system.registry.champion() is None:
         click.echo("No version is champion yet, so requests get 503 until you promote one.", err=True)
-    log_url = log_url or system.workspace.prediction_log_url
     service.run(
         system,
-        log_url=log_url,
+        log_url=log_url or system.workspace.prediction_log_url,
         endpoint=service.Endpoint(host, port, token),
         started=lambda url: click.echo(f"Serving on {url} (Ctrl-C stops it); try {url}/docs"),
     )
 
 
 @click.command()
-@click.option("--at", type=click.DateTime(), help="The moment to look at, in UTC; the end of the last day with rows.")
-@log_option
+@click.option(
+    "--at", type=click.DateTime(), help="The moment to look at, in UTC; the end of the last day if not given."
+)
 @as_json
-@click.pass_context
-def monitor(context: click.Context, at: Any, log_url: str | None, as_json: bool) -> None:
-    """What the prediction log says: alerts, drift and performance, and a report to open in a browser.
+@pass_log
+def monitor(system: Any, log: Any, at: Any, as_json: bool) -> None:
+    """Show what the prediction log says: alerts, drift and performance, and write a report to open in a browser.
 
     A running service shows the same at /monitor.
     """
@@ -61,10 +52,8 @@ def monitor(context: click.Context, at: Any, log_url: str | None, as_json: bool)
     from mlops_course.system import monitor as monitors
     from mlops_course.system import report
 
-    system = system_of(context)
     monitor = monitors.Monitor.of(system)
-    with open_log(system, log_url) as log:
-        monitor.read(log)
+    monitor.read(log)
     now = pd.Timestamp(at, tz="UTC") if at else monitor.end
     if now is None:
         raise click.ClickException("expected rows in the prediction log, found none; let the service answer some first")
@@ -86,18 +75,18 @@ def monitor(context: click.Context, at: Any, log_url: str | None, as_json: bool)
 
 @click.command()
 @click.option(
-    "--policy", default="combined", show_default=True, help="When to train: see mlops_course.operations.retraining."
+    "--policy", default="combined", show_default=True, help="When to train; see mlops_course.operations.retraining."
 )
 @click.option("--window", default="all past", show_default=True, help="On what: all past, last 1, last 3, seasonal.")
-@click.option("--first", help="First batch that is lived through; the fourth there is if not given.")
-@click.option("--last", help="The last one; the last there is if not given.")
+@click.option("--first", help="First batch of the replay; the fourth of all if not given.")
+@click.option("--last", help="Last batch of the replay; the last of all if not given.")
 @click.option("--faults", type=int, help="Seed of a schedule of faults that break the stream; none if not given.")
-@click.option("--careless", is_flag=True, help="Promote what was trained at once, whatever the gate says.")
-@click.option("--http", "over_http", is_flag=True, help="Ask over HTTP; in process, which is quicker, if not given.")
+@click.option("--careless", is_flag=True, help="Promote each trained model at once, whatever the gate says.")
+@click.option("--http", "over_http", is_flag=True, help="Ask the service over HTTP, which is slower than in process.")
 @click.option("--seed", default=0, show_default=True, help="For everything that is random.")
-@click.pass_context
+@pass_system
 def replay(
-    context: click.Context,
+    system: Any,
     policy: str,
     window: str,
     first: str | None,
@@ -107,17 +96,16 @@ def replay(
     over_http: bool,
     seed: int,
 ) -> None:
-    """Live through months of history with a policy of retraining: serve, watch, decide, train, release.
+    """Replay months of history with a policy of retraining: serve, monitor, decide, train, release.
 
-    Each day goes through the real service, in simulated time. One that was killed goes on where it stopped; what came
-    of it stays in its own folder below replays/ in the workspace, where `serve` and `history` can look at it.
+    Each day goes through the real service, in simulated time. A replay that was killed continues where it stopped. The
+    result stays in a folder below replays/ in the workspace, where `serve` and `history` can look at it.
     """
     import pandas as pd
 
     from mlops_course.operations.monitoring import faults as injector
     from mlops_course.system import replay as loop
 
-    system = system_of(context)
     batches = system.case.batches()
     first, last = first or batches[3], last or batches[-1]
     span = {"start": pd.Timestamp(first, tz="UTC"), "end": pd.Timestamp(last, tz="UTC") + pd.offsets.MonthEnd(1)}
@@ -131,16 +119,8 @@ def replay(
         careful=not careless,
         seed=seed,
     )
-    parts = [
-        policy,
-        window,
-        first,
-        last,
-        "careless" if careless else "",
-        f"faults {faults}" if faults is not None else "",
-        str(seed),
-    ]
-    name = "-".join(part.replace(" ", "_") for part in parts if part)
+    flags = ["careless"] * careless + ([f"faults {faults}"] if faults is not None else [])
+    name = "-".join([policy, window, first, last, *flags, str(seed)]).replace(" ", "_")
     days = (span["end"] - span["start"]).days + 1
     with progress_bar(days, "living") as advance:
         done = loop.replay(
@@ -151,17 +131,17 @@ def replay(
             told=lambda day, line: advance(f"{day:%Y-%m-%d} champion {line['champion']}", 1),
             progress=lambda step, event: advance(f"training: {step.replace('_', ' ')}", 0),
         )
+    _show_replay(done, title=f"{policy}, {window}")
+
+
+def _show_replay(done: Any, *, title: str) -> None:
+    """Print what a replay cost by month, the steps that it took, and its alerts."""
     ledger = done.ledger.frame()
-    months = ledger.groupby(ledger["day"].str[:7]).agg(
-        answered=("answered", "sum"),
-        labelled=("labelled", "sum"),
-        errors=("error_cost", "sum"),
-        training=("training_cost", "sum"),
-        serving=("serving_cost", "sum"),
-        log_loss=("log_loss", "sum"),
-    )
+    sums = ["answered", "labelled", "error_cost", "training_cost", "serving_cost", "log_loss"]
+    months = ledger.groupby(ledger["day"].str[:7])[sums].sum()
     months["log_loss"] = (months["log_loss"] / months["labelled"]).round(4)
-    show(months.round(0 if months.empty else 4).reset_index(names="month"), title=f"{policy}, {window}")
+    months.columns = [name.replace("error_cost", "errors").removesuffix("_cost") for name in sums]
+    show(months.round(0 if months.empty else 4).reset_index(names="month"), title=title)
     for day in done.ledger.days:
         for step in day["steps"]:
             click.echo(f"{day['day']}  {step}")
@@ -172,15 +152,15 @@ def replay(
 
 
 @click.command()
-@click.pass_context
-def demo(context: click.Context) -> None:
-    """The whole loop in a minute and a half, told as it happens: release, serve, break, notice, retrain, roll back.
+@pass_system
+def demo(system: Any) -> None:
+    """Run the whole loop in a minute and a half: release, serve, break, notice, retrain, roll back.
 
-    Paths of pages to open in a browser are printed last. May be repeated: what was trained is not trained again.
+    The pages to open in a browser are printed last. A second run does not train again.
     """
     from mlops_course.system import demo
 
     with training_steps() as progress:
-        pages = demo.tell(system_of(context), say=click.echo, progress=progress)
+        pages = demo.tell(system, say=click.echo, progress=progress)
     for name, page in pages.items():
         click.echo(f"{name}: {page}")

@@ -1,4 +1,4 @@
-"""Promote a version, take it back, or try it beside the champion; and who did it."""
+"""Promote a version, roll back, or try a version beside the champion; and the history of it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ from mlops_course.commands.shared import (
     evidence_option,
     json_of,
     log_option,
+    pass_system,
     show,
-    system_of,
 )
 
 __all__ = ["canary", "history", "promote", "rollback", "shadow"]
@@ -26,22 +26,15 @@ __all__ = ["canary", "history", "promote", "rollback", "shadow"]
 @evidence_option
 @log_option
 @click.option("--waiver", default="", help="Why an objection of the gate or of the contract is accepted; on record.")
-@click.pass_context
+@pass_system
 def promote(
-    context: click.Context,
-    version: int,
-    approver: str,
-    reason: str,
-    evidence: str,
-    log_url: str | None,
-    waiver: str,
+    system: Any, version: int, approver: str, reason: str, evidence: str, log_url: str | None, waiver: str
 ) -> None:
     """Make VERSION the champion, if the gate passed it and its files are what was registered.
 
-    A running service switches over between two answers, and keeps the version before at hand for `rollback`. If VERSION
-    is on trial as a canary, how it did goes on record as evidence.
+    A running service switches between two requests, and keeps the version before for `rollback`. If VERSION is a
+    canary, the verdict on it goes on record as evidence.
     """
-    system = system_of(context)
     registry, trial = system.registry, system.registry.trial()
     before = registry.champion()
     if not evidence and trial and (trial.mode, trial.version) == ("canary", version):
@@ -54,24 +47,24 @@ def promote(
 @by_whom
 @because
 @evidence_option
-@click.pass_context
-def rollback(context: click.Context, approver: str, reason: str, evidence: str) -> None:
-    """Give the role back to the champion before this one; a running service switches back at once."""
-    version = system_of(context).registry.roll_back(approver=approver, reason=reason, evidence=evidence)
+@pass_system
+def rollback(system: Any, approver: str, reason: str, evidence: str) -> None:
+    """Make the previous champion champion again; a running service switches at once."""
+    version = system.registry.roll_back(approver=approver, reason=reason, evidence=evidence)
     click.echo(f"Version {version} is champion again.")
 
 
 def _trial_command(command: Callable[..., None]) -> click.Command:
-    """What the ways to try a version share: begin with VERSION, end with --stop, and look with neither."""
+    """Make a command for trials: VERSION starts one, --stop ends it, and without either the command shows it."""
     parts = [
         click.command(),
         click.argument("version", type=int, required=False),
         click.option("--stop", is_flag=True, help="End it."),
-        click.option("--approver", help="Who answers for it; goes on record."),
+        click.option("--approver", help="Who is responsible; goes on record."),
         click.option("--reason", help="Why; goes on record."),
         log_option,
         as_json,
-        click.pass_context,
+        pass_system,
     ]
     for part in reversed(parts):
         command = part(command)
@@ -80,7 +73,7 @@ def _trial_command(command: Callable[..., None]) -> click.Command:
 
 @_trial_command
 def shadow(
-    context: click.Context,
+    system: Any,
     version: int | None,
     stop: bool,
     approver: str | None,
@@ -88,11 +81,10 @@ def shadow(
     log_url: str | None,
     as_json: bool,
 ) -> None:
-    """Let VERSION answer beside the champion; callers never see it. Without VERSION: how it does.
+    """Let VERSION predict beside the champion, unseen by callers. Without VERSION: show how the shadow does.
 
-    A running service takes it up within a second. The answers are compared on the same requests.
+    A running service starts within a second. The predictions are compared on the same requests.
     """
-    system = system_of(context)
     if version is not None and not stop:
         system.registry.shadow(version, **_signed(approver, reason))
         click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
@@ -105,7 +97,7 @@ def shadow(
 
 @_trial_command
 def canary(
-    context: click.Context,
+    system: Any,
     version: int | None,
     stop: bool,
     approver: str | None,
@@ -113,14 +105,13 @@ def canary(
     log_url: str | None,
     as_json: bool,
 ) -> None:
-    """Let VERSION answer a small share of the ids. Without VERSION: how it does.
+    """Let VERSION answer a small share of the ids. Without VERSION: show how the canary does.
 
-    A running service takes it up within a second, raises the share step by step, and stops it by itself when it fails,
-    is slow or costs more than the champion. To let it answer everything, promote it.
+    A running service starts within a second and raises the share step by step. It stops a canary that fails, is slow or
+    costs more than the champion. To let VERSION answer everything, promote it.
     """
     from mlops_course.system import service
 
-    system = system_of(context)
     if version is not None and not stop:
         share = service.canary_plan(system).steps[0]
         system.registry.canary(version, share=share, **_signed(approver, reason))
@@ -140,10 +131,10 @@ def _signed(approver: str | None, reason: str | None) -> dict[str, str]:
 
 
 def _trial(system: Any, mode: str, *, end: dict[str, str] | None) -> Any:
-    """The trial that is on its way, or None once it has been ended in the words given."""
+    """Return the trial that is running, or None after it was ended; `end` has approver and reason."""
     trial = system.registry.trial()
     if trial is None or trial.mode != mode:
-        raise click.ClickException(f"expected a {mode} on its way, found none; begin one: mlops-course {mode} VERSION")
+        raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
     if end is None:
         return trial
     system.registry.end_trial(**end)
@@ -159,12 +150,12 @@ def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:
 
 @click.command()
 @as_json
-@click.pass_context
-def history(context: click.Context, as_json: bool) -> None:
-    """Who released or rolled back which version, when and why; and the versions there are."""
+@pass_system
+def history(system: Any, as_json: bool) -> None:
+    """Show who released or rolled back which version, when and why, and all versions."""
     import pandas as pd
 
-    registry = system_of(context).registry
+    registry = system.registry
     events, versions, chain = registry.history(), registry.versions(), registry.verify_history()
     if as_json:
         facts = {"begins": chain.begins, "head": chain.head, "defect": chain.defect}

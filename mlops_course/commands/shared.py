@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +23,10 @@ __all__ = [
     "json_of",
     "log_option",
     "number_or_alias",
-    "open_log",
+    "pass_log",
+    "pass_system",
     "progress_bar",
     "show",
-    "system_of",
     "training_steps",
     "version_option",
 ]
@@ -33,9 +34,9 @@ __all__ = [
 REFUSED = 3  # exit code when the gate refuses a model
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
-by_whom = click.option("--approver", required=True, help="Who answers for it; goes on record.")
+by_whom = click.option("--approver", required=True, help="Who is responsible; goes on record.")
 because = click.option("--reason", required=True, help="Why; goes on record.")
-evidence_option = click.option("--evidence", default="", help="What speaks for it; goes on record.")
+evidence_option = click.option("--evidence", default="", help="What was measured, in words; goes on record.")
 version_option = click.option(
     "--version", default="champion", show_default=True, help='A number, "champion" or "challenger".'
 )
@@ -49,20 +50,42 @@ log_option = click.option(
 )
 
 
-def system_of(context: click.Context) -> Any:
-    """The system of the case and workspace that the command was called for."""
-    from mlops_course.system.system import System
+def pass_system(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command that takes the system, of the case in the workspace, as its first argument."""
 
-    return System(context.obj, Workspace.locate())
+    @click.pass_context
+    @wraps(command)
+    def called(context: click.Context, **given: Any) -> None:
+        from mlops_course.system.system import System
+
+        command(System(context.obj, Workspace.locate()), **given)
+
+    return called
+
+
+def pass_log(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command that takes the system and its open prediction log as its first arguments."""
+
+    @log_option
+    @pass_system
+    @wraps(command)
+    def called(system: Any, log_url: str | None, **given: Any) -> None:
+        from mlops_course.operations.deployment.prediction_log import PredictionLog
+
+        system.workspace.create()
+        with closing(PredictionLog(log_url or system.workspace.prediction_log_url)) as log:
+            command(system, log, **given)
+
+    return called
 
 
 def number_or_alias(text: str) -> int | str:
-    """A version as the registry takes it: 3, or "champion"."""
+    """Return a version as the registry takes it: 3, or "champion"."""
     return int(text) if text.isdecimal() else text
 
 
 def json_of(**tables: "pd.DataFrame") -> str:
-    """Tables by name, as JSON for a machine."""
+    """Return tables, by name, as JSON."""
     rows = {name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}
     return json.dumps(rows, indent=1)
 
@@ -87,9 +110,9 @@ def show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> No
 
 @contextmanager
 def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error, so that output can be piped; call it with what goes on and how much has been done.
+    """Show a bar on standard error, so that output can be piped; call what it gives with a text and how much was done.
 
-    Without a total, which may also come with a call, it only shows that something is going on.
+    The total may also come with a call. Without one, the bar only shows that something is going on.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -102,21 +125,8 @@ def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def training_steps() -> Iterator[Callable[[str, str], None]]:
-    """The bar for the steps of the pipeline."""
+    """Show a bar for the steps of the pipeline."""
     from mlops_course.system.pipeline.steps import __all__ as steps
 
     with progress_bar(len(steps), "training") as advance:
         yield lambda step, event: advance(step.replace("_", " "), int(event == "finished"))
-
-
-@contextmanager
-def open_log(system: Any, log_url: str | None) -> Iterator[Any]:
-    """The prediction log, closed afterwards."""
-    from mlops_course.operations.deployment.prediction_log import PredictionLog
-
-    system.workspace.create()
-    log = PredictionLog(log_url or system.workspace.prediction_log_url)
-    try:
-        yield log
-    finally:
-        log.close()

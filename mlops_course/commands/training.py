@@ -1,8 +1,8 @@
-"""Train a model, measure it, and let it answer a file."""
+"""Train a model, evaluate it, and score a file with it."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -12,15 +12,12 @@ from mlops_course.commands.shared import (
     as_json,
     json_of,
     number_or_alias,
+    pass_system,
     progress_bar,
     show,
-    system_of,
     training_steps,
     version_option,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["evaluate", "score", "train"]
 
@@ -29,30 +26,21 @@ __all__ = ["evaluate", "score", "train"]
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
 @click.option("--seed", default=0, show_default=True, help="For everything that is random.")
 @as_json
-@click.pass_context
-def train(context: click.Context, batches: tuple[str, ...], seed: int, as_json: bool) -> None:
-    """Train on BATCHes (such as 2013-01), and register what the gate passes as challenger.
+@pass_system
+def train(system: Any, batches: tuple[str, ...], seed: int, as_json: bool) -> None:
+    """Train on BATCHes (such as 2013-01), and register a model that passes the gate as challenger.
 
-    A rerun does nothing, and a run that was killed goes on where it stopped. Exit code 3: the gate refused the model,
-    which is registered with the reasons and without a role.
+    A second run does nothing, and a run that was killed continues where it stopped. Exit code 3: the gate refused the
+    model, which is then registered with the reasons and without a role.
     """
     from mlops_course.system import pipeline
 
-    system = system_of(context)
     with training_steps() as progress:
         trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
     if as_json:
-        outcome = {
-            "version": trained.version,
-            "passed": trained.gate.passed,
-            "reasons": trained.gate.reasons,
-            "run_id": trained.run_id,
-            "data_version": trained.data_version,
-            "chosen_model": trained.chosen_model,
-            "executed": trained.executed,
-            "metrics": trained.metrics["value"].to_dict(),
-        }
-        click.echo(json.dumps(outcome, indent=1))
+        facts = {name: getattr(trained, name) for name in ("run_id", "data_version", "chosen_model", "executed")}
+        facts |= {"version": trained.version, "passed": trained.gate.passed, "reasons": trained.gate.reasons}
+        click.echo(json.dumps(facts | {"metrics": trained.metrics["value"].to_dict()}, indent=1))
     else:
         show(trained.metrics.reset_index().round(4), title=f"Version {trained.version}: {trained.chosen_model}")
         click.echo(f"{len(trained.executed)} steps ran, {len(trained.cached)} were there from before.")
@@ -62,19 +50,18 @@ def train(context: click.Context, batches: tuple[str, ...], seed: int, as_json: 
             else "\n".join(["The gate refused it:", *trained.gate.reasons])
         )
     if not trained.gate.passed:
-        context.exit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)
 
 
 @click.command()
 @click.argument("batch")
 @version_option
 @as_json
-@click.pass_context
-def evaluate(context: click.Context, batch: str, version: str, as_json: bool) -> None:
-    """Score one BATCH and compare with its labels: metrics with intervals, and by slice."""
+@pass_system
+def evaluate(system: Any, batch: str, version: str, as_json: bool) -> None:
+    """Score one BATCH and compare the predictions with its labels: metrics with intervals, of all rows and by slice."""
     from mlops_course.system import scoring
 
-    system = system_of(context)
     with progress_bar(None, "scoring") as advance:
         scored = scoring.score(system, batch, version=number_or_alias(version))
         advance("drawing days for intervals", 0)
@@ -83,22 +70,9 @@ def evaluate(context: click.Context, batch: str, version: str, as_json: bool) ->
         click.echo(json_of(**{name: table.reset_index() for name, table in evidence.items()}))
         return
     show(evidence["metrics"].reset_index().round(4), title=f"{batch}, {version}")
-    show(_slices(evidence["slices"]), title="By slice, with 95 % intervals of whole days")
-
-
-def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
-    shown = [
-        "slice",
-        "value",
-        "rows",
-        "positives",
-        "roc_auc",
-        "roc_auc_low",
-        "roc_auc_high",
-        "calibration_error",
-        "note",
-    ]
-    return slices[shown].round(3)
+    shown = ["slice", "value", "rows", "positives", "roc_auc", "roc_auc_low", "roc_auc_high"]
+    slices = evidence["slices"][[*shown, "calibration_error", "note"]]
+    show(slices.round(3), title="By slice, with 95 % intervals of whole days")
 
 
 @click.command()
@@ -106,16 +80,14 @@ def _slices(slices: "pd.DataFrame") -> "pd.DataFrame":
 @click.argument("target", metavar="OUTPUT", type=click.Path(dir_okay=False, path_type=Path))
 @version_option
 @on_cluster()
-@click.pass_context
-def score(
-    context: click.Context, source: str, target: Path, version: str, scheduler: str | None, workers: int | None
-) -> None:
+@pass_system
+def score(system: Any, source: str, target: Path, version: str, scheduler: str | None, workers: int | None) -> None:
     """Write predictions for INPUT to OUTPUT, a .parquet or .csv file.
 
-    INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column
-    id is carried over. OUTPUT has probability, decision and model_version for each row; it is replaced once whole. Rows
-    that do not fit go to OUTPUT.quarantine.csv with the reason. A run that was killed goes on where it stopped, and one
-    more does nothing.
+    INPUT is a batch (such as 2013-04), or a .parquet or .csv file with the columns that the model takes; a column id is
+    copied. OUTPUT has probability, decision and model_version for each row; it is replaced when it is complete. Rows
+    that do not fit go to OUTPUT.quarantine.csv with the reason. A run that was killed continues where it stopped, and
+    a second run does nothing.
 
     With --scheduler, workers of a Dask cluster read and write the parts; OUTPUT is the same to the bit. They must see
     INPUT, OUTPUT's folder and the workspace under the same paths.
@@ -124,7 +96,7 @@ def score(
 
     if workers and not scheduler:
         raise click.UsageError("expected --scheduler with --workers, such as --scheduler local")
-    system, asked = system_of(context), {"target": target, "version": number_or_alias(version)}
+    asked = {"target": target, "version": number_or_alias(version)}
     if scheduler:
         with progress_on(scheduler, workers, what="scoring") as (client, advance):
             done = cluster.score_to_file(system, source, client=client, progress=advance, **asked)

@@ -1,13 +1,10 @@
-"""The place where it all happens: this computer, MLflow's pages, and the workspace."""
+"""This computer, MLflow's pages, and the workspace."""
 
 import sys
 
 import click
 
-from mlops_course.commands.shared import (
-    as_json,
-    show,
-)
+from mlops_course.commands.shared import as_json, show
 from mlops_course.system.workspace import Workspace
 
 __all__ = ["doctor", "reset", "ui"]
@@ -15,9 +12,11 @@ __all__ = ["doctor", "reset", "ui"]
 
 @click.command()
 @as_json
-@click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
-    """Look whether everything that the course needs is here; exit code 1 if something is not, with what to do."""
+def doctor(as_json: bool) -> None:
+    """Check that everything the course needs is here, and say what to do if not.
+
+    Exit code 1: something is missing.
+    """
     import pandas as pd
 
     from mlops_course.system.environment import checks
@@ -25,7 +24,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     found = pd.DataFrame(checks("mlops-course", folder=Workspace.locate().root))
     show(found if as_json else found.assign(ok=found["ok"].map({True: "yes", False: "NO"})), as_json=as_json)
     if not found["ok"].all():
-        context.exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @click.command()
@@ -63,7 +62,7 @@ def reset(yes: bool) -> None:
         )
     if not yes:
         click.confirm(f"Delete {workspace.root} and everything in it but your progress?", abort=True)
-    for path in sorted(going, key=lambda path: path == workspace.database):  # last, so that a half-done one is resumed
+    for path in sorted(going, key=lambda path: path == workspace.database):  # last, to resume an interrupted reset
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     kept = any(workspace.root.iterdir())
     if not kept:
