@@ -19,11 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from mlops_course.course import progress
+from mlops_course.course.checks.exercise import gaps_of
 from mlops_course.course.classroom import board
+from mlops_course.course.lessons import LESSONS
 
 NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
-GAPS = [gap for lesson in progress.lessons() for gap in progress.gaps_of(lesson)]
+GAPS = [gap for lesson in LESSONS for gap in gaps_of(lesson)]
 GOOD = {"done": True, "failed": 1, "hints": 0, "message": "", "at": "2026-11-24T09:00:00+00:00"}
 NASTY = "<script>alert(1)</script>"
 

@@ -18,7 +18,7 @@ import numpy as np
 from mlops_course.course.checks.answers import Rejected, YourTurn
 from mlops_course.course.checks.comparison import expect
 
-__all__ = ["attempt", "calls_hash", "expect_error", "expect_items", "expect_unfit", "raised", "result"]
+__all__ = ["attempt", "calls_hash", "expect_error", "expect_fit", "expect_items", "expect_unfit", "raised", "result"]
 
 T = TypeVar("T")
 TRUTH = bool | np.bool_
@@ -71,6 +71,16 @@ def expect_error(call: Callable[[], object], kind: type, words: str, *, names: s
     error = raised(call)
     came = f"It raised {error!r}." if error else "It raised nothing."
     expect(isinstance(error, kind) and names in str(error), words, case=came)
+
+
+def expect_fit(answer: Callable, fit: Iterable[dict], *, what: str) -> None:
+    """Go on if an answer finds nothing wrong with dictionaries that are fit: it gives an empty set."""
+    for one in fit:
+        told = f"{what}: {one}"
+        found = result(
+            answer, one, case=told, hint=f"It fails on a {told}.", kind=set | frozenset, give="a set of names"
+        )
+        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=case)
 
 
 def expect_unfit(

@@ -220,7 +220,7 @@ def compared(answer):
     )
     table = history.copy()
     own = inspect.unwrap(answer)  # which is handed this very table, not a copy, so that it can be removed below
-    feature = attempt(lambda: answer(table) and own(table), hint="compared fails on a history of five flights.")
+    feature = attempt(lambda: [answer(table), own(table)][1], hint="compared fails on a history of five flights.")
     kind = type(feature).__name__
     expect(callable(feature), f"compared gives a function that the service can call; a {kind} came.")
 

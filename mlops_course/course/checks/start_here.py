@@ -1,9 +1,8 @@
 """Checks of the exercises of lesson 00: what is known in time, maturity, eight incidents, and a month that is news."""
 
-import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import YourTurn, attempt, check, expect, hint, summary
+from mlops_course.course.checks import YourTurn, check, expect, expect_items, expect_same, hint, result, summary
 
 __all__ = ["YourTurn", "hint", "maturity", "news", "places", "summary", "usable"]
 
@@ -17,11 +16,8 @@ def usable(answer):
 
     def ask(known: dict[str, float | None], asked: float, expected: list[str], words: str) -> None:
         case = f"usable({known}, asked={asked})"
-        came = attempt(lambda: answer(dict(known), asked), hint=f"It fails: {case}.")
-        expect(isinstance(came, list), f"Give a list of columns; a {type(came).__name__} came.", case=case)
-        told = f"{case} gave {came}, expected {expected}."
-        expect(sorted(came) == sorted(expected), words, case=told)
-        expect(came == expected, "Give the columns in alphabetical order.", case=told)
+        came = result(answer, known, asked, case=case, kind=list, give="a list of columns")
+        expect_items(came, expected, words, case=case, order="Give the columns in alphabetical order.")
 
     ask({"hour": -720}, -2, ["hour"], "What is there long before the question may be used.")
     ask({"hour": -720, "dep_delay": 0.2}, -2, ["hour"], "The delay at departure is there after the question.")
@@ -30,7 +26,7 @@ def usable(answer):
     ask({"mood": None, "hour": -720}, -2, ["hour"], "What never is there in time is not usable.")
     ask({"wind": -2, "gate": -1.5, "crew": -30}, -1, ["crew", "gate", "wind"], "The desk asks one hour before.")
     ask({"late": 3.5, "taxi": 0.4}, 1, ["taxi"], "Somebody may ask after the departure, too.")
-    ask({"off": 0, "taxi": 0.4}, 0, ["off"], "What is there at the departure, at 0, is there for one who asks at 0.")
+    ask({"off": 0, "taxi": 0.4}, 0, ["off"], "What is there at the departure, at 0, may be used by a question at 0.")
     ask({}, -2, [], "Without columns there is none to use.")
 
 
@@ -47,10 +43,8 @@ def maturity(answer):
     def ask(changes: dict[str, int | None], expected: int, words: str, *, level: int = 2, without: str = "") -> None:
         team = {practice: level for practice in PRACTICES if practice != without} | changes
         case = f"maturity({team})"
-        came = attempt(lambda: answer(dict(team)), hint=f"{words} It fails: {case}.")
-        number = isinstance(came, int | float | np.number) and not isinstance(came, bool)
-        expect(number, f"Give a level, 0, 1 or 2; {came!r} came.", case=case)
-        expect(came == expected, words, case=f"{case} gave {came}, expected {expected}.")
+        came = result(answer, team, case=case, hint=f"{words} It fails: {case}.")
+        expect_same(came, expected, words, case=case)
 
     ask({}, 2, "Every practice is at level 2.")
     ask({}, 1, "Every practice is at level 1.", level=1)
@@ -65,23 +59,15 @@ def maturity(answer):
 
 
 PHASES, DEBTS = {"design", "development", "operations"}, {"data", "configuration", "glue code", "feedback loop"}
-PLACES = {
-    "A": (
-        "design",
-        "data",
-        "It was lost before anybody approved the project: is the availability of data not asked there?",
-    ),
+PLACES = {  # incident: phase, debt, and what to say of another answer
+    "A": ("design", "data", "It was lost before anybody approved the project: there one asks whether data can be had."),
     "B": ("operations", "data", "A value means another thing now, and nobody who watches the service sees it."),
     "C": ("development", "configuration", "A setting of the comparison of models lives in three places."),
     "D": ("operations", "configuration", "A setting of what is in use lives apart from the version it belongs to."),
     "E": ("development", "glue code", "Code between two libraries, on the way to a model, does nothing but carry."),
     "F": ("operations", "glue code", "Three scripts hand the answers of a model in use to another system."),
     "G": ("design", "feedback loop", "What is measured is moved by the model, and that was agreed as the goal."),
-    "H": (
-        "operations",
-        "feedback loop",
-        "The landings are true, and the model in use has brought them about; then it is retrained.",
-    ),
+    "H": ("operations", "feedback loop", "The model in use brought the landings about that it is then retrained on."),
 }
 
 
@@ -91,16 +77,15 @@ PLACES = {
 )
 def places(answer):
     """Eight incidents, each where the habit belongs that was missing."""
-    came = attempt(answer, hint="places fails; it takes no argument.")
-    expect(isinstance(came, dict), f"Give a dictionary from letter to phase and debt; a {type(came).__name__} came.")
+    fails = "places fails; it takes no argument."
+    came = result(answer, case="", hint=fails, kind=dict, give="a dictionary from letter to phase and debt")
     lacking = [letter for letter in PLACES if letter not in came]
     expect(not lacking, f"There is no place for {', '.join(lacking)}.")
     for letter, (phase, debt, words) in PLACES.items():
-        pair = came[letter]
-        fits = isinstance(pair, tuple | list) and len(pair) == 2
-        expect(fits, "Each incident has a phase and a debt.", case=f"{letter} has {pair!r}.")
-        expect(pair[0] in PHASES, f"Phases are {', '.join(sorted(PHASES))}.", case=f"{letter} has {pair[0]!r}.")
-        expect(pair[1] in DEBTS, f"Debts are {', '.join(sorted(DEBTS))}.", case=f"{letter} has {pair[1]!r}.")
+        pair, case = came[letter], f"{letter} has {came[letter]!r}."
+        expect(isinstance(pair, tuple | list) and len(pair) == 2, "Each incident has a phase and a debt.", case=case)
+        expect(pair[0] in PHASES, f"Phases are {', '.join(sorted(PHASES))}.", case=case)
+        expect(pair[1] in DEBTS, f"Debts are {', '.join(sorted(DEBTS))}.", case=case)
         what = "phase" if pair[0] != phase else "debt"
         expect(tuple(pair) == (phase, debt), f"Incident {letter} has another {what}. {words}")
     expect(len(came) == len(PLACES), "There are more places than incidents.", case=f"{sorted(map(str, came))}")
@@ -114,31 +99,31 @@ def places(answer):
 def news(answer):
     """A month is news when chance does not explain it, in either direction, by how many flights it rests on."""
 
-    def ask(rows: list[tuple[str, float, int, int]], expected: list[str], words: str) -> None:
+    def ask(*rows: tuple[str, float, int, int], gives: list[str], words: str) -> None:
         table = pd.DataFrame(rows, columns=["month", "expected", "late", "flights"], index=range(len(rows), 0, -1))
-        case = f"news of (month, expected, late, flights) {rows}"
-        came = attempt(lambda: answer(table), hint=f"It fails: {case}.")
-        expect(isinstance(came, list), f"Give a list of months; a {type(came).__name__} came.", case=case)
-        expect(came == expected, words, case=f"{case} gave {came}, expected {expected}.")
+        case = f"news of (month, expected, late, flights) {list(rows)}"
+        came = result(answer, table, case=case, kind=list, give="a list of months")
+        expect_items(came, gives, words, case=case)
 
-    ask([("03", 0.2, 2_000, 10_000)], [], "What was expected came: chance explains that.")
-    ask(
-        [("04", 0.2, 2_300, 10_000)],
-        ["04"],
-        "Three points of ten thousand are more than chance: it is 7.5 standard errors. It depends on how many flights.",
-    )
-    ask(
-        [("05", 0.2, 26, 100)], [], "Six points are 1.5 standard errors here: it depends on how many flights there are."
-    )
-    ask([("06", 0.2, 1_700, 10_000)], ["06"], "There were fewer late flights than chance explains.")
-    ask([("07", 0.2, 2_130, 10_000)], ["07"], "This is 3.25 standard errors from what was expected.")
-    ask([("08", 0.2, 2_110, 10_000)], [], "This is 2.75 standard errors, and chance explains that.")
-    ask([("09", 0.05, 580, 10_000)], ["09"], "Of rare flights the standard error is smaller: this is 3.7 of them.")
-    ask([("10", 0.9, 9_080, 10_000)], [], "This is 2.7 standard errors from what was expected.")
-    ask([("11", 0.2, 0, 0), ("12", 0.2, 2_300, 10_000)], ["12"], "A month without flights is no news.")
-    ask([("08", 0.05, 34, 400)], ["08"], "The standard error is that of what was expected, and not of what came.")
+    ask(("03", 0.2, 2_000, 10_000), gives=[], words="What was expected came: chance explains that.")
+    words = "Three points of ten thousand are 7.5 standard errors, so it is news. It depends on how many flights."
+    ask(("04", 0.2, 2_300, 10_000), gives=["04"], words=words)
+    words = "Six points are 1.5 standard errors here: it depends on how many flights there are."
+    ask(("05", 0.2, 26, 100), gives=[], words=words)
+    ask(("06", 0.2, 1_700, 10_000), gives=["06"], words="There were fewer late flights than chance explains.")
+    ask(("07", 0.2, 2_130, 10_000), gives=["07"], words="This is 3.25 standard errors from what was expected.")
+    ask(("08", 0.2, 2_110, 10_000), gives=[], words="This is 2.75 standard errors, and chance explains that.")
+    words = "If late flights are rare, the standard error is smaller: this is 3.7 of them."
+    ask(("09", 0.05, 580, 10_000), gives=["09"], words=words)
+    ask(("10", 0.9, 9_080, 10_000), gives=[], words="This is 2.7 standard errors from what was expected.")
+    words = "A month without flights is no news."
+    ask(("11", 0.2, 0, 0), ("12", 0.2, 2_300, 10_000), gives=["12"], words=words)
+    words = "The standard error is that of what was expected, and not of what came."
+    ask(("08", 0.05, 34, 400), gives=["08"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]
-    ask(months, ["03", "01"], "Compare with what was expected of the month itself, and keep the order of the table.")
-    uneven = [("05", 0.2, 26, 100), ("06", 0.2, 2_130, 10_000)]
-    ask(uneven, ["06"], "Each month has its own number of flights: few of them move further by chance.")
-    ask([("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)], [], "A rise that was expected is no news.")
+    words = "Compare with what was expected of the month itself, and keep the order of the table."
+    ask(*months, gives=["03", "01"], words=words)
+    words = "Each month has its own number of flights: few of them move further by chance."
+    ask(("05", 0.2, 26, 100), ("06", 0.2, 2_130, 10_000), gives=["06"], words=words)
+    months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)]
+    ask(*months, gives=[], words="A rise that was expected is no news.")
