@@ -80,7 +80,7 @@ def expect_fit(answer: Callable, fit: Iterable[dict], *, what: str) -> None:
         found = result(
             answer, one, case=told, hint=f"It fails on a {told}.", kind=set | frozenset, give="a set of names"
         )
-        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=case)
+        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=told)
 
 
 def expect_unfit(
