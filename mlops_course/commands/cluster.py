@@ -86,8 +86,7 @@ def drift(
             source,
             client=client,
             version=number_or_alias(version),
-            time=time,
-            width=pd.Timedelta(days=days) if days else None,
+            window=(time, pd.Timedelta(days=days)) if time else None,
             progress=advance,
         )
     measures = ["psi", "js", "ks", "missing", "missing_rise", "unknown", "out_of_range"]

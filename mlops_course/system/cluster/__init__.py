@@ -23,13 +23,12 @@ from .connection import MissingExtraError, connect
 from .frames import features
 from .random_search import Search, search
 from .scores import score_to_file
-from .summaries import Drift, Summarised, drift
+from .summaries import Drift, drift
 
 __all__ = [
     "Drift",
     "MissingExtraError",
     "Search",
-    "Summarised",
     "connect",
     "drift",
     "features",
