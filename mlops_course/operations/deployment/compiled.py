@@ -3,12 +3,12 @@
     columns     rows of a request, as they come from JSON, to one array for each input
     compile     a fitted classifier to a function from such arrays to probabilities
 
-A data frame for one row and the checks that scikit-learn makes of it cost more than the model itself. `compile` goes
-from arrays through feature code, encoder and trees without them, where it knows how: calibrated histogram gradient
-boosting behind an `OrdinalEncoder` and a `SimpleImputer`. It reads the encoder off instead of writing it again: each
-category, an unknown one and a missing one are sent through the fitted encoder once, and what comes out is kept. Then it
-asks both ways for some hundred rows, and unless all answers are the same to the last bit, or if it meets a model of
-another kind, it takes the slow way: right before fast.
+To make a data frame of one row and to check it costs more time than the model itself. `compile` goes from arrays
+through feature code, encoder and trees without a frame for one kind of model: calibrated histogram gradient boosting
+behind an `OrdinalEncoder` and a `SimpleImputer`. It does not write the encoder again: it sends each category, an
+unknown one and a missing one through the fitted encoder once, and keeps the results. Then it compares both ways on some
+hundred rows. Unless all probabilities are the same to the last bit, and for any other kind of model, it takes the slow
+way by scikit-learn.
 
 >>> from sklearn.linear_model import LogisticRegression
 >>> frame = pd.DataFrame({"wind": [1.0, 2.0, 8.0, 9.0]})
@@ -36,15 +36,15 @@ from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
 __all__ = ["Compiled", "columns", "compile"]
 
-PROBES = 300  # rows that both ways must answer alike before the fast one is taken
-UNKNOWN = "\0never seen in training"  # a text that is nobody's category
+PROBES = 300  # rows on which both ways must agree before the fast one is taken
+UNKNOWN = "\0never seen in training"  # a text that is no category
 
 Columns = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A function from arrays by input to the probability of the positive class; `fast` says which way it goes."""
+    """A function from arrays by input to the probability of the positive class; `fast` says that it needs no frame."""
 
     predict: Callable[[Columns], np.ndarray]
     fast: bool
@@ -72,7 +72,7 @@ def compile(model: Any, inputs: Mapping[str, str], *, example: pd.DataFrame) -> 
     def slow(arrays: Columns) -> np.ndarray:
         return model.predict_proba(_frame(arrays, inputs))[:, 1]
 
-    fast = _through_numpy(model, example)
+    fast = _trees_of(model, example)
     if fast is None:
         return Compiled(slow, fast=False)
     probes = _probes(example, inputs, known=fast.categories)
@@ -117,15 +117,15 @@ def _probes(example: pd.DataFrame, inputs: Mapping[str, str], *, known: Mapping[
     return probes
 
 
-# Through numpy --------------------------------------------------------------------------------------------------------
+# The fast way ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class _Trees:
-    """Calibrated trees behind tables of categories and fillers of gaps, in the order of the encoder's columns."""
+    """Calibrated trees behind tables of codes and fillers of gaps, in the order of the encoder's columns."""
 
     derive: Callable[[Columns], Columns]
-    codes: Mapping[str, Mapping[Any, float]]  # for each categorical feature, what the fitted encoders make of a value
+    codes: Mapping[str, Mapping[Any, float]]  # for each categorical feature, the code of a value
     numeric: list[str]
     fillers: np.ndarray
     indicated: np.ndarray  # positions of the numeric features that have a column saying where they were missing
@@ -156,14 +156,14 @@ class _Trees:
         return raw
 
 
-def _through_numpy(model: Any, example: pd.DataFrame) -> _Trees | None:
-    """The model taken apart, or None if it is not of the kind that is known here."""
+def _trees_of(model: Any, example: pd.DataFrame) -> _Trees | None:
+    """The parts of the model, or None if it is of another kind."""
     model = model.estimator_ if isinstance(model, FixedThresholdClassifier) else model
-    calibrated = _thawed(model)
+    calibrated = _unfrozen(model)
     if not (isinstance(calibrated, CalibratedClassifierCV) and len(calibrated.calibrated_classifiers_) == 1):
         return None
     (fitted,) = calibrated.calibrated_classifiers_
-    pipeline = _thawed(fitted.estimator)
+    pipeline = _unfrozen(fitted.estimator)
     if fitted.method not in ("sigmoid", "isotonic") or not isinstance(pipeline, Pipeline):
         return None
     *derive, encoder, classifier = (step for _, step in pipeline.steps)
@@ -183,7 +183,7 @@ def _through_numpy(model: Any, example: pd.DataFrame) -> _Trees | None:
 
 
 def _is_known(encoder: Any, classifier: Any) -> bool:
-    """Whether this is boosting of two classes behind codes of the categories first and filled numbers second."""
+    """Whether these are trees for two classes behind codes of the categories first and filled numbers second."""
     if not (isinstance(encoder, ColumnTransformer) and isinstance(classifier, HistGradientBoostingClassifier)):
         return False
     categorical = [] if classifier.is_categorical_ is None else classifier.is_categorical_.tolist()
@@ -196,33 +196,34 @@ def _is_known(encoder: Any, classifier: Any) -> bool:
 
 
 def _parts(encoder: ColumnTransformer) -> list[tuple[Any, list[str]]]:
-    """What the encoder does to which columns; those that it drops are left out."""
+    """The steps of the encoder with their columns; those that it drops are left out."""
     return [(step, list(names)) for _, step, names in encoder.transformers_ if step != "drop"]
 
 
-def _thawed(model: Any) -> Any:
+def _unfrozen(model: Any) -> Any:
     return model.estimator if isinstance(model, FrozenEstimator) else model
 
 
 def _on_arrays(derive: Callable | None, example: pd.DataFrame) -> Callable[[Columns], Columns]:
-    """Feature code that takes arrays: itself where it can (see `features.on_arrays`), else by way of a frame."""
+    """Feature code that takes arrays: its own version for arrays (see `features.on_arrays`), else through a frame."""
     if derive is None:
         return lambda arrays: arrays
     if hasattr(derive, "arrays"):
         return derive.arrays
-    dtypes = example.dtypes
 
-    def by_way_of_a_frame(arrays: Columns) -> Columns:
-        frame = derive(pd.DataFrame({name: pd.Series(arrays[name], dtype=dtypes[name]) for name in dtypes.index}))
+    def through_a_frame(arrays: Columns) -> Columns:
+        frame = derive(
+            pd.DataFrame({name: pd.Series(arrays[name], dtype=kind) for name, kind in example.dtypes.items()})
+        )
         return {name: frame[name].to_numpy() for name in frame}
 
-    return by_way_of_a_frame
+    return through_a_frame
 
 
 def _tabulate(
     encoder: ColumnTransformer, classifier: HistGradientBoostingClassifier, features: pd.DataFrame
 ) -> dict[str, dict[Any, float]]:
-    """What the encoders, that of the pipeline and that of the trees, make of each value; `features` is any one row."""
+    """The code that the encoders of pipeline and trees give to each value; `features` is any one row."""
     (codes, names), _ = _parts(encoder)
     tables = {}
     for position, (name, categories) in enumerate(zip(names, codes.categories_, strict=True)):

@@ -2,14 +2,14 @@
 
     in_share      which requests the challenger answers: by hash, so the same on every machine and every day
     evidence      how strongly the values seen so far say that the challenger is worse, however often one looks
-    CanaryPlan    the shares to go through, and what is too slow, too dear and too sure
+    CanaryPlan    the shares to go through, the slowest answer and the highest cost that are allowed, and the error rate
     judge         stop, raise the share or hold, with the reason and the numbers
 
-Three ways to release, by what the challenger can break. *Shadow*: it answers everything beside the champion and nobody
-gets its answers, so that failures and slowness show but no consequence does. *Canary*: a small share gets its answers,
-and the share grows while nothing speaks against it. *Blue-green*: two whole services stand side by side and all
-traffic moves from one to the other at once; quick to undo, but everyone is in the experiment. This module is the
-canary.
+There are three ways to release, by what the challenger can break. *Shadow*: it answers every request beside the
+champion and no caller gets its answers; failures and slowness show, consequences do not. *Canary*: a small share of the
+requests gets its answers, and the share grows while nothing speaks against it. *Blue-green*: two whole services stand
+side by side and all traffic moves from one to the other at once; quick to undo, but everyone is in the experiment. This
+module is the canary.
 
 >>> ids = [f"request-{number}" for number in range(1000)]
 >>> challenger = in_share(ids, 0.25, salt="canary-7")
@@ -39,15 +39,15 @@ BETS = 2.0 ** -np.arange(1, 7)  # from half the stake to a 64th: bold bets find 
 MAX_LOG = 700.0  # e-values are cut off at e^700, about 1e304, the last power of e that a float holds comfortably
 
 
-# Who gets it ----------------------------------------------------------------------------------------------------------
+# Which requests the challenger answers --------------------------------------------------------------------------------
 
 
 def in_share(ids: Sequence[str], share: float, *, salt: str) -> np.ndarray:
     """Whether the challenger answers each id: True for about `share` of them, and always for the same ones.
 
-    An id becomes a number in [0, 1) by the hash BLAKE2b of salt and id, and is in the share if its number lies below
-    it. So nothing is stored, every copy of the service decides alike, and raising the share only adds ids. Take a new
-    salt for each canary, or the same ids try everything first. Returns an array of bool.
+    An id becomes a number in [0, 1) by the hash BLAKE2b of salt and id, and is in the share if its number is smaller.
+    So nothing is stored, every copy of the service decides alike, and raising the share only adds ids. Take a new salt
+    for each canary, or the same ids try everything first. Returns an array of bool.
 
     Raises ValueError if the share is not in [0, 1], and TypeError if an id or the salt is not text.
     """
@@ -73,8 +73,8 @@ def _number(text: str) -> float:
 class Evidence:
     """What the values say against the challenger: `e_values` after each value, and means and counts of both sides.
 
-    A mean of no values is NaN. The means are plain, for people to read; the test does not rest on them. If the share
-    was raised while the days got worse, the challenger's plain mean is higher with no fault of its own.
+    A mean of no values is NaN. The means are for people to read; the test does not use them. If the share was raised
+    while the days got worse, the challenger's mean is higher with no fault of its own.
     """
 
     e_values: np.ndarray
@@ -94,8 +94,8 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
 
     One entry for each value, in order of arrival: `challenger` says who answered (bool), `values` are from 0 to
     `limit` and bad when large, and `share` is the challenger's share at the time of the answer, strictly between 0
-    and 1. Stop when `e_value` reaches 1 / alpha: a challenger that is not worse is then ever stopped with probability
-    alpha at most, whether one looks once or after every value (Ville 1939). A t-test has no such right.
+    and 1. Stop when `e_value` reaches 1 / alpha: a challenger that is not worse is then stopped with probability alpha
+    at most, whether one looks once or after every value (Ville 1939). A t-test allows one look only.
 
     Read it as a game. Before each value, part of the stake is bet on "challengers cost more": with v = value / limit,
     p the share, b the mean of all earlier v (one zero before the first), the stake is multiplied by 1 + bet × W,
@@ -103,27 +103,21 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
         W = Z / max(b / p, (1 - b) / (1 - p)) ≥ -1,    Z = (v - b) / p if the challenger answered,
                                                        Z = (b - v) / (1 - p) if the champion did.
 
-    The mean of Z is what the challenger costs more than the champion on this very request, so on an equal one no bet
-    gains on average. The e-value is the mean stake over a fixed grid of bets, beginning at 1. Every value is used
-    once, none waits for a partner.
+    The mean of Z is what the challenger costs more than the champion on this request, so on an equal one no bet gains
+    on average. The e-value is the mean stake over a fixed grid of bets, beginning at 1.
 
     What is assumed:
 
-    - Who answers is drawn for each value anew, with the share as probability and blind to what will come: `in_share`
-      of ids that come once. Where one id asks many times, give one value an id, such as its mean.
+    - Who answers is drawn for each value by itself, with the share as probability: `in_share` of ids that come once.
+      Where one id asks many times, give one value an id, such as its mean.
     - Neither whether a value arrives nor when depends on who answered. If the bad news of one side comes sooner, or
       what one side decides hides the outcome, no test on what has arrived is fair.
-    - Nothing is assumed about drift: values may depend on each other, on the hour and on the season, as each request
-      is weighed by its own share. Shares may change by what was seen, and may exceed one half.
-    - One small gap: where a label overtakes that of an earlier answer, a share raised in between says a little about
-      who gave the earlier one. At any fixed moment the e-value is still 1 on average; the bar over all moments is exact
-      if labels come in the order of answers, or shares change by the clock.
+    - Nothing about drift: values may depend on each other, on the hour and on the season, and shares may change by what
+      was seen. The bound is exact if labels come in the order of answers, or shares change by the clock.
 
     Sources: Waudby-Smith and Ramdas 2024, Estimating means of bounded random variables by betting, for the bets;
     Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro 2024, Anytime-valid off-policy inference for contextual
-    bandits, for weighing by the share, which goes back to Horvitz and Thompson 1952. Pairing the values of both sides
-    instead (Shekhar and Ramdas 2023, Nonparametric two-sample testing by betting) needs no share, but in a pair the
-    rarer side comes last, and takes a little of a rising base rate for harm.
+    bandits, for weighing by the share, which goes back to Horvitz and Thompson 1952.
 
     Raises ValueError if lengths differ, a value is missing or not within 0 and the limit, or a share is not strictly
     between 0 and 1; TypeError if `challenger` is not bool.
@@ -183,7 +177,7 @@ def _mean(values: np.ndarray) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryPlan:
-    """How a canary goes: agreed before it begins, so that nobody bends the bars while looking at the numbers.
+    """Shares and bars of a canary, agreed before it begins, so that nobody moves the bars while looking at numbers.
 
     `steps` are the shares to go through; the way to 1 is a person's promotion. A step lasts until the challenger has
     given `answers_per_step` answers. An answer over `max_latency_ms` is slow; `max_cost` is the most that one decision
@@ -232,22 +226,23 @@ class Verdict:
 
 
 def judge(answers: pd.DataFrame, labels: pd.DataFrame, *, plan: CanaryPlan, share: float) -> Verdict:
-    """Stop the canary, raise its share or hold it, judged by everything since it began.
+    """Stop the canary, raise its share or hold it, judged by all rows since it began.
 
-    `answers`: one row an answer, in order of the answers: challenger (bool: assigned to it), share (the challenger's
-    at that moment), failed (bool: the challenger failed and the champion answered instead) and latency_ms. `labels`:
-    one row a label, in the order in which labels came, however late: challenger and share, both of the answer, and
-    cost. `share` is the present one. Give all rows each time, and only add: then a stop stays a stop.
+    `answers`: one row an answer, in order: challenger (bool: assigned to it), share (the challenger's at that moment),
+    failed (bool: the challenger failed and the champion answered instead) and latency_ms. `labels`: one row a label, in
+    the order in which labels came: challenger and share, both of the answer, and cost. `share` is the present one. Give
+    all earlier rows each time: then a stop stays a stop.
 
     - "stop", share 0, if the evidence on a measure has ever reached its bar.
     - "raise" to the next step once the challenger has given enough answers at the present share.
     - "hold" otherwise; at the last step it awaits a person, who promotes or stops.
 
-    The challenger counts as what it was assigned, even where the champion answered for it. As only a challenger can
-    fail, it has no failures free: at a share of 0.1 four are enough, at 0.5 fifteen, however many answers were good.
+    A request that was assigned to the challenger counts as the challenger's, even where the champion answered it. As
+    only a challenger can fail, few failures stop it: at a share of 0.1 four, at 0.5 fifteen, however many answers were
+    good.
 
     Raises ValueError if a column is missing, a share is not strictly between 0 and 1, or a latency or cost is missing
-    or out of range; TypeError if a column of truths is not bool. Frames without rows are in order.
+    or out of range; TypeError if challenger or failed is not bool. Frames without rows are allowed.
     """
     if not 0 < share < 1:
         raise ValueError(f"expected the present share strictly between 0 and 1, got {share}; begin at {plan.steps[0]}")
@@ -269,21 +264,18 @@ def judge(answers: pd.DataFrame, labels: pd.DataFrame, *, plan: CanaryPlan, shar
 def _decision(found: Mapping[str, Evidence], given: int, plan: CanaryPlan, share: float) -> tuple[str, float, str]:
     """Action, share from now on, and reason."""
     measure, worst = max(found.items(), key=lambda item: item[1].e_value)
+    e_value = f"e-value {worst.e_value:.3g} against the bar {plan.bar:g}"
     if worst.e_value >= plan.bar:
         means = f"mean {worst.challenger_mean:.4g} against {worst.champion_mean:.4g} of the champion"
         counts = f"{worst.challenger_n} and {worst.champion_n} values"
-        return STOP, 0.0, f"challenger worse in {measure}: {means} ({counts}), e-value {_bar_of(worst, plan)}"
+        return STOP, 0.0, f"challenger worse in {measure}: {means} ({counts}), {e_value}"
     so_far = f"{given} answers of the challenger at share {share:g}"
-    most = f"most against it in {measure}, e-value {_bar_of(worst, plan)}"
+    most = f"most against it in {measure}, {e_value}"
     if given < plan.answers_per_step:
         return HOLD, share, f"{so_far}, {plan.answers_per_step} wanted; {most}"
     if later := [step for step in plan.steps if step > share and not math.isclose(step, share)]:
         return RAISE, later[0], f"{so_far} and not enough to stop, so on to share {later[0]:g}; {most}"
     return HOLD, share, f"{so_far}, the last step: awaits promotion by a person; {most}"
-
-
-def _bar_of(found: Evidence, plan: CanaryPlan) -> str:
-    return f"{found.e_value:.3g} against the bar {plan.bar:g}"
 
 
 def _table(found: Mapping[str, Evidence], plan: CanaryPlan) -> pd.DataFrame:

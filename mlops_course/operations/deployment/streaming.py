@@ -1,11 +1,11 @@
-"""Following a stream: each event handled once and in order, in simulated time, however often the consumer is killed.
+"""Following a stream: each event handled once and in order, in simulated time, even if the consumer is killed.
 
-    timeline    rows with two times, when each was asked and when its label came, as one sequence of events
+    timeline    one sequence of events from rows with two times: when a row was asked, and when its label came
     consume     hand the events on in small batches, from a position on
 
-A consumer that writes its results first and its position after that does some events twice when it is killed in
-between; the other way round it loses them. So `handle` gets the events with the position that they lead to, and has to
-keep both in one transaction: then the position says exactly what was kept, and the next start goes on from there.
+A consumer that writes its results before its position handles some events twice when it is killed in between; one
+that writes its position first loses them. So `handle` gets the events with the position after them, and has to keep
+both in one transaction: then the next start goes on after the last event whose result was kept.
 
 >>> rows = pd.DataFrame({"asked": pd.to_datetime(["2013-01-01T08:00Z", "2013-01-01T09:00Z"]),
 ...                      "known": pd.to_datetime(["2013-01-01T09:00Z", None])})

@@ -61,7 +61,7 @@ class ScoringRun:
                 return None
             done = self._scored(manifest["counts"], parts=0, already_done=True)
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # whatever is wrong with the manifest, all is scored again
+            return None  # a manifest that cannot be read counts as none
         shutil.rmtree(self._parts, ignore_errors=True)
         return done
 

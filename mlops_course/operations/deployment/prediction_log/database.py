@@ -1,4 +1,4 @@
-"""The database of a log: how it is opened, how one writer at a time gets it, and what is said when it fails."""
+"""The database of a log: how it is opened, how one writer at a time gets it, and how it fails."""
 
 import os
 import sqlite3

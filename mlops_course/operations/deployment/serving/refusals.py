@@ -1,4 +1,4 @@
-"""What a caller is told when a request is refused."""
+"""What a caller gets when a request is refused."""
 
 import hmac
 import json
@@ -58,14 +58,14 @@ def _measured(service: _Service, path: str) -> Iterator[float]:
     try:
         yield started
     except Exception as error:
-        told = _refusal(error)
-        service.metrics.errors.labels(str(told.status_code) if isinstance(told, HTTPException) else "500").inc()
-        raise told from error
+        refusal = _refusal(error)
+        service.metrics.errors.labels(str(refusal.status_code) if isinstance(refusal, HTTPException) else "500").inc()
+        raise refusal from error
     service.metrics.latency.labels(path).observe(perf_counter() - started)
 
 
 def _refusal(error: Exception) -> Exception:
-    """What the caller is told of an error."""
+    """The refusal that the caller gets for an error."""
     match error:
         case ValidationError():
             return HTTPException(422, _defects(error))
@@ -81,7 +81,7 @@ def _refusal(error: Exception) -> Exception:
 def _defects(error: ValidationError) -> list[dict[str, Any]]:
     """Field, expectation and value of each defect, in FastAPI's form; a value is shown as text and cut short."""
     defects = error.errors(include_url=False, include_context=False)
-    told = [
+    described = [
         {
             "loc": ["body", *(part[:100] if isinstance(part, str) else part for part in defect["loc"])],
             "msg": defect["msg"],
@@ -90,4 +90,4 @@ def _defects(error: ValidationError) -> list[dict[str, Any]]:
         }
         for defect in defects[:MAX_ERRORS]
     ]
-    return json.loads(json.dumps(told).encode(errors="replace"))
+    return json.loads(json.dumps(described).encode(errors="replace"))
