@@ -119,7 +119,7 @@ class World:
         """Each measure of drift of each day against the training sample, one column a feature."""
         columns = [*self.inputs.datetime, *self.inputs.numeric, "probability"]
         before = self.rows[self.rows["time"] < START]
-        bins = drift.reference(before, numeric=columns, categorical=self.inputs.categorical, identity=[])
+        bins = drift.reference(before, numeric=columns, categorical=self.inputs.categorical)
         rows = self.stream(drawn)
         table = drift.drift_by(drift.summarise_by(rows, bins, window=rows["time"].dt.floor("D")))
         days = {}

@@ -129,7 +129,6 @@ class Monitor:
             reference["all"],
             numeric=[*inputs.datetime, *inputs.numeric, "probability"],
             categorical=inputs.categorical,
-            identity=inputs.all,
         )
         self._daily: dict[pd.Timestamp, measures.Summary] = {}
         self._summarised = 0

@@ -285,7 +285,6 @@ def test_a_cluster_measures_the_drift_that_one_machine_measures(system, model, c
         monitor.reference_rows(system, model.version)["all"],
         numeric=[name for name in model.contract.inputs if name not in texts],
         categorical=texts,
-        identity=[],
     )
     pd.testing.assert_frame_equal(found.table, drift.drift(drift.summarise(fit, bins)), check_exact=True)
     assert (found.rows, found.set_aside) == (len(fit), 43)

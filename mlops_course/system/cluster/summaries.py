@@ -1,12 +1,11 @@
 """Drift of a file, from summaries of its parts."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from mlops_course.operations.deployment import batch
@@ -77,7 +76,7 @@ def drift(
     known = monitor.reference_rows(system, model.version)["all"]
     texts = [name for name, kind in contract.inputs.items() if kind == "string"]
     numbers = [name for name in contract.inputs if name not in texts]
-    bins = measures.reference(known, numeric=numbers, categorical=texts, identity=[])
+    bins = measures.reference(known, numeric=numbers, categorical=texts)
     source, optional = Path(source).resolve(), sorted({*contract.optional} - {*(window or ())[:1]})
     _check_shared(client, read=[source])
     job = _Summarising(bins, source, batch.ROWS_PER_PART, contract.inputs, tuple(optional), window)
@@ -100,8 +99,8 @@ def _merged(bins: measures.Reference, found: Iterable[tuple[dict, int]]) -> tupl
     """What `_summarise` found of all spans, in any order, as one: windows in order of time, and rows set aside."""
     windows, set_aside = {}, 0
     for summaries, aside in found:
-        for start, (rows, counts, excess, hashes) in summaries.items():
-            summary = measures.Summary(bins, rows, counts, excess, (hashes,))
+        for start, (rows, counts, excess) in summaries.items():
+            summary = measures.Summary(bins, rows, counts, excess)
             windows[start] = windows[start] + summary if start in windows else summary
         set_aside += aside
     return dict(sorted(windows.items())), set_aside
@@ -120,8 +119,4 @@ def _summarise(job: _Summarising, span: _Span) -> tuple[dict[pd.Timestamp | None
             summaries = {None: measures.summarise(rows, job.bins)}
         for start, summary in summaries.items():
             found[start] = found[start] + summary if start in found else summary
-    plain = {
-        start: (summary.rows, summary.counts, summary.excess, np.concatenate(summary.parts))
-        for start, summary in found.items()
-    }
-    return plain, aside
+    return {start: (summary.rows, summary.counts, summary.excess) for start, summary in found.items()}, aside

@@ -46,7 +46,7 @@ def input_faults(tested: SystemUnderTest) -> str:
     rng = np.random.default_rng(tested.seed)
     shuffled = tested.parts["train"].sample(frac=1.0, random_state=tested.seed)
     half = len(shuffled) // 2
-    base = drift.reference(shuffled[:half], numeric=numeric, categorical=spec.inputs.categorical, identity=[])
+    base = drift.reference(shuffled[:half], numeric=numeric, categorical=spec.inputs.categorical)
     quiet = shuffled[half : half + SAMPLE_ROWS]
     start, end = quiet[times.prediction_time].min(), quiet[times.prediction_time].max() + pd.Timedelta("1h")
     columns = {"time": times.prediction_time, "label": tested.target, "label_time": times.label_time}

@@ -124,7 +124,7 @@ def test_windows_say_what_is_wrong_with_times(times, options, error, words):
 @settings(max_examples=60)
 def test_every_row_lies_in_exactly_one_bin_of_each_feature(bins, table):
     counts = summarise(table, bins).counts
-    by_feature = np.add.reduceat(counts, bins._layout.starts)
+    by_feature = np.array([counts[place].sum() for place in bins._places.values()])
     assert (counts >= 0).all()
     assert (by_feature == len(table)).all()
 
@@ -175,31 +175,12 @@ def test_a_summary_equals_neither_other_rows_nor_another_kind_of_thing(bins):
     assert not isinstance(bins.summary.__add__(1), measures.Summary)
 
 
-@pytest.mark.parametrize("cut", [0, 30, 100])
-def test_repeated_rows_are_counted_over_any_merge(bins, cut):
-    rows = pd.concat([sample(100, seed=1), sample(100, seed=1)[:20]], ignore_index=True)
-    assert (summarise(rows[:cut], bins) + summarise(rows[cut:], bins)).repeated == 20
-
-
-def test_rows_repeat_when_they_agree_in_the_columns_of_identity_only():
-    rows = sample(50).assign(size=np.arange(50.0), kind="a")
-    assert bins_of(rows, identity=["kind"]).summary.repeated == 49
-    assert bins_of(rows, identity=["kind", "size"]).summary.repeated == 0
-    with pytest.raises(ValueError, match="not looked for"):
-        _ = bins_of(rows, identity=[]).summary.repeated
-
-
 def test_the_content_of_a_row_is_the_same_however_its_columns_are_stored(bins):
     rows = sample(200, seed=1)
     stored = rows.assign(
         colour=rows["colour"].astype("category"), steps=rows["steps"].astype("Int64"), at=rows["at"].astype("M8[ns]")
     )
     assert summarise(stored, bins) == summarise(rows, bins)
-
-
-def test_swapped_values_of_two_columns_are_another_row():
-    rows = pd.DataFrame({"a": [1.0, 2.0, -0.0, 0.0], "b": [2.0, 1.0, np.nan, np.nan]})
-    assert reference(rows, numeric=["a", "b"], categorical=[]).summary.repeated == 1
 
 
 def test_many_small_merges_stay_exact(bins):
@@ -226,7 +207,6 @@ def test_a_window_for_other_rows_is_refused(bins):
         (lambda rows: rows.drop(columns="size"), {}, KeyError, "size"),
         (lambda rows: rows.assign(size="large"), {}, TypeError, "'size'"),
         (lambda rows: rows, {"bins": 9}, ValueError, "at least 10"),
-        (lambda rows: rows, {"identity": ["name"]}, KeyError, "name"),
         (lambda rows: pd.DataFrame(rows, index=range(10_001)).assign(colour=range(10_001)), {}, ValueError, "10,001"),
     ],
 )
@@ -276,10 +256,12 @@ def test_wasserstein_of_many_values_is_wrong_by_less_than_its_bound(bins, shift)
     before, now = sample(6_000)["size"].dropna(), sample(900, seed=1, shift=shift)["size"].dropna()
     made = reference(pd.DataFrame({"x": before}), numeric=["x"], categorical=[], bins=bins)
     own, current = made.summary, summarise(pd.DataFrame({"x": now}), made)
-    bound = (made._layout.width * (own.counts / own.rows + current.counts / current.rows)).sum() / 2
+    shares = [(one.counts / one.rows)[3:-2:2] for one in (own, current)]  # of the bins between two edges
+    widths = np.diff(made.edges["x"])
+    bound = (widths * sum(shares)).sum() / 2
     error = drift(current).loc["x", "wasserstein"] - stats.wasserstein_distance(before, now)
     assert abs(error) <= bound + 1e-6
-    assert (made._layout.width * own.counts / own.rows).sum() / 2 <= np.ptp(before) / bins
+    assert (widths * shares[0]).sum() / 2 <= np.ptp(before) / bins
 
 
 def test_wasserstein_sees_a_long_tail_that_quantiles_leave_out():
@@ -287,19 +269,6 @@ def test_wasserstein_sees_a_long_tail_that_quantiles_leave_out():
     before, now = np.exp(2 * rng.normal(size=20_000)), np.exp(2 * rng.normal(size=5_000) + 0.1)
     exact = stats.wasserstein_distance(before, now)
     assert one_feature(before, now)["wasserstein"] == pytest.approx(exact, rel=0.02)
-
-
-places = st.floats(-1.7e308, 1.7e308) | st.floats(-5, 5) | st.integers(-9, 9).map(float)
-
-
-@given(st.lists(places, min_size=1, max_size=60, unique=True), st.lists(numbers | places, min_size=1, max_size=60))
-def test_the_table_of_edges_finds_what_a_binary_search_does(edges, values):
-    edges = np.sort(np.array(edges))
-    many = np.resize(np.concatenate([values, edges, np.nextafter(edges, np.inf)]), summaries.CELLS)
-    many = many[~np.isnan(many)]
-    many = np.resize(many, summaries.CELLS)
-    found = summaries._edges_below(np.append(edges, np.inf), many)
-    assert np.array_equal(found, np.searchsorted(edges, many))
 
 
 def table_of(before, now):
@@ -334,7 +303,7 @@ def test_categories_unknown_and_missing_ones_count_in_psi_js_and_chi_squared(bin
     assert line["psi"] == pytest.approx(((p - q) * np.log(p / q)).sum())
     assert line["js"] == pytest.approx(jensenshannon(before, now))
     assert line["chi2"] == pytest.approx(stats.chi2_contingency([before, now]).statistic)
-    assert line["unknown"] == line["unknown_rise"] == 0.1
+    assert line["unknown"] == 0.1
 
 
 def test_measures_against_another_window_are_those_of_scipy_too(bins):
@@ -344,18 +313,9 @@ def test_measures_against_another_window_are_those_of_scipy_too(bins):
     assert line["wasserstein_scaled"] == pytest.approx(line["wasserstein"] / before["steps"].std(ddof=0))
 
 
-def test_mean_and_spread_of_few_values_are_exact_even_beyond_the_range(bins):
-    rows = sample(900, seed=1, shift=2.0)
-    rows.loc[0, "steps"] = 1_000.0
-    line = drift(summarise(rows, bins)).loc["steps"]
-    assert line["mean"] == pytest.approx(rows["steps"].mean(), rel=1e-5)
-    inner = drift(summarise(sample(900, seed=1), bins)).loc["steps", "spread"]
-    assert inner == pytest.approx(sample(900, seed=1)["steps"].std(ddof=0))
-
-
 # Laws of drift --------------------------------------------------------------------------------------------------------
 
-ZERO = ["psi", "js", "chi2", "ks", "wasserstein", "missing_rise", "unknown_rise", "out_of_range_rise"]
+ZERO = ["psi", "js", "chi2", "ks", "wasserstein", "missing_rise"]
 
 
 @given(tables(min_size=1))
@@ -428,20 +388,14 @@ def test_a_silent_column_shows_as_missing_and_in_psi_and_is_no_value(bins):
     line = drift(summarise(sample(200, seed=1).assign(steps=np.nan), bins)).loc["steps"]
     assert line["missing"] == line["missing_rise"] == 1
     assert line["psi"] > 2
-    assert line[["ks", "wasserstein", "mean", "largest_bin"]].isna().all()
-
-
-@pytest.mark.parametrize("value", [0.0123, 55.0])
-def test_a_stuck_sensor_fills_one_bin_wherever_it_is_stuck(bins, value):
-    assert drift(summarise(sample(200, seed=1).assign(size=value), bins)).loc["size", "largest_bin"] == 1
-    assert drift(bins.summary).loc["size", "largest_bin"] < 0.01
+    assert line[["ks", "wasserstein"]].isna().all()
 
 
 def test_a_feature_that_was_never_there_measures_what_it_can():
     line = one_feature([np.nan, np.nan], [1.0, np.nan])
     assert line["missing"] == line["out_of_range"] == 0.5
     assert line["psi"] > 0
-    assert line[["ks", "wasserstein", "mean"]].isna().all()
+    assert line[["ks", "wasserstein"]].isna().all()
 
 
 def test_the_drift_of_no_rows_is_unknown(bins):
@@ -452,7 +406,6 @@ def test_drift_of_many_windows_is_the_drift_of_each(bins):
     rows = sample(3_000, seed=1, shift=0.3)
     hourly = summarise_by(rows, bins, window=windows(rows["at"], width=pd.Timedelta("3h")))
     table = drift_by(hourly)
-    assert len(hourly) > summaries.CHUNK
     assert table.groupby("window")["rows"].first().sum() == 3_000
     last = list(hourly)[-1]
     pd.testing.assert_frame_equal(table.loc[last].drop(columns="rows"), drift(hourly[last]))
@@ -504,7 +457,7 @@ def joined(size, *, seed, together):
 
 
 def classify(one, other, **options):
-    return measures.domain_classifier(one, other, numeric=["a", "b", "c"], categorical=[], seed=0, **options)
+    return measures.domain_classifier(one, other, features=["a", "b", "c"], seed=0, **options)
 
 
 def test_the_domain_classifier_sees_a_joint_shift_that_no_single_feature_shows():
@@ -545,7 +498,7 @@ def test_missing_values_and_categories_are_told_apart_too():
     rows = joined(600, seed=0, together=True).assign(colour=np.where(np.arange(600) % 2, "red", "blue"))
     now = joined(600, seed=1, together=True).assign(colour=np.where(np.arange(600) % 4, "red", None))
     now["colour"] = now["colour"].astype(object)
-    found = measures.domain_classifier(rows, now, numeric=["a"], categorical=["colour"], seed=0)
+    found = measures.domain_classifier(rows, now, features=["a", "colour"], seed=0)
     assert found.importance.index[0] == "colour"
     assert found.above_chance
 

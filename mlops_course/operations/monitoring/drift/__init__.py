@@ -5,14 +5,14 @@
     summarise          a window's counts over those bins; summaries add up, so a year is the sum of its days
     summarise_by       the summaries of all windows in one pass
     drift, drift_by    every measure for every feature, against the reference or against another summary
-    trailing           the sum of the windows just before one: the other reference to choose
-    drift_by_slice     the same for each supplier or region, each against itself
+    trailing           the sum of the windows just before one: another reference to choose
+    drift_by_slice     drift within each supplier or region
     domain_classifier  a shift that no single feature shows: can a model tell the two samples apart?
 
-The bins always come from the reference. Bins made anew from each window move with the drift and hide it. And the choice
-of reference is the choice of question. Against the training sample, drift says how far the model is from what it has
-learnt, and a season that it has not seen is drift. Against the weeks before, the season is quiet, what changed at once
-stands out, and a slow change is never seen.
+The bins always come from the reference: bins made from each window would move with the drift and hide it. Each
+reference answers another question. Against the training sample, drift says how far the inputs are from what the model
+has learnt, and a season that it has not seen is drift. Against the weeks before, a season is no drift, a sudden change
+stands out, and a slow change does not show.
 
 >>> import numpy as np
 >>> import pandas as pd

@@ -6,7 +6,7 @@ MONDAY = pd.Timestamp("1970-01-05")  # windows of whole weeks then start on Mond
 
 
 def windows(times: pd.Series, *, width: pd.Timedelta, origin: pd.Timestamp | None = None) -> pd.Series:
-    """The start of the window that each row is in; window k is [origin + k × width, origin + (k + 1) × width).
+    """Return the start of each row's window; window k is [origin + k × width, origin + (k + 1) × width).
 
     So every row is in exactly one window, the oldest and the newest included, and which one does not depend on what
     other rows there are. `origin` is a Monday at midnight unless given, in UTC or naive as `times` are. Windows are
