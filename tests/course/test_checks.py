@@ -23,7 +23,6 @@ from mlops_course.course.checks import (
     Rejected,
     YourTurn,
     answers,
-    attempt,
     check,
     expect,
     expect_same,
@@ -31,6 +30,7 @@ from mlops_course.course.checks import (
     overview,
 )
 from mlops_course.course.checks.answers import limits, watched
+from mlops_course.course.checks.cases import attempt
 from mlops_course.course.checks.gaps import stored
 from mlops_course.course.lessons import LESSONS, number_of
 from mlops_course.course.progress import delivery

@@ -24,36 +24,8 @@ mlops_course.course.checks.answers.Rejected: Some rows are missing from the tota
 """
 
 from mlops_course.course.checks.answers import Rejected, YourTurn
-from mlops_course.course.checks.cases import (
-    TRUTH,
-    attempt,
-    calls_hash,
-    expect_error,
-    expect_fit,
-    expect_items,
-    expect_unfit,
-    raised,
-    result,
-)
 from mlops_course.course.checks.comparison import expect, expect_same
 from mlops_course.course.checks.exercise import check, hint
 from mlops_course.course.checks.overview import summary
 
-__all__ = [
-    "TRUTH",
-    "Rejected",
-    "YourTurn",
-    "attempt",
-    "calls_hash",
-    "check",
-    "expect",
-    "expect_error",
-    "expect_fit",
-    "expect_items",
-    "expect_same",
-    "expect_unfit",
-    "hint",
-    "raised",
-    "result",
-    "summary",
-]
+__all__ = ["Rejected", "YourTurn", "check", "expect", "expect_same", "hint", "summary"]

@@ -76,11 +76,9 @@ def expect_error(call: Callable[[], object], kind: type, words: str, *, names: s
 def expect_fit(answer: Callable, fit: Iterable[dict], *, what: str) -> None:
     """Go on if an answer finds nothing wrong with dictionaries that are fit: it gives an empty set."""
     for one in fit:
-        told = f"{what}: {one}"
-        found = result(
-            answer, one, case=told, hint=f"It fails on a {told}.", kind=set | frozenset, give="a set of names"
-        )
-        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=told)
+        case, fails = f"It was {one}.", f"It fails on a {what}."
+        found = result(answer, one, case=case, hint=fails, kind=set | frozenset, give="a set of names")
+        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=case)
 
 
 def expect_unfit(

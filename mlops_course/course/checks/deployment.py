@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import Rejected, YourTurn, attempt, check, expect, hint, summary
+from mlops_course.course.checks import Rejected, YourTurn, check, expect, hint, summary
+from mlops_course.course.checks.cases import attempt
 
 __all__ = ["YourTurn", "answered", "hint", "judge", "reply", "stop", "summary"]
 

@@ -11,7 +11,8 @@ from unittest import mock
 
 import numpy as np
 
-from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, raised, summary
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import attempt, raised
 
 __all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
 

@@ -7,19 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_course import flights
-from mlops_course.course.checks import (
-    YourTurn,
-    attempt,
-    check,
-    expect,
-    expect_fit,
-    expect_items,
-    expect_same,
-    expect_unfit,
-    hint,
-    result,
-    summary,
-)
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import attempt, expect_fit, expect_items, expect_unfit, result
 
 __all__ = ["YourTurn", "budget_left", "cheapest", "hint", "kpi", "open_questions", "summary"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from mlops_course.course.checks import YourTurn, attempt, check, expect, expect_same, hint, summary
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import attempt
 
 __all__ = ["YourTurn", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
 
