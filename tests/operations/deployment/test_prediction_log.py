@@ -180,6 +180,16 @@ some_predictions = st.lists(
 some_labels = st.lists(st.builds(label, names, st.sampled_from([1, 1, 1, 0])), max_size=3)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"), [({"latency": 3.0}, "unknown: latency"), ({"inputs": None}, "missing: inputs")]
+)
+def test_a_prediction_with_a_misspelt_or_missing_value_is_refused_and_nothing_is_kept(log, change, words):
+    wrong = {name: value for name, value in (prediction("b") | change).items() if value is not None}
+    with pytest.raises(ValueError, match=words):
+        log.append([prediction("a"), wrong])
+    assert ids(log) == []
+
+
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(some_predictions, some_labels), max_size=5))
 def test_whatever_is_appended_the_first_of_each_id_is_kept_in_order_or_nothing_of_the_call(url, log, calls):

@@ -55,7 +55,8 @@ class PredictionLog:
         Returns, by id, the predictions that were on record before, as they are there: they are not changed. A label
         may come before its prediction, and one that is there already is left alone.
 
-        Raises PredictionConflictError, LabelConflictError or LogUnavailableError; then nothing was kept.
+        Raises PredictionConflictError, LabelConflictError or LogUnavailableError, and ValueError for a prediction that
+        lacks a value or has an unknown one; then nothing was kept.
         """
         predictions, labels = [_prediction_row(row) for row in predictions], [_label_row(row) for row in labels]
         with self._database.turn() as deadline:

@@ -8,6 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import to_json
 
+REQUIRED = {"id", "time", "model_version", "probability", "decision", "inputs"}  # of a prediction
+OPTIONAL = {"assigned_version", "share", "latency_ms"}
+
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
@@ -55,7 +58,13 @@ def _tables(prefix: str) -> _Tables:
 
 
 def _prediction_row(prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """The row that is kept of a prediction; no other place says what it holds."""
+    """The row that is kept of a prediction; no other place says what it holds. Raises ValueError for other keys."""
+    if not REQUIRED <= prediction.keys() <= REQUIRED | OPTIONAL:
+        missing, unknown = REQUIRED - prediction.keys(), prediction.keys() - REQUIRED - OPTIONAL
+        raise ValueError(
+            f"expected a prediction with {', '.join(sorted(REQUIRED))} and at most {', '.join(sorted(OPTIONAL))}; "
+            f"missing: {', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
+        )
     inputs = prediction["inputs"]
     return {
         "id": prediction["id"],
