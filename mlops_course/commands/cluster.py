@@ -139,7 +139,8 @@ def search(
     from mlops_course.system import cluster
 
     with progress_on(scheduler, workers, what="trying") as (client, advance):
-        found = cluster.search(system, batches, client=client, draws=draws, seed=seed, kind=kind, progress=advance)
+        space = cluster.Space(draws=draws, seed=seed, kind=kind)
+        found = cluster.search(system, batches, client=client, space=space, progress=advance)
     if as_json:
         tried = json.loads(found.table.to_json(orient="records", double_precision=15))
         click.echo(json.dumps({"best": found.best, "tried": tried}, indent=1))

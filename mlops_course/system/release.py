@@ -44,7 +44,6 @@ def release(
     first_use: str,
     approver: str,
     reason: str,
-    seed: int = SEED,
     progress: Callable[[str, str], None] | None = None,
 ) -> Release:
     """Train on `batches`, promote if the gate passes, score the batch `first_use`, and write a report.
@@ -52,14 +51,14 @@ def release(
     A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefusedError
     with the reasons if the gate refuses the candidate; the champion then stays what it was.
     """
-    trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=seed, progress=progress)
+    trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=SEED, progress=progress)
     if not trained.gate.passed:
         raise GateRefusedError(f"version {trained.version} was refused: {'; '.join(trained.gate.reasons)}")
     promoted = system.registry.champion() != trained.version
     if promoted:
         system.registry.promote(trained.version, approver=approver, reason=reason)
     scored = score(system, first_use, version=trained.version)
-    evidence = evaluate(system, scored, seed=seed)
+    evidence = evaluate(system, scored)
     page = report.render(
         f"{system.specification.name}: version {trained.version}",
         _sections(system, trained, scored, evidence, first_use),

@@ -1,15 +1,19 @@
 """What a registered model answers for a batch, a file or a stream of events, and how good its answers were.
 
     score            predictions for one batch of the case
+    batch_rows       the prediction frame of that batch
+    predict          predictions of a registered model for rows
     score_to_file    predictions for a batch or a file, written to a file
-    stream           the same as a consumer of events, one after the other in simulated time
+    source_file      the file to be scored, and `file_rules`, how a model answers and checks its rows
+    stream           predictions by a consumer of events, one after the other in simulated time
     error_costs      what each decision cost, once its label is there
     evaluate         metrics of predictions whose labels have come: with intervals, and by slice
 
 A batch goes through the same steps as training data. A file and a stream are answered part by part.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +31,17 @@ from mlops_course.operations.registry import Registered
 from mlops_course.system import pipeline
 from mlops_course.system.system import System
 
-__all__ = ["error_costs", "evaluate", "score", "score_to_file", "stream"]
+__all__ = [
+    "batch_rows",
+    "error_costs",
+    "evaluate",
+    "file_rules",
+    "predict",
+    "score",
+    "score_to_file",
+    "source_file",
+    "stream",
+]
 
 SEED = 0
 
@@ -39,8 +53,24 @@ def score(system: System, name: str, *, version: int | str = "champion") -> pd.D
     for which the batch before is read too. `version` is a number, "champion" or "challenger". Raises InvalidBatch if
     the data must not be used, UnknownVersionError if there is no such version.
     """
-    model, rows = system.registry.load(version), _rows_of(system, name)
-    return pd.concat([rows, _answer(model, rows)], axis=1)
+    model, rows = system.registry.load(version), batch_rows(system, name)
+    return pd.concat([rows, predict(model, rows)], axis=1)
+
+
+def batch_rows(system: System, name: str) -> pd.DataFrame:
+    """The prediction frame of one batch, through the same steps as training data.
+
+    The batch before is read too, for what was known then. Raises InvalidBatch if the data must not be used.
+    """
+    rows = pipeline.prediction_rows(system.case, [*system.batch_before(name), name], workspace=system.workspace)
+    return rows[rows["batch"] == name].reset_index(drop=True)
+
+
+def predict(model: Registered, rows: pd.DataFrame) -> pd.DataFrame:
+    """Probability, decision and version of a model for each row. Raises ValueError if a value does not fit."""
+    inputs = batch.conform(rows, model.contract.inputs)
+    predictions = batch.predict(model.model, inputs, threshold=model.contract.threshold)
+    return predictions.assign(model_version=model.version)
 
 
 def score_to_file(
@@ -57,24 +87,37 @@ def score_to_file(
     The target has id (where the source has one), probability, decision and model_version. `progress` is told the rows
     of each part, and how many there are in all if that is known. Raises ValueError if the source is neither.
     """
+    with source_file(system, source) as file, threadpool_limits(1, user_api="openmp"):  # beside other work: quicker
+        model, total = system.registry.load(version), batch.count_rows(file)
+        rules = file_rules(model)
+        return batch.score_file(file, target, **rules, model=model.digest, progress=lambda rows: progress(rows, total))
+
+
+@contextmanager
+def source_file(system: System, source: str, *, folder: Path | None = None) -> Iterator[Path]:
+    """The file that is to be scored: `source` itself, or one with the rows of the batch of that name.
+
+    The latter is in a temporary folder, below `folder` if that is given, and only there within the `with` block. Raises
+    ValueError if `source` is neither.
+    """
     if source in system.case.batches():
-        rows = _rows_of(system, source)
-        with TemporaryDirectory() as folder:
-            file = Path(folder, "rows.parquet")
-            rows.to_parquet(file)
-            return score_to_file(system, str(file), target=target, version=version, progress=progress)
-    if not Path(source).is_file():
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as place:
+            file = Path(place, "rows.parquet")
+            batch_rows(system, source).to_parquet(file)
+            yield file
+    elif Path(source).is_file():
+        yield Path(source)
+    else:
         raise ValueError(f"expected a file or a batch out of {system.case.batches()}, got {source!r}")
-    model, total = system.registry.load(version), batch.count_rows(Path(source))
-    with threadpool_limits(1, user_api="openmp"):  # beside other work, threads that wait for each other are slower
-        return batch.score_file(
-            Path(source),
-            target,
-            answer=partial(_answer, model),
-            check=partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional),
-            model=model.digest,
-            progress=lambda rows: progress(rows, total),
-        )
+
+
+def file_rules(model: Registered) -> dict[str, Callable[[pd.DataFrame], pd.DataFrame]]:
+    """How the rows of a file are answered and checked by a registered model, in the words of `batch.score_part`."""
+    contract = model.contract
+    check = partial(batch.problems, inputs=contract.inputs, optional=contract.optional)
+    return {"answer": partial(predict, model), "check": check}
 
 
 def stream(
@@ -93,7 +136,7 @@ def stream(
     the number of events there are.
     """
     model, specification = system.registry.load(version), system.specification
-    rows = pd.concat([_rows_of(system, name) for name in batches], ignore_index=True)
+    rows = pd.concat([batch_rows(system, name) for name in batches], ignore_index=True)
     asked, labelled = specification.timing.prediction_time, specification.timing.label_time
     events = streaming.timeline(rows, asked=asked, labelled=labelled)
 
@@ -108,7 +151,7 @@ def stream(
         ]
         answers = []
         if len(questions):
-            answers = _records(questions, _answer(model, questions), asked, list(model.contract.inputs))
+            answers = _records(questions, predict(model, questions), asked, list(model.contract.inputs))
         log.append(answers, labels=labels, position=(consumer, position))
 
     return streaming.consume(events, handle, start=log.position(consumer), most=most)
@@ -120,25 +163,13 @@ def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list
     return answers.assign(id=rows["id"], time=rows[times], inputs=values).to_dict("records")
 
 
-def _rows_of(system: System, name: str) -> pd.DataFrame:
-    """The prediction frame of one batch, for which the batch before is read too."""
-    rows = pipeline.prediction_rows(system.case, [*system.batch_before(name), name], workspace=system.workspace)
-    return rows[rows["batch"] == name].reset_index(drop=True)
-
-
-def _answer(model: Registered, rows: pd.DataFrame) -> pd.DataFrame:
-    inputs = batch.conform(rows, model.contract.inputs)
-    predictions = batch.predict(model.model, inputs, threshold=model.contract.threshold)
-    return predictions.assign(model_version=model.version)
-
-
 def error_costs(rows: pd.DataFrame, specification: Specification) -> np.ndarray:
     """What each decision cost, by its label: one number a row; `rows` has the columns decision and label (0 or 1)."""
     decision, label, costs = rows["decision"].astype(bool), rows["label"] == 1, specification.costs
     return np.where(decision & ~label, costs.false_alarm, np.where(~decision & label, costs.missed, 0.0))
 
 
-def evaluate(system: System, scored: pd.DataFrame, *, seed: int = SEED) -> dict[str, pd.DataFrame]:
+def evaluate(system: System, scored: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """How good predictions were, on the rows whose label has come: tables "metrics" and "slices" with intervals.
 
     `scored` is what `score` returns. Whole days are drawn for the intervals, as the rows of a day depend on each other.
@@ -152,7 +183,7 @@ def evaluate(system: System, scored: pd.DataFrame, *, seed: int = SEED) -> dict[
         false_alarm=specification.costs.false_alarm,
         missed=specification.costs.missed,
         min_rows=specification.gates.min_slice_rows,
-        seed=seed,
+        seed=SEED,
         slices=labelled[list(specification.slices)],
         groups=labelled[specification.timing.prediction_time].dt.floor("D"),
     )

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -86,15 +85,18 @@ def rows(system, model):
     return rows.astype({"temperature": "str"})
 
 
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(batch, "ROWS_PER_PART", ROWS)
+
+
 def write(rows, path):
     rows.to_parquet(path, row_group_size=150) if path.suffix == ".parquet" else rows.to_csv(path, index=False)
     return path
 
 
 def alone(model, source, target, **changed):
-    answer = partial(scoring._answer, model)
-    check = partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional)
-    asked = {"answer": answer, "check": check, "model": model.digest, "rows_per_part": ROWS} | changed
+    asked = {**scoring.file_rules(model), "model": model.digest, "rows_per_part": ROWS} | changed
     return batch.score_file(source, target, **asked)
 
 
@@ -105,6 +107,7 @@ def contents(target):
 # Scores
 
 
+@pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_the_files_are_those_of_one_machine_to_the_bit(system, model, client, rows, tmp_path, source, target):
@@ -116,7 +119,6 @@ def test_the_files_are_those_of_one_machine_to_the_bit(system, model, client, ro
         f"{source}",
         target=tmp_path / target,
         client=client,
-        rows_per_part=ROWS,
         progress=lambda rows, of: told.append(rows),
     )
     assert (done.rows, done.quarantined, done.parts) == (expected.rows, 43, expected.parts)
@@ -131,9 +133,10 @@ def test_a_batch_gets_the_scores_of_the_frame(system, client, tmp_path):
     assert (done.parts, len(list(tmp_path.iterdir()))) == (1, 2)
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_worker_loads_a_model_once(system, client, rows, tmp_path):
     source = write(rows, tmp_path / "in.parquet")
-    clusters.score_to_file(system, f"{source}", target=tmp_path / "out.csv", client=client, rows_per_part=20)
+    clusters.score_to_file(system, f"{source}", target=tmp_path / "out.csv", client=client)
     loads = client.run(loaded)
     assert max(loads.values()) == 1
 
@@ -142,6 +145,7 @@ def loaded():
     return scores._load.cache_info().misses
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_what_one_machine_has_begun_a_cluster_goes_on_with_and_the_other_way_round(
     system, model, client, rows, tmp_path
 ):
@@ -151,14 +155,14 @@ def test_what_one_machine_has_begun_a_cluster_goes_on_with_and_the_other_way_rou
         parts.append(part)
         if len(parts) == 6:
             raise KeyboardInterrupt
-        return scoring._answer(model, part)
+        return scoring.predict(model, part)
 
     with pytest.raises(KeyboardInterrupt):
         alone(model, source, target, answer=killed)
-    done = clusters.score_to_file(system, f"{source}", target=target, client=client, rows_per_part=ROWS)
+    done = clusters.score_to_file(system, f"{source}", target=target, client=client)
     assert done.parts == -(-len(rows) // ROWS) - 6  # five answered, and one of which no row fits
     assert alone(model, source, target).already_done
-    assert clusters.score_to_file(system, f"{source}", target=target, client=client, rows_per_part=ROWS).already_done
+    assert clusters.score_to_file(system, f"{source}", target=target, client=client).already_done
 
 
 @pytest.mark.parametrize(
@@ -325,7 +329,7 @@ def test_rows_that_somebody_asked_to_forget_are_not_built(system, client, tmp_pa
 
 def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, client):
     asked = {"classify__max_iter": [3, 5, 8], "classify__max_leaf_nodes": [3, 4, 5]}
-    found = clusters.search(system, BATCHES, client=client, draws=2, seed=1, settings=asked)
+    found = clusters.search(system, BATCHES, client=client, space=clusters.Space(draws=2, seed=1, settings=asked))
     usable = frames._usable_rows(system, BATCHES)
     version = steps.split_rows(usable, pipeline.columns_of(system.specification), system.workspace)
     rows = random_search._load_training_rows(system.workspace, version)
@@ -356,9 +360,9 @@ def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, cl
     ],
 )
 def test_a_search_for_what_is_not_there_is_refused(system, client, changed, error):
-    asked = {"batches": BATCHES, "draws": 1} | changed
+    space = clusters.Space(**{"draws": 1} | {name: value for name, value in changed.items() if name != "batches"})
     with pytest.raises(ValueError, match=error):
-        clusters.search(system, asked.pop("batches"), client=client, **asked)
+        clusters.search(system, changed.get("batches", BATCHES), client=client, space=space)
 
 
 # The cluster
@@ -510,6 +514,7 @@ def test_a_stretch_needs_a_column_and_a_length(call, tmp_path):
 # Deaths come last: a worker that is started anew has to import everything again
 
 
+@pytest.mark.usefixtures("small_parts")
 def test_a_worker_killed_in_mid_run_loses_nothing(system, model, client, rows, tmp_path):
     source, killed = write(rows, tmp_path / "in.csv"), []  # of CSV, each part is a task
 
@@ -518,12 +523,10 @@ def test_a_worker_killed_in_mid_run_loses_nothing(system, model, client, rows, t
             killed.append(min(client.run(os.getpid).values()))
             os.kill(killed[0], signal.SIGKILL)
 
-    done = clusters.score_to_file(
-        system, f"{source}", target=tmp_path / "out.csv", client=client, rows_per_part=15, progress=kill_one
-    )
+    done = clusters.score_to_file(system, f"{source}", target=tmp_path / "out.csv", client=client, progress=kill_one)
     (tmp_path / "alone").mkdir()
     assert killed
-    assert done.rows == alone(model, source, tmp_path / "alone" / "out.csv", rows_per_part=15).rows
+    assert done.rows == alone(model, source, tmp_path / "alone" / "out.csv").rows
     assert contents(tmp_path / "out.csv") == contents(tmp_path / "alone" / "out.csv")
     client.wait_for_workers(2, timeout=PATIENCE)
     assert killed[0] not in client.run(os.getpid).values()

@@ -25,7 +25,6 @@ def compare(
     slices: pd.DataFrame | None = None,
     groups: ArrayLike | None = None,
     draws: int = DRAWS,
-    level: float = LEVEL,
 ) -> pd.DataFrame:
     """Log loss and expected cost of candidate and champion on the same rows, with an interval of the difference.
 
@@ -36,7 +35,7 @@ def compare(
     The difference is taken row by row before it is averaged. What makes a day hard makes it hard for both models and
     drops out, so the interval is much narrower than the two models' own intervals suggest. It is the difference and
     so many bootstrap standard errors either way; NaN if all rows are in one group. Of twenty slices one would look
-    worse by chance, so each of k slices gets the wider level 1 - (1 - level) / k (Bonferroni).
+    worse by chance, so each of k slices gets the wider level 1 - 0.05 / k (Bonferroni).
 
     Raises ValueError if champion, slices or groups are not of the same rows as target and probability.
     """
@@ -50,7 +49,7 @@ def compare(
     records = []
     for part, ((column, value), here) in enumerate(parts.items()):
         questions = 1 if part == 0 else len(parts) - 1
-        errors = NormalDist().inv_cdf(1 - (1 - level) / 2 / questions)
+        errors = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / questions)
         spread = errors * _standard_errors((mine - theirs)[here], codes[here], draws, seed)
         for at, metric in enumerate(["log_loss", "expected_cost"]):
             a, b = mine[here, at].mean(), theirs[here, at].mean()

@@ -23,7 +23,6 @@ def intervals(
     seed: int,
     groups: ArrayLike | None = None,
     draws: int = DRAWS,
-    level: float = LEVEL,
 ) -> pd.DataFrame:
     """Each metric with a bootstrap interval: index the names of METRICS, columns value, low and high.
 
@@ -46,7 +45,7 @@ def intervals(
         weighted = _weighted_metrics(y, p, threshold=threshold, false_alarm=false_alarm, missed=missed)
         drawn = np.array([weighted(counts[codes]) for counts in _draws_of(codes, draws, seed)])
         drawn[:, value.isna()] = 0  # undefined here, though perhaps not in every draw
-        tail = (1 - level) / 2
+        tail = (1 - LEVEL) / 2
         low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0) - np.nanmean(drawn, axis=0)
     result = pd.DataFrame({"value": value, "low": value + low, "high": value + high}).rename_axis("metric")
     result["low"] = result["low"].clip(lower=0)  # no metric here goes below

@@ -15,7 +15,7 @@ METRICS = {"roc_auc": "roc_auc", "log_loss": "neg_log_loss", "brier": "neg_brier
 
 
 def cross_validate_in_time(
-    model: BaseEstimator, inputs: pd.DataFrame, *, target: pd.Series, folds: TimeFolds, n_jobs: int | None = None
+    model: BaseEstimator, inputs: pd.DataFrame, *, target: pd.Series, folds: TimeFolds
 ) -> pd.DataFrame:
     """How well `model`, fitted anew for each fold, predicts the period that follows: one row a fold.
 
@@ -27,14 +27,7 @@ def cross_validate_in_time(
     labels = _labels(target, inputs, folds)
     with _one_thread_a_fit():
         scores = cross_validate(
-            model,
-            inputs,
-            labels,
-            cv=folds,
-            scoring=METRICS,
-            return_indices=True,
-            error_score="raise",
-            n_jobs=n_jobs,
+            model, inputs, labels, cv=folds, scoring=METRICS, return_indices=True, error_score="raise"
         )
     frame = pd.DataFrame(
         {
@@ -57,12 +50,11 @@ def search(
     folds: TimeFolds,
     draws: int,
     seed: int,
-    n_jobs: int | None = None,
 ) -> RandomizedSearchCV:
     """Random search for the `parameters` with the lowest mean log loss over `folds`, refitted on all the rows.
 
     `parameters` maps names such as `classify__max_iter` to lists or scipy distributions, of which `draws` combinations
-    are tried, the same for the same `seed`. With `n_jobs` None, joblib's current backend decides where fits run
+    are tried, the same for the same `seed`. Joblib's current backend decides where fits run
     (`joblib.parallel_config`). The result has scikit-learn's `best_estimator_`, `best_params_` and `cv_results_`.
 
     Log loss, because a threshold from costs needs right probabilities, not only a right order. Raises ValueError as
@@ -77,7 +69,6 @@ def search(
         cv=folds,
         random_state=seed,
         error_score="raise",
-        n_jobs=n_jobs,
     )
     with _one_thread_a_fit():
         return random.fit(inputs, labels)
@@ -100,7 +91,7 @@ def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
 
 
 def _one_thread_a_fit() -> threadpool_limits:
-    """Within this, trees grow on one core: `n_jobs` spreads the fits, and only it.
+    """Within this, trees grow on one core: joblib spreads the fits, and only it.
 
     On busy cores OpenMP's threads spend their time waiting for one another: on two cores shared with other programs,
     a fit by two threads took ten times as long as by one. The models come out the same.

@@ -21,7 +21,7 @@ each task. What cannot be checked: on processors of another kind, the last bit o
 
 from .connection import MissingExtraError, connect
 from .frames import features
-from .random_search import Search, search
+from .random_search import Search, Space, search
 from .scores import score_to_file
 from .summaries import Drift, drift
 
@@ -29,6 +29,7 @@ __all__ = [
     "Drift",
     "MissingExtraError",
     "Search",
+    "Space",
     "connect",
     "drift",
     "features",

@@ -1,9 +1,8 @@
 """Random search for settings, a draw a task."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,20 @@ if TYPE_CHECKING:
     from distributed import Client
 
 SETTINGS = {"classify__max_iter": [20, 40, 100, 200], "classify__max_leaf_nodes": [4, 8, 16, 31]}  # of boosting
-SEARCHED = "gradient_boosting"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """What is searched: `draws` combinations of settings of a kind of model, the same ones for the same `seed`.
+
+    `kind` is a name that `training.candidates` gives, `settings` maps names of parameters to lists or scipy
+    distributions.
+    """
+
+    draws: int
+    seed: int = 0
+    kind: str = "gradient_boosting"
+    settings: Mapping[str, Any] = field(default_factory=lambda: SETTINGS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +55,7 @@ class _Searching:
     case: str
     workspace: Workspace
     rows: str
-    kind: str
-    seed: int
+    space: Space
 
 
 def search(
@@ -52,17 +63,13 @@ def search(
     batches: Sequence[str],
     *,
     client: "Client",
-    draws: int,
-    seed: int = 0,
-    kind: str = SEARCHED,
-    settings: Mapping[str, Any] = MappingProxyType(SETTINGS),
+    space: Space,
     progress: Callable[[int, int | None], None] = lambda draws, of: None,
 ) -> Search:
     """Random search for the settings of a kind of model, on the rows that the pipeline would train it on.
 
     The draws, the folds and the scores are those of `training.search` with the same seed; the best are not fitted
-    again. `kind` is a name that `training.candidates` gives, `settings` maps names of parameters to lists or scipy
-    distributions. `progress` is told of draws.
+    again. `progress` is told of draws.
 
     Raises ValueError for another kind, a name that is no parameter of it or a batch that is not known, ConnectionError
     as `score_to_file` does.
@@ -71,17 +78,17 @@ def search(
 
     for name in batches:
         system.batch_before(name)  # knows which there are
-    models = _candidates(system, seed)
-    if kind not in models:
-        raise ValueError(f"expected a kind of model out of {list(models)}, got {kind!r}")
-    if unknown := sorted(set(settings) - set(models[kind].get_params())):
-        raise ValueError(f"expected parameters of {kind}, got {unknown}; see get_params of the model")
+    models = _candidates(system, space.seed)
+    if space.kind not in models:
+        raise ValueError(f"expected a kind of model out of {list(models)}, got {space.kind!r}")
+    if unknown := sorted(set(space.settings) - set(models[space.kind].get_params())):
+        raise ValueError(f"expected parameters of {space.kind}, got {unknown}; see get_params of the model")
     workspace = system.workspace.create()
     usable = _usable_rows(system, sorted(set(batches)))
     rows = steps.split_rows(usable, pipeline.columns_of(system.specification), workspace)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    about = _Searching(system.case_name, workspace, rows, kind, seed)
-    drawn = list(enumerate(ParameterSampler(dict(settings), draws, random_state=seed)))
+    about = _Searching(system.case_name, workspace, rows, space)
+    drawn = list(enumerate(ParameterSampler(dict(space.settings), space.draws, random_state=space.seed)))
     losses = {}
     for (number, _), found in _run(client, partial(_try, about), drawn, what=_draw_named, case=system.case_name):
         losses[number] = found
@@ -106,7 +113,7 @@ def _try(job: _Searching, draw: tuple[int, dict[str, Any]]) -> list[float]:
     columns, rows = pipeline.columns_of(system.specification), _training_rows(job.workspace, job.rows)
     times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
     scores = training.cross_validate_in_time(
-        _candidates(system, job.seed)[job.kind].set_params(**draw[1]),
+        _candidates(system, job.space.seed)[job.space.kind].set_params(**draw[1]),
         rows[columns["inputs"]],
         target=rows[columns["target"]],
         folds=training.TimeFolds(training.FOLDS, **times),

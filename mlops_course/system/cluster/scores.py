@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mlops_course.operations.deployment import batch
@@ -40,7 +39,6 @@ def score_to_file(
     target: Path,
     client: "Client",
     version: int | str = "champion",
-    rows_per_part: int = batch.ROWS_PER_PART,
     progress: Callable[[int, int | None], None] = lambda rows, of: None,
 ) -> batch.Scored:
     """What `scoring.score_to_file` does, by the workers of `client`: the same files, to the bit.
@@ -52,31 +50,22 @@ def score_to_file(
     Raises what `batch.score_file` raises, and ConnectionError if a worker does not see the files, if workers die of a
     part, or if all stay away.
     """
-    names = system.case.batches()
-    if source in names:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent) as folder:  # where workers see it
-            file = Path(folder, "rows.parquet")
-            scoring._rows_of(system, source).to_parquet(file)
-            asked = {"target": target, "client": client, "version": version}
-            return score_to_file(system, f"{file}", **asked, rows_per_part=rows_per_part, progress=progress)
-    if not Path(source).is_file():
-        raise ValueError(f"expected a file or a batch out of {names}, got {source!r}")
-    path, target = Path(source).resolve(), target.resolve()
-    model = system.registry.load(version)
-    run = batch.ScoringRun(path, target, model=model.digest, rows_per_part=rows_per_part)
-    if done := run.finished():
-        return done
-    run.folder.mkdir(parents=True, exist_ok=True)
-    _check_shared(client, read=[path, system.workspace.database], write=run.folder)
-    about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, rows_per_part, run.folder)
-    parts, new, known = {}, 0, batch.count_rows(path)
-    spans = _spans(path, rows_per_part)
-    for _, (rows, made) in _run(client, partial(_score, about), spans, what=partial(_rows_named, rows_per_part)):
-        parts |= rows
-        new += made
-        progress(sum(rows.values()), known)
-    return run.finish([run.part(number) for number in sorted(parts)], total=sum(parts.values()), new=new)
+    target = target.resolve()
+    with scoring.source_file(system, source, folder=target.parent) as file:  # where workers see it
+        path, model, per_part = file.resolve(), system.registry.load(version), batch.ROWS_PER_PART
+        run = batch.ScoringRun(path, target, model=model.digest, rows_per_part=per_part)
+        if done := run.finished():
+            return done
+        run.folder.mkdir(parents=True, exist_ok=True)
+        _check_shared(client, read=[path, system.workspace.database], write=run.folder)
+        about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, per_part, run.folder)
+        parts, new, known = {}, 0, batch.count_rows(path)
+        spans = _spans(path, per_part)
+        for _, (rows, made) in _run(client, partial(_score, about), spans, what=partial(_rows_named, per_part)):
+            parts |= rows
+            new += made
+            progress(sum(rows.values()), known)
+        return run.finish([run.part(number) for number in sorted(parts)], total=sum(parts.values()), new=new)
 
 
 def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
@@ -85,13 +74,11 @@ def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
     if paths and all(path.exists() for path in paths.values()):
         return {number: min(job.rows, span.rows - at * job.rows) for at, number in enumerate(paths)}, 0
     model = _model(job)
-    answer = partial(scoring._answer, model)
-    check = partial(batch.problems, inputs=model.contract.inputs, optional=model.contract.optional)
-    rows, made = {}, 0
+    rules, rows, made = scoring.file_rules(model), {}, 0
     for number, part in _read(job.source, job.rows, span):
         path = job.folder / f"{number:06d}.parquet"
         if not path.exists():
-            batch.score_part(part, path, answer=answer, check=check)
+            batch.score_part(part, path, **rules)
             made += 1
         rows[number] = len(part)
     return rows, made

@@ -119,11 +119,12 @@ def graph(*, executed: Collection[str] = ()) -> str:
 
 def columns_of(specification: design.Specification) -> dict[str, Any]:
     """The names of the columns that steps ask for, by what they are used for."""
+    inputs = specification.inputs
     return {
         "target": specification.target.column,
         "prediction_time": specification.timing.prediction_time,
         "label_time": specification.timing.label_time,
-        "inputs": list(specification.inputs.all),
+        "inputs": [*inputs.datetime, *inputs.numeric, *inputs.categorical],
         "numeric": list(specification.features.numeric),
         "categorical": list(specification.features.categorical),
     }
