@@ -1,4 +1,4 @@
-"""The room for a class: opened, joined, watched, saved and closed."""
+"""The classroom: open it, join it, look at it, back it up and close it."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--folder",
         type=click.Path(file_okay=False, path_type=Path),
-        help="Where the room is kept; the folder classroom of the workspace if not given.",
+        help="Folder of the room; the folder classroom of the workspace if not given.",
     )(command)
 
 
@@ -42,8 +42,8 @@ def _room(folder: Path | None, **settings: Any) -> Any:
 
 
 @classroom.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 lets the room in.")
-@click.option("--port", type=int, help="Of MLflow, 5000 for a new room; learners join at the next one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
+@click.option("--port", type=int, help="Port of MLflow, 5000 for a new room; learners join at the next port.")
 @click.option("--store", default="", metavar="STORE", help="postgresql, sqlite (up to five), or a PostgreSQL URL.")
 @click.option("--detach", is_flag=True, help="Return when the room is open; `down` closes it.")
 @_in_folder
@@ -82,7 +82,7 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
 
 
 def _open_apart(room: Any) -> None:
-    """Open the room in a process of its own, and show what it says once learners can join."""
+    """Open the room in a process of its own, and show its messages when learners can join."""
     import subprocess
     import sys
 
@@ -92,7 +92,7 @@ def _open_apart(room: Any) -> None:
         raise click.ClickException(f"expected a room that is closed, this one is open as process {found['pid']}")
     log = room.folder / "room.log"
     log.unlink(missing_ok=True)
-    log.touch(mode=0o600)  # it has the code
+    log.touch(mode=0o600)  # the log contains the code
     command = [sys.executable, "-m", "mlops_course", "classroom", "up"]
     settings = ["--host", room.host, "--port", str(room.port), "--folder", str(room.folder)]
     with log.open("ab") as stream:
@@ -120,7 +120,7 @@ def _open_apart(room: Any) -> None:
 
 
 def _address(host: str) -> str:
-    """The address that others see, if all networks are listened on."""
+    """Return the address that other machines see, if the host stands for all networks."""
     import socket
 
     if host not in ("0.0.0.0", "::"):
@@ -155,7 +155,7 @@ def down(folder: Path | None) -> None:
 @classroom.command()
 @_in_folder
 def status(folder: Path | None) -> None:
-    """Whether the room is open, on what, and who has joined."""
+    """Show whether the room is open, with which store, and who has joined."""
     import httpx
 
     from mlops_course.course.classroom import front
@@ -176,7 +176,7 @@ def status(folder: Path | None) -> None:
 
 @classroom.command()
 @click.argument("url")
-@click.option("--name", help="How the room shall know you; your user name if not given.")
+@click.option("--name", help="Your name in the room; your user name if not given.")
 def join(url: str, name: str | None) -> None:
     """Join a room: paste the line that the teacher shows."""
     import getpass
@@ -196,7 +196,7 @@ def join(url: str, name: str | None) -> None:
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_in_folder
 def backup(file: Path, folder: Path | None) -> None:
-    """Write the whole room to FILE, open or closed. It holds the passwords: keep it like one."""
+    """Write the whole room to FILE, open or closed. It contains passwords: keep it secret."""
     from mlops_course.course.classroom import backup as backups
 
     held = backups.backup(_room(folder), file)
@@ -205,7 +205,7 @@ def backup(file: Path, folder: Path | None) -> None:
 
 @classroom.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new one.")
+@click.option("--folder", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new folder.")
 def restore(file: Path, folder: Path) -> None:
     """Make a room from the backup FILE in a new folder, here or on another machine."""
     from mlops_course.course.classroom import backup as backups
@@ -232,7 +232,7 @@ def upgrade(file: Path, folder: Path | None) -> None:
 @because
 @_in_folder
 def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
-    """Remove a learner from the open room for good: account, runs, files, models, results.
+    """Delete a learner from the open room: account, runs, files, models, results.
 
     The request goes on record in forgotten.jsonl of the room, without the name.
     """

@@ -1,6 +1,7 @@
 """Promote a version, roll back, or try a version beside the champion; and the history of it."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
@@ -55,56 +56,58 @@ def rollback(system: Any, approver: str, reason: str, evidence: str) -> None:
 
 
 def _trial_command(command: Callable[..., None]) -> click.Command:
-    """Make a command for trials: VERSION starts one, --stop ends it, and without either the command shows it."""
-    parts = [
-        click.command(),
-        click.argument("version", type=int, required=False),
-        click.option("--stop", is_flag=True, help="End it."),
-        click.option("--approver", help="Who is responsible; goes on record."),
-        click.option("--reason", help="Why; goes on record."),
-        log_option,
-        as_json,
-        pass_system,
-    ]
-    for part in reversed(parts):
-        command = part(command)
-    return command
+    """Make a command for trials: VERSION starts one, --stop ends it, and without either the command shows it.
+
+    The command gets `version` and `signed`, with approver and reason, to start a trial, or `trial` to show it.
+    """
+    mode = command.__name__
+
+    @click.command()
+    @click.argument("version", type=int, required=False)
+    @click.option("--stop", is_flag=True, help="End it.")
+    @click.option("--approver", help="Who is responsible; goes on record.")
+    @click.option("--reason", help="Why; goes on record.")
+    @log_option
+    @as_json
+    @pass_system
+    @wraps(command)
+    def called(system: Any, stop: bool, version: int | None, approver: str, reason: str, **shown: Any) -> None:
+        signed = {"approver": approver, "reason": reason}
+        if (stop or version is not None) and not all(signed.values()):
+            raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
+        if version is not None and not stop:
+            command(system, version=version, signed=signed, trial=None, **shown)
+            return
+        trial = system.registry.trial()
+        if trial is None or trial.mode != mode:
+            raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
+        if stop:
+            system.registry.end_trial(**signed)
+            click.echo(f"Version {trial.version} answers no longer.")
+        else:
+            command(system, version=None, signed=None, trial=trial, **shown)
+
+    return called
 
 
 @_trial_command
-def shadow(
-    system: Any,
-    version: int | None,
-    stop: bool,
-    approver: str | None,
-    reason: str | None,
-    log_url: str | None,
-    as_json: bool,
-) -> None:
+def shadow(system: Any, version: int, signed: dict[str, str], trial: Any, log_url: str | None, as_json: bool) -> None:
     """Let VERSION predict beside the champion, unseen by callers. Without VERSION: show how the shadow does.
 
     A running service starts within a second. The predictions are compared on the same requests.
     """
-    if version is not None and not stop:
-        system.registry.shadow(version, **_signed(approver, reason))
+    if not trial:
+        system.registry.shadow(version, **signed)
         click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
-    elif trial := _trial(system, "shadow", end=_signed(approver, reason) if stop else None):
-        from mlops_course.system import service
+        return
+    from mlops_course.system import service
 
-        table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
-        show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
+    table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
+    show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
 
 
 @_trial_command
-def canary(
-    system: Any,
-    version: int | None,
-    stop: bool,
-    approver: str | None,
-    reason: str | None,
-    log_url: str | None,
-    as_json: bool,
-) -> None:
+def canary(system: Any, version: int, signed: dict[str, str], trial: Any, log_url: str | None, as_json: bool) -> None:
     """Let VERSION answer a small share of the ids. Without VERSION: show how the canary does.
 
     A running service starts within a second and raises the share step by step. It stops a canary that fails, is slow or
@@ -112,34 +115,16 @@ def canary(
     """
     from mlops_course.system import service
 
-    if version is not None and not stop:
+    if not trial:
         share = service.canary_plan(system).steps[0]
-        system.registry.canary(version, share=share, **_signed(approver, reason))
+        system.registry.canary(version, share=share, **signed)
         click.echo(f"Version {version} answers {share:.0%} of the ids. How it does: mlops-course canary")
-    elif trial := _trial(system, "canary", end=_signed(approver, reason) if stop else None):
-        verdict = _verdict(system, trial, log_url)
-        title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
-        show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
-        if not as_json:
-            click.echo(verdict.reason)
-
-
-def _signed(approver: str | None, reason: str | None) -> dict[str, str]:
-    if not (approver and reason):
-        raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
-    return {"approver": approver, "reason": reason}
-
-
-def _trial(system: Any, mode: str, *, end: dict[str, str] | None) -> Any:
-    """Return the trial that is running, or None after it was ended; `end` has approver and reason."""
-    trial = system.registry.trial()
-    if trial is None or trial.mode != mode:
-        raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
-    if end is None:
-        return trial
-    system.registry.end_trial(**end)
-    click.echo(f"Version {trial.version} answers no longer.")
-    return None
+        return
+    verdict = _verdict(system, trial, log_url)
+    title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
+    show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
+    if not as_json:
+        click.echo(verdict.reason)
 
 
 def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""`mlops-course new`: a starter project that works at once on a table of one's own."""
+"""`mlops-course new`: a starter project for a table of your own."""
 
 import shlex
 import sys
@@ -9,7 +9,7 @@ import click
 
 __all__ = ["new"]
 
-MANY = 12  # columns without a remark, from which they are told in one line; the README has one each
+FOLDED_COLUMNS = 12  # with more columns without a remark, one line names them all; the README has a line for each
 
 
 @click.command()
@@ -17,14 +17,12 @@ MANY = 12  # columns without a remark, from which they are told in one line; the
 @click.option("--data", type=click.Path(dir_okay=False, path_type=Path), help="The table: a CSV or Parquet file.")
 @click.option("--target", metavar="COLUMN", help="What to predict; it has two values.")
 @click.option("--time", metavar="COLUMN", help="When each row is predicted.")
-@click.option("--no-time", is_flag=True, help="There is no such column: the order of rows stands for time.")
+@click.option("--no-time", is_flag=True, help="There is no such column; the order of rows is the order of time.")
 @click.option("--positive", metavar="VALUE", help="Value of the target that counts as 1; all others count as 0.")
-@click.option("--id", "row_id", metavar="COLUMN", help="What names each row.")
+@click.option("--id", "row_id", metavar="COLUMN", help="The id of each row.")
 @click.option("--drop", metavar="COLUMN", multiple=True, help="Leave a column out; may be repeated.")
 @click.option("--keep", metavar="COLUMN", multiple=True, help="Use a column that would be left out; may be repeated.")
-@click.option(
-    "--time-format", metavar="FORMAT", help="How times are written, such as %d/%m/%Y, if two ways are possible."
-)
+@click.option("--time-format", metavar="FORMAT", help="Format of times, such as %d/%m/%Y, if two are possible.")
 @click.option("--update", "renew", is_flag=True, help="Bring the project in DIR up to this version of the course.")
 def new(
     folder: Path,
@@ -41,8 +39,8 @@ def new(
 ) -> None:
     """Write a project into DIR that trains, gates and registers a model on your table.
 
-    Each column is looked at; what was seen and decided is printed, and stands in the project's README. Nothing is
-    overwritten: DIR must be new or empty, and with --update what you have changed is kept.
+    What was seen in each column and decided is printed, and written to the project's README. Nothing is overwritten:
+    DIR must be new or empty, and --update keeps what you have changed.
     """
     from mlops_course import starter
 
@@ -88,7 +86,7 @@ def new(
 
 
 def _tell(judgement: Any) -> None:
-    """What was seen in each column, and decided."""
+    """Print what was seen in each column, and decided."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -97,7 +95,7 @@ def _tell(judgement: Any) -> None:
     for title in ("column", "seen", "decided", "why"):
         grid.add_column(title, overflow="fold")
     plain = [line for line in judgement.findings if not line.why]
-    folded = plain if len(plain) > MANY else []
+    folded = plain if len(plain) > FOLDED_COLUMNS else []
     for line in judgement.findings:
         if line not in folded:
             grid.add_row(*map(escape, (line.column, line.seen, line.decided, line.why)))

@@ -1,15 +1,16 @@
 """Validation: find everything that is wrong with a batch before a model sees any of it.
 
-Look     `validate` checks tables against pandera schemas and reports all findings at once, as a `Report`
-Decide   `Report.raise_if_stopped` refuses a batch; `quarantine` parts bad rows from good ones and loses none
+    validate                 check tables against pandera schemas, and report all findings at once, as a `Report`
+    Report.raise_if_stopped  refuse a batch
+    quarantine               separate bad rows from good ones, without losing any
 
 Each rule has a severity. `stop`: the batch is not used. `quarantine`: the rows that break the rule are set aside.
 `warn`: somebody should know. A rule stops unless `metadata={"severity": ...}` says otherwise, on the column, or on the
 schema for rules that compare columns; give one severity for all its rules, or a dictionary from rule to severity. A
-check made with `raise_warning=True` warns. A missing table, an empty one, a missing column, a wrong dtype always stop.
+check made with `raise_warning=True` warns. Missing tables, empty tables, missing columns and wrong dtypes always stop.
 
-Values are never converted to fit, and the order of rows and columns is no fault. A rule that compares columns is named
-"column, column: rule", so that a finding can name them.
+Values are never converted, and the order of rows and columns does not matter. A rule that compares columns is named
+"column, column: rule", so that a finding can name the columns.
 
 >>> import pandas as pd
 >>> import pandera.pandas as pa
@@ -41,10 +42,10 @@ __all__ = ["InvalidBatch", "Report", "quarantine", "validate"]
 Rule = tuple[str, str, str, Callable[[pd.DataFrame], pd.Series]]  # columns, name, severity, which rows break it
 
 SEVERITIES = ("stop", "quarantine", "warn")
-QUARANTINE_LIMIT = 0.05  # share of a table's rows; if more break a rule, it is the batch that is broken, not its rows
+QUARANTINE_LIMIT = 0.05  # share of a table's rows; if more break a rule, the whole batch is broken
 SAMPLES = 3  # distinct values that a finding shows
 SAMPLE_WIDTH = 60  # characters
-LOOKED_AT = 100  # broken rows that samples are taken from
+SAMPLED_ROWS = 100  # broken rows that samples are taken from
 NOT_MISSING, UNIQUE = "not missing", "unique"  # what a column states as nullable=False and unique=True
 KEEP = {"all": False, "exclude_first": "first", "exclude_last": "last"}  # pandera's report_duplicates, in pandas' words
 
@@ -55,11 +56,11 @@ class InvalidBatch(ValueError):  # noqa: N818 - named for what it is
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
-    """What `validate` found, the gravest first.
+    """The findings of `validate`, the most severe first.
 
     `findings` has the columns table, column, rule, severity, count (rows that break the rule), share (of the rows of
-    that table) and samples (some of the values, as text). `reasons` holds, for each checked table, one text a row: the
-    rules for which the row goes to quarantine, empty if it stays.
+    that table) and samples (some of the values, as text). `reasons` has one text a row for each checked table: the
+    rules that send the row to quarantine, empty if it stays.
     """
 
     findings: pd.DataFrame
@@ -114,15 +115,15 @@ def validate(
     *,
     quarantine_limit: float = QUARANTINE_LIMIT,
 ) -> Report:
-    """Check every table against its schema and report all that is wrong, without raising and without changing a value.
+    """Check every table against its schema and report all that is wrong; no value is changed.
 
-    pandera judges structure and runs each check; rows are counted here, since its own report lists each cell of each
-    broken row, which takes seconds if many break. A quarantine rule that more than `quarantine_limit` of the rows break
-    stops the batch. A rule that judges a column as a whole (its check returns one boolean) counts every row. A table
-    without a schema is a warning.
+    pandera checks the structure and runs each check. Rows are counted here, because pandera's own report lists each
+    cell of each broken row, which takes seconds if there are many. A quarantine rule that more than `quarantine_limit`
+    of the rows break stops the batch. A rule about a column as a whole (its check returns one boolean) counts every
+    row. A table without a schema is a warning.
 
-    Raises ValueError for a schema that converts values, or uses regex columns or an index, which are not supported, and
-    for a severity that is not known or is given to a rule that does not exist.
+    Raises ValueError for a schema that converts values or uses regex columns or an index, for an unknown severity, and
+    for the severity of an unknown rule.
     """
     rows, reasons = [], {}
     for name in [*schemas, *(name for name in tables if name not in schemas)]:
@@ -142,9 +143,9 @@ def validate(
 def quarantine(
     tables: Mapping[str, pd.DataFrame], report: Report
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Part the rows of a batch into those that may be used and those set aside, the latter with their `reason`.
+    """Separate the rows of a batch into clean and quarantined ones; the quarantined rows get a column `reason`.
 
-    Each row is in exactly one of the two, as it was, with its index. Both hold every table.
+    Each row is in exactly one of the two, unchanged and with its index. Both have every table.
 
     Raises InvalidBatch if the batch is stopped, ValueError if `report` is not about these tables.
     """
@@ -164,12 +165,12 @@ def quarantine(
 
 
 def _check(name: str, table: object, schema: pa.DataFrameSchema | None, limit: float) -> Iterator[_Finding]:
-    """The findings in one table."""
+    """Yield the findings in one table."""
     rows = np.ones(len(table) if isinstance(table, pd.DataFrame) else 0, dtype=bool)
     if schema is None:
         yield _Finding("", "table has a schema", "warn", rows)
         return
-    _refuse(name, schema)
+    _require_supported(name, schema)
     if table is None:
         yield _Finding("", "table is there", "stop", rows)
     elif not isinstance(table, pd.DataFrame):
@@ -189,7 +190,7 @@ def _check(name: str, table: object, schema: pa.DataFrameSchema | None, limit: f
 
 
 def _structure(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Finding]:
-    """What pandera says of columns and dtypes; missing values are counted in `_values`."""
+    """Yield what pandera says of columns and dtypes; missing values are counted in `_values`."""
     try:
         with config_context(validation_depth=ValidationDepth.SCHEMA_ONLY):
             schema.validate(table, lazy=True)
@@ -211,13 +212,13 @@ def _structural(table: pd.DataFrame, error: SchemaError) -> _Finding:
 
 
 def _values(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Finding]:
-    """The rules about values that are broken. A rule that needs a column with a fault is passed over: it cannot run."""
+    """Yield the broken rules about values. A rule that needs a column with a fault cannot run, and is skipped."""
     complete = all(name in table for name, column in schema.columns.items() if column.required)
     for columns, rule, severity, broken in _rules(table, schema):
         shown = [column for column in columns.split(", ") if column in table]
         try:
             rows = broken(table)
-        except Exception as error:  # a check is code of the schema's author: whatever it raises is a finding
+        except Exception as error:  # a check is code of the schema's author: any error is a finding
             if complete:
                 yield _Finding(columns, rule, "stop", np.ones(len(table), dtype=bool), _cut(f"cannot run: {error!r}"))
             continue
@@ -226,7 +227,7 @@ def _values(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Findin
 
 
 def _rules(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[Rule]:
-    """All rules about values that the schema states, as functions from the table to the rows that break them."""
+    """Yield all rules of the schema about values, as functions from the table to the rows that break them."""
     for name, column in schema.columns.items():
         if name in table:
             if not column.nullable:
@@ -250,19 +251,19 @@ def _repeated(table: pd.DataFrame, *, columns: list[str], schema: pa.DataFrameSc
 
 
 def _broken(table: pd.DataFrame, *, check: pa.Check, column: str | None = None) -> pd.Series:
-    """Which rows fail a check; all of them, if it judges the whole and says no."""
+    """Return which rows fail a check: all of them, if a check of the whole column fails."""
     holds = check(table, column).check_output
     if isinstance(holds, pd.DataFrame):
         holds = holds.all(axis="columns")
     if not isinstance(holds, pd.Series):
         return pd.Series(not holds, index=table.index)
-    broken = pd.Series(False, index=table.index)  # a check is not asked about missing values: nullable decides on those
+    broken = pd.Series(False, index=table.index)  # checks skip missing values: nullable decides on those
     broken.loc[holds.index[~holds.astype(bool)]] = True
     return broken
 
 
 def _name(check: pa.Check) -> str:
-    """The name that the schema's author gave, else what pandera says of the check: "greater_than(0)"."""
+    """Return the name that the schema's author gave, else pandera's description, such as "greater_than(0)"."""
     given = check.name and check.name != "<lambda>" and not hasattr(pa.Check, check.name)
     return check.name if given else check.error or check.name
 
@@ -274,8 +275,8 @@ def _severity(holder: pa.DataFrameSchema | pa.Column, rule: str, check: pa.Check
     return stated if isinstance(stated, str) else stated.get(rule, "stop")
 
 
-def _refuse(name: str, schema: pa.DataFrameSchema) -> None:
-    """Raise ValueError for what a schema asks for and would not get."""
+def _require_supported(name: str, schema: pa.DataFrameSchema) -> None:
+    """Raise ValueError for settings of a schema that are not supported."""
     holders = {name: schema, **{f"{name}.{column}": held for column, held in schema.columns.items()}}
     for where, holder in holders.items():
         if holder.coerce or holder.parsers:
@@ -292,7 +293,7 @@ def _refuse(name: str, schema: pa.DataFrameSchema) -> None:
 
 
 def _reasons(found: list[_Finding], size: int) -> pd.Series:
-    """For each row the quarantine rules that it breaks, or an empty text."""
+    """Return for each row the quarantine rules that it breaks, or an empty text."""
     reasons = pd.Series("", index=range(size), dtype="str")
     for one in found:
         if one.severity == "quarantine":
@@ -303,8 +304,8 @@ def _reasons(found: list[_Finding], size: int) -> pd.Series:
 
 
 def _samples(values: pd.DataFrame) -> str:
-    """Some distinct values as text; of several columns, distinct rows as a=1 b=2."""
-    rows = values.head(LOOKED_AT).to_dict("records")
+    """Return some distinct values as text; of several columns, distinct rows as a=1 b=2."""
+    rows = values.head(SAMPLED_ROWS).to_dict("records")
     if values.shape[1] == 1:
         texts = [_text(value) for row in rows for value in row.values()]
     else:

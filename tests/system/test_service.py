@@ -693,7 +693,7 @@ def test_a_service_that_is_started_again_goes_on_with_the_same_evidence(system, 
     notes = []
     for name in ("before", "again"):
         with serving(system, log) as url:
-            caller, rows = Caller(url), asked(questions()[:500], name=name)
+            caller, rows = Caller(url), asked(questions()[:400], name=name)
             notes += [caller.get("/model")["challenger"]["so far"]]
             caller.predict(rows)
             caller.feedback(labels_of(rows))

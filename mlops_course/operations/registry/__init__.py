@@ -6,33 +6,34 @@
     Chain       whether the history is still what was written
     TRUSTED     types that a model file may hold, each with the reason why it is harmless
 
-*Champion* is the version in charge; *challenger* is the newest one that passed its gate, until it becomes champion. A
-version may be tried beside the champion first: as *shadow*, whose answers nobody gets, or as *canary*, which answers a
-share of the requests. Each step of that is in the history too, and services do what the history says.
+The *champion* is the version in charge; the *challenger* is the newest one that passed its gate, until it becomes
+champion. A version may be tried beside the champion first: a *shadow* only writes to the log, a *canary* answers a
+share of the requests. The history holds these steps, too, and services do what the history says. *Evidence* for a
+release is what was measured, in words.
 
     registry = Registry("sqlite:////srv/mlflow.db", "pumps", trusted=["pumps.features.derive"])
     version = registry.register(model, contract, run_id=run_id)
     registry.promote(version, approver="Ada", reason="fewer missed connections at the same cost")
-    champion = registry.load("champion")        # refused if a file, a type or an answer is not what was registered
+    champion = registry.load("champion")        # refused if a file, a type or a probability is not as registered
     registry.roll_back(approver="Grace", reason="false alarms doubled since the release")
     registry.history()
 
-**One insert decides.** The history is a second registered model, `pumps-releases`. A promotion or a roll back adds
-one version to it, whose source is the released version. MLflow numbers these in one transaction without gaps, and each
-names the release that it follows. Killed before the insert, the old champion stays; killed after it, the new one is in
-charge. Of two releases at once the first insert counts; the second raises `OvertakenError` and stays on record without
-effect. MLflow's aliases follow the history: one that an interrupted call left behind, or that was moved by hand, is put
-right by the next call. Until then that one is what MLflow itself, asked for `models:/pumps@champion`, returns.
+**One insert decides.** The history is a second registered model, `pumps-releases`. A promotion or a rollback adds one
+version to it, whose source is the released version. MLflow numbers these in one transaction without gaps, and each
+names the release that it follows. After a kill before the insert the old champion stays; after the insert the new one
+is in charge. Of two releases at once the first insert counts; the second raises `OvertakenError` and stays on record
+without effect. MLflow's aliases follow the history: the next call corrects an alias that an interrupted call left
+behind or that was moved by hand. Until then MLflow itself returns that version for `models:/pumps@champion`.
 
-**An edit of the history shows.** Each release carries a hash of its own facts and one of the whole history before it,
-and names the digest of the files that it released. `verify_history` says where this chain breaks: at a release that was
-edited, deleted, inserted or moved, or whose version now has other files. It only looks: a service whose history was
-edited goes on, and a person decides. Releases from before there was a chain are sealed, as they were then, by the first
-one that has it; `Chain.begins` is its number.
+**An edit of the history shows.** Each release has a hash of its own facts, a hash of the whole history before it, and
+the digest of the files that it released. `verify_history` says where this chain breaks: at a release that was edited,
+deleted, inserted or moved, or whose version now has other files. It only reports: a service continues, and a person
+decides. Releases that are older than the chain are sealed by the first release with a hash; `Chain.begins` is its
+number.
 
-What this does not promise: an approver is a name and not a proof of identity, and whoever can write to the database can
-take the newest releases away, or rewrite everything and compute every hash anew. So keep `Chain.head` where they cannot
-write, and hand it to `verify_history` later. The rest is for the access rules of the MLflow server.
+Limits: an approver is a name and not a proof of identity. A person who can write to the database can delete the newest
+releases, or rewrite everything and compute all hashes again. So keep `Chain.head` where they cannot write, and pass it
+to `verify_history` later. The rest is for the access rules of the MLflow server.
 
 >>> import pandas as pd
 >>> example = pd.DataFrame({"maker": ["Ajax", None], "wind": [4.5, 12.0]})

@@ -11,8 +11,8 @@ import pandas as pd
 
 from .errors import ContractError
 
-EXAMPLES = 5  # rows that travel with the model and that it must answer alike wherever it is loaded
-MAX_CATEGORIES = 1000  # more values than that are names or numbers of things, and each day brings new ones
+EXAMPLES = 5  # rows that travel with the model; wherever it is loaded, it must give them the same probabilities
+MAX_CATEGORIES = 1000  # a column with more values holds names, and each day brings new ones
 # numpy's letter for a kind of values → type in the contract, in MLflow's words → dtype of the model's input
 TYPES = {"f": "double", "i": "long", "u": "long", "b": "boolean", "M": "datetime", "O": "string"}
 DTYPES = {"double": "float64", "long": "int64", "boolean": "bool", "datetime": "datetime64[us]", "string": "str"}
@@ -45,7 +45,7 @@ class Contract:
     categories: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check what JSON would lose."""
+        """Check that JSON keeps every value."""
         try:
             lost = json.loads(self.to_json()) != asdict(self)
         except (TypeError, ValueError) as defect:
@@ -67,7 +67,7 @@ class Contract:
             )
 
     def example_frame(self) -> pd.DataFrame:
-        """The example as the model takes it: columns in the order and the dtype of `inputs`."""
+        """Return the example as the model takes it: columns in the order and the dtypes of `inputs`."""
         return pd.DataFrame(
             {
                 column: pd.Series([row[column] for row in self.example], dtype=DTYPES[kind])
@@ -76,21 +76,21 @@ class Contract:
         )
 
     def to_json(self) -> str:
-        """The contract as JSON; `from_json` reads it back to an equal contract."""
+        """Return the contract as JSON; `from_json` gives an equal contract."""
         return json.dumps(asdict(self), indent=1, allow_nan=False, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Contract":
-        """The contract that `to_json` wrote."""
+        """Return the contract that `to_json` wrote."""
         return cls(**json.loads(text))
 
 
 def describe(rows: pd.DataFrame, *, examples: int = EXAMPLES) -> dict[str, Any]:
-    """The fields of a contract that rows of the model's inputs tell: inputs, example, optional and categories.
+    """Return the fields of a contract that follow from rows of inputs: inputs, example, optional and categories.
 
-    The example is the first few rows. A number may always be missing, as its column has room for that; another input
-    may if it is somewhere in `rows`, which are best all that the model was fitted on. A text input with more than
-    `MAX_CATEGORIES` values is no category, and is left out.
+    The example is the first few rows. A float input may always be missing; another input may be missing if it is
+    missing somewhere in `rows`, so pass all rows that the model was fitted on. A text input with more than
+    `MAX_CATEGORIES` values gets no categories.
 
     Raises ContractError for a column that has no type there, such as integers with missing values.
     """
@@ -109,7 +109,7 @@ def describe(rows: pd.DataFrame, *, examples: int = EXAMPLES) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """What callers of the model before would trip over, by input; the order of columns does not count."""
+    """Return the changes of inputs that matter to callers; the order of columns does not."""
     columns = [column for column in {**before, **after} if before.get(column) != after.get(column)]
     return [f"input {name}: {before.get(name, 'none')} before, {after.get(name, 'none')} now" for name in columns]
 

@@ -1,16 +1,16 @@
-"""Why the registry refuses."""
+"""The errors of the registry."""
 
 
 class RegistryError(Exception):
-    """The registry refuses."""
+    """The registry refused a request."""
 
 
 class ContractError(RegistryError):
-    """The contract cannot be written down, or the model does not keep it."""
+    """The contract cannot be stored, or the model does not keep it."""
 
 
 class HistoryError(RegistryError):
-    """A release is missing from the history, so nobody can say which version is champion."""
+    """A release is missing from the history, so the champion is unknown."""
 
 
 class OvertakenError(RegistryError):
@@ -18,7 +18,7 @@ class OvertakenError(RegistryError):
 
 
 class PromotionError(RegistryError):
-    """The version must not become champion as things stand."""
+    """The version must not be released as things are."""
 
 
 class TamperedError(RegistryError):

@@ -1,4 +1,4 @@
-"""The history of releases: who is in charge by it, what is on trial, and whether it is still what was written."""
+"""The history of releases: the champion, the trial, and whether the history is still what was written."""
 
 import json
 import re
@@ -19,9 +19,9 @@ NO_HISTORY = "0" * 64  # the hash of a history without releases
 
 @dataclass(frozen=True)
 class Trial:
-    """A version that is being tried: as "shadow" or "canary", with its share of requests, by whose word, since when.
+    """A version that is being tried: its mode ("shadow" or "canary"), share of requests, approver and start.
 
-    `release` is the number in the history of the trial's first step; raising the share does not change it or `since`.
+    `release` is the number of the trial's first step in the history; a higher share does not change it or `since`.
     """
 
     version: int
@@ -34,10 +34,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Chain:
-    """Whether a history is what was written: `releases` steps, of which those from `begins` on are chained.
+    """Whether a history is what was written: it has `releases` steps, and those from number `begins` on are chained.
 
     `head` is the number of the newest step and the hash of the whole history; keep it elsewhere. `defect` says where
-    the chain breaks first and how; it is empty if it does not. `begins` is None if no step is chained.
+    and how the chain first breaks, and is empty if it does not. `begins` is None if no step is chained.
     """
 
     releases: int
@@ -47,12 +47,12 @@ class Chain:
 
     @property
     def intact(self) -> bool:
-        """Whether no break was found; a history without a chained step has none to find."""
+        """Whether no break was found; a history without a chained step has none."""
         return not self.defect
 
 
 def champions_of(history: pd.DataFrame) -> list[int]:
-    """Champions that a roll back could still return to, oldest first; the last one is in charge."""
+    """Return the champions that a rollback could still return to, oldest first; the last one is in charge."""
     champions: list[int] = []
     for release in history[history["in_effect"]].itertuples():
         if release.event == PROMOTED:
@@ -63,7 +63,7 @@ def champions_of(history: pd.DataFrame) -> list[int]:
 
 
 def trial_of(history: pd.DataFrame) -> Trial | None:
-    """The trial that the last step in effect started or went on with."""
+    """Return the trial that is running after the last step in effect; None if there is none."""
     steps = list(history[history["in_effect"]].itertuples())
     if not steps or steps[-1].event not in (SHADOW, CANARY):
         return None
@@ -126,12 +126,12 @@ def _chain_of(records: Sequence[Any], *, digests: Mapping[int, str | None], kept
 
 
 def _texts(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags as MLflow keeps them."""
+    """Return tags as MLflow stores them."""
     return {key: str(value) for key, value in tags.items() if value not in ("", None)}
 
 
 def _linked(facts: Mapping[str, Any], *, source: str, before: Sequence[Any]) -> dict[str, str]:
-    """The tags of a release with its link to the releases before."""
+    """Return the tags of a release with its link to the releases before."""
     hashes = NO_HISTORY
     for record in before:
         hashes = _hash_with(hashes, record)
@@ -141,7 +141,7 @@ def _linked(facts: Mapping[str, Any], *, source: str, before: Sequence[Any]) -> 
 
 
 def _hash_with(history: str, record: Any) -> str:
-    """The hash of a history with one more record."""
+    """Return the hash of a history with one more record."""
     return _hash_of(history, int(record.version), record.source, dict(record.tags))
 
 
@@ -150,7 +150,7 @@ def _hash_of(*facts: Any) -> str:
 
 
 def _break(record: Any, number: int, *, hashes: Sequence[str], chained: bool, digests: Mapping[int, str | None]) -> str:
-    """How a release breaks the chain that `hashes` lead up to; an empty text if it does not.
+    """Return how a release breaks the chain of `hashes` before it, or an empty text.
 
     It may follow an older release than the one before it: of two at once, the second did not see the first.
     """

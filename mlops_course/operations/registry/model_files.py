@@ -1,4 +1,4 @@
-"""The files of a version: packed with their digests, and opened only if they are what was registered."""
+"""The files of a version: written with their digests, and opened only if they are what was registered."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ PROBABILITY_TOLERANCE = 1e-6  # of a probability: well above what another proces
 
 
 def _example_probabilities(model: Any, contract: Contract) -> np.ndarray:
-    """Probabilities of yes for the contract's example, if the model keeps to inputs and threshold of the contract."""
+    """Return the probabilities of the contract's example, if the model keeps the contract's inputs and threshold."""
     example = contract.example_frame()
     fitted = list(getattr(model, "feature_names_in_", example.columns))
     if fitted != list(example.columns):
@@ -57,7 +57,7 @@ def _example_probabilities(model: Any, contract: Contract) -> np.ndarray:
 
 
 def _pack(folder: Path, model: Any, contract: Contract, *, code: Sequence[Path], trusted: Sequence[str]) -> str:
-    """Write all files of a version and return the digest of their list, SHA256SUMS."""
+    """Write all files of a version, and return the digest of their list, SHA256SUMS."""
     import mlflow.sklearn
     import skops.io
     from mlflow.models import ModelSignature
@@ -88,7 +88,7 @@ def _pack(folder: Path, model: Any, contract: Contract, *, code: Sequence[Path],
 
 
 def _tags(contract: Contract) -> dict[str, Any]:
-    """What MLflow shows and searches of a contract."""
+    """Return what MLflow shows and searches of a contract."""
     return {
         "fingerprint": contract.fingerprint,
         "data_version": contract.data_version,
@@ -118,7 +118,7 @@ def _versions_of(records: Sequence[Any], roles: Mapping[str, int]) -> pd.DataFra
 
 
 def _reviewed(model: bytes, trusted: Sequence[str]) -> list[str]:
-    """The types that a model file holds beyond what skops trusts, if each of them is reviewed."""
+    """Return the types in a model file that skops does not trust by itself, if each of them is reviewed."""
     import skops.io
 
     types = skops.io.get_untrusted_types(data=model)
@@ -155,7 +155,7 @@ def _opened(record: Any, tracking_uri: str, *, trusted: Sequence[str], what: str
 
 
 def _verified(folder: Path, digest: str, *, what: str) -> dict[str, bytes]:
-    """The files of a version, read once, if they are those that SHA256SUMS lists and that list has the digest."""
+    """Return the files of a version, if they are those listed in SHA256SUMS and that list has the digest."""
     files = {name: content for name, content in _contents(folder).items() if name != MLFLOW_NOTE}
     sums = files.pop(SUMS, b"")
     listed = {line[66:]: line[:64] for line in sums.decode(errors="replace").splitlines()}
@@ -172,7 +172,7 @@ def _verified(folder: Path, digest: str, *, what: str) -> dict[str, bytes]:
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its path in it."""
+    """Return all files of a folder by their paths in it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 

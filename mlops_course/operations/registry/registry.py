@@ -61,7 +61,6 @@ class Registry:
 
     tracking_uri: str
     name: str
-    registry_uri: str | None = field(default=None, kw_only=True)
     trusted: Sequence[str] = field(default=(), kw_only=True)
     clock: Callable[[], datetime] = field(default=_now, kw_only=True)
 
@@ -214,7 +213,7 @@ class Registry:
     def _client(self) -> Any:
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.registry_uri)
+        return MlflowClient(tracking_uri=self.tracking_uri)
 
     @property
     def _releases(self) -> str:

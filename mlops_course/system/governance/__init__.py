@@ -1,11 +1,11 @@
-"""Who answers for a prediction, and how it is forgotten: lineage, deletion, the audit trail and incident reports.
+"""Lineage of predictions, deletion requests, the audit trail and incident reports.
 
     lineage          from the id of a prediction to model, code, data, specification, gate and approver, each verified
-    forget           a deletion request, carried through log, shadow answers, cache and snapshots, and put on record
-    AuditTrail       what was asked and done beside releases, one record a file, each with the hash of the one before
-    incident_report  what is on record about a stretch of time, laid out for a review without blame
+    forget           carry out a deletion request in log, shadow log, cache and snapshots, and put it on record
+    AuditTrail       records beside the history of releases, one a file, each with the hash of the one before
+    incident_report  what is on record about a period, laid out for a blameless review
 
-Releases have a history of their own, see `registry`. Nothing here is inferred: what is not on record is said to be
+Releases have a history of their own, see `registry`. Nothing here is inferred: what is not on record is called
 unknown, and a link that does not hold is named, not left out.
 
     found = lineage(system, log, "order 17")

@@ -13,26 +13,26 @@ from mlops_course.system.system import System
 
 @dataclass(frozen=True)
 class AuditTrail:
-    """Requests and what was done about them, in the workspace's folder `audit`, beside the history of releases.
+    """Requests and what was done about them, in the folder `audit` of the workspace.
 
-    One JSON file a record, named by its number; each has the hash of the one before and of itself. A number is taken
-    by making its file, so two at once get two numbers, and a file is there whole or not at all.
+    Each record is a JSON file named by its number, with the hash of the record before and of itself. Making the file
+    takes the number, so two records at once get two numbers, and a file is complete or not there.
     """
 
     system: System
 
     @property
     def folder(self) -> Path:
-        """Where the records lie."""
+        """The folder of the records."""
         return self.system.workspace.root / "audit"
 
     def records(self) -> list[dict[str, Any]]:
-        """All records, oldest first."""
+        """Return all records, oldest first."""
         files = sorted(self.folder.glob("[0-9]*.json"))
         return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
     def add(self, event: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Put a record on disk after the others, and return it."""
+        """Append a record, and return it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             records = self.records()
@@ -44,7 +44,7 @@ class AuditTrail:
                 return record
 
     def defect(self) -> str:
-        """Where the trail was edited; an empty text if it was not. The newest records could be missing: keep a hash."""
+        """Return where the trail was edited, or an empty text. To notice that the newest are missing, keep a hash."""
         previous = ""
         for number, record in enumerate(self.records(), start=1):
             stripped = {key: value for key, value in record.items() if key != "hash"}
@@ -63,7 +63,7 @@ def _hash_of(record: Mapping[str, Any]) -> str:
 
 
 def _write_new(path: Path, text: str) -> bool:
-    """Make a file whole and on disk; False if there is one of that name."""
+    """Write a complete file to disk; return False if there is one of that name."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)

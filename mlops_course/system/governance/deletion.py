@@ -1,4 +1,4 @@
-"""A request to be forgotten, carried out step by step."""
+"""A deletion request, carried out step by step."""
 
 import hashlib
 import shutil
@@ -22,20 +22,19 @@ FITTED = ("train", "calibrate")  # tables of a split that the model has learned 
 
 
 def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: str, reason: str) -> dict[str, Any]:
-    """Take some ids out of everything the workspace holds, and return the record that is kept of it.
+    """Delete the rows of some ids everywhere in the workspace, and return the record of it.
 
-    Predictions, labels and shadow answers leave the logs. The ids are withheld, so that no later training uses their
-    rows. Snapshots that hold these rows go, with those that they were made from, with cached results and validation
-    reports made of them. The record says who asked, when and why, how many rows left which log, which snapshots went,
-    and which `versions` were trained on the rows and have to be trained anew: their data versions can then no longer be
-    brought back. Of ids it holds digests only. A version whose data are gone already counts as trained on them.
+    Predictions, labels and shadow predictions are deleted from the logs. The ids are withheld from later trainings.
+    Snapshots with these rows are removed, and so are the snapshots they were made from and the cached results and
+    validation reports made from them. The record says who approved it, when and why, how many rows left which log,
+    which snapshots were removed, and which `versions` were trained on the rows and have to be trained again: their data
+    cannot be restored. The record has digests of the ids only. A version without data counts as trained on the rows.
 
-    Repeating it changes nothing more, and completes a call that was killed. Let no training run meanwhile.
+    Repeating a call changes nothing more, and completes a call that was killed. Run no training meanwhile.
 
-    What it cannot reach: the files that the case reads (its next reading brings their rows back into snapshots of raw
-    tables and of all rows, though not into a training), the parameters of models and the few example rows in their
-    contracts, what the database of another host keeps until it cleans up, backups, and files that were given out. Who
-    knows an id can compute its digest.
+    Not reached are the files that the case reads (read again, they bring the rows back into snapshots, but not into a
+    training), the parameters of models and the few example rows in their contracts, what a database server keeps until
+    it cleans up, backups, and files that were given away. A person who knows an id can compute its digest.
 
     Raises ValueError for a blank approver or reason, or no id.
     """
@@ -49,7 +48,7 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
     snapshots = sorted({*begun, *_snapshots_with(system, ids)})
     plan = {"ids": digests, "snapshots": snapshots, "versions": _versions_trained_on(system, ids, snapshots)}
     signed = {"approver": approver, "reason": reason}
-    done = _done(trail.records(), digests)
+    done = _newest(trail.records(), digests, [DONE])
     if not open_request and not (done and snapshots in ([], done["snapshots"])):
         open_request = trail.add(REQUESTED, plan | signed)
     system.workspace.withhold(ids)
@@ -68,19 +67,19 @@ def _digest(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _open_request(records: Sequence[Mapping[str, Any]], digests: list[str]) -> Mapping[str, Any] | None:
-    """The newest request for these ids that is not known to be done."""
-    mine = [record for record in records if record.get("ids") == digests and record["event"] in (REQUESTED, DONE)]
-    return mine[-1] if mine and mine[-1]["event"] == REQUESTED else None
+def _open_request(records: Sequence[dict[str, Any]], digests: list[str]) -> dict[str, Any] | None:
+    """Return the newest request for these ids, unless it is done."""
+    newest = _newest(records, digests, (REQUESTED, DONE))
+    return newest if newest and newest["event"] == REQUESTED else None
 
 
-def _done(records: Sequence[Mapping[str, Any]], digests: list[str]) -> dict[str, Any] | None:
-    mine = [record for record in records if record.get("ids") == digests and record["event"] == DONE]
-    return dict(mine[-1]) if mine else None
+def _newest(records: Sequence[dict[str, Any]], digests: list[str], events: Sequence[str]) -> dict[str, Any] | None:
+    mine = [record for record in records if record.get("ids") == digests and record["event"] in events]
+    return mine[-1] if mine else None
 
 
 def _logs(system: System, log: PredictionLog) -> dict[str, PredictionLog]:
-    """The log, and that of shadow answers if there is one."""
+    """Return the log, and the shadow log if there is one."""
     url = log.url.render_as_string(hide_password=False)
     found = {"predictions": log}
     shadow_file = Path(str(log.url.database or "").removesuffix(".db") + ".shadow.db")
@@ -90,21 +89,17 @@ def _logs(system: System, log: PredictionLog) -> dict[str, PredictionLog]:
 
 
 def _snapshots_with(system: System, ids: Sequence[str]) -> list[str]:
-    """Snapshots that hold a row of these ids, or tables of the case from which such a row can be built.
+    """Return snapshots with a row of these ids, or with tables of the case that such a row can be built from.
 
-    Tables of the case that cannot be built into rows, such as rows set aside, may hold one, so they count.
+    Tables of the case that cannot be built into rows, such as quarantined rows, may have one, so they count.
     """
     folder, wanted, names = system.workspace.snapshots, set(ids), set(system.case.schemas())
     found = []
     for version in data.snapshots(folder):
         tables = data.load_snapshot(folder, version)
-        if any("id" in table.columns for table in tables.values()):
-            hit = any(wanted & set(table["id"]) for table in tables.values() if "id" in table.columns)
-        elif names <= tables.keys():
-            hit = _may_hold(system, tables, wanted)
-        else:
-            hit = False
-        if hit:
+        ids_of = [set(table["id"]) for table in tables.values() if "id" in table.columns]
+        built_from = not ids_of and names <= tables.keys()
+        if any(wanted & held for held in ids_of) or (built_from and _may_hold(system, tables, wanted)):
             found.append(version)
     return found
 
@@ -112,12 +107,12 @@ def _snapshots_with(system: System, ids: Sequence[str]) -> list[str]:
 def _may_hold(system: System, tables: Mapping[str, pd.DataFrame], wanted: set[str]) -> bool:
     try:
         return bool(wanted & set(system.case.build(dict(tables))["id"]))
-    except Exception:  # whatever a case stumbles over in rows that were set aside: nobody can say it is not there
+    except Exception:  # a case may fail on quarantined rows in any way; then the row may be among them
         return any(len(table) for table in tables.values())
 
 
 def _versions_trained_on(system: System, ids: Sequence[str], snapshots: Sequence[str]) -> list[int]:
-    """Versions that learned from a row of these ids, and those of which nobody can say that they did not."""
+    """Return versions that learned from a row of these ids, and those whose training rows are unknown."""
     folder, wanted, found = system.workspace.snapshots, set(ids), []
     for row in system.registry.versions().itertuples():
         try:
@@ -134,9 +129,9 @@ def _versions_trained_on(system: System, ids: Sequence[str], snapshots: Sequence
 
 
 def _drop_cached(system: System, snapshots: Sequence[str]) -> None:
-    """Remove cached results that were made of these snapshots, and files of results that no entry names.
+    """Remove cached results that were made from these snapshots, and files of results that no entry names.
 
-    A result is tainted if all entries that gave it are; an entry is if one of the results that it was made from is.
+    An entry counts as affected if any result it was made from is affected; a result, if all its entries are.
     """
     from hamilton.caching.cache_key import decode_key
     from hamilton.caching.fingerprinting import hash_value
@@ -147,15 +142,15 @@ def _drop_cached(system: System, snapshots: Sequence[str]) -> None:
     with closing(sqlite3.connect(file)) as database, database:
         entries = database.execute("SELECT cache_key, data_version FROM cache_metadata").fetchall()
         needs = {key: set(decode_key(key)["dependencies_data_versions"].values()) for key, _ in entries}
-        tainted = {hash_value(version) for version in snapshots}
-        stale: set[str] = {key for key, result in entries if result in tainted}
+        affected = {hash_value(version) for version in snapshots}
+        stale: set[str] = {key for key, result in entries if result in affected}
         while True:
-            more = {key for key, _ in entries if needs[key] & tainted} - stale
+            more = {key for key, _ in entries if needs[key] & affected} - stale
             if not more:
                 break
             stale |= more
             kept = {result for key, result in entries if key not in stale}
-            tainted |= {result for key, result in entries if key in stale} - kept
+            affected |= {result for key, result in entries if key in stale} - kept
         for table in ("history", "cache_metadata"):
             database.executemany(f"DELETE FROM {table} WHERE cache_key = ?", [(key,) for key in stale])
         named = {result for key, result in entries if key not in stale}
@@ -165,7 +160,7 @@ def _drop_cached(system: System, snapshots: Sequence[str]) -> None:
 
 
 def _drop_reports(system: System, ids: Sequence[str]) -> list[str]:
-    """Remove pages and tables for people that name one of these ids; they can be made anew."""
+    """Remove reports that name one of these ids; they can be made again."""
     folder, words = system.workspace.reports, [name.encode() for name in ids]
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     found = [path for path in found if any(word in path.read_bytes() for word in words)]

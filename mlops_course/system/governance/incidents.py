@@ -17,11 +17,11 @@ from .audit import AuditTrail
 def incident_report(
     system: System, log: PredictionLog, *, start: datetime, end: datetime, alerts: Sequence[Any] = ()
 ) -> str:
-    """A report for a review without blame, in Markdown: what is on record from `start` to `end`, and what to answer.
+    """Write the report for a blameless review in Markdown: the records from `start` to `end`, and open questions.
 
-    `alerts` are mappings or dataclasses with kind, subject, since and text, as alerting gives them. Numbers come from
-    the log, the history and the audit trail; what nobody has recorded is left as a question. The headings are those of
-    Beyer et al. 2016, Site Reliability Engineering, chapter 15 and appendix D.
+    `alerts` are mappings or dataclasses with kind, subject, since and text. Numbers come from the log, the history and
+    the audit trail; what is not on record becomes a question. The headings are those of Beyer et al. 2016, Site
+    Reliability Engineering, chapter 15 and appendix D.
 
     Raises ValueError if the times have no zone or are out of order.
     """

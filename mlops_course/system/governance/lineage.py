@@ -1,4 +1,4 @@
-"""Where an answer comes from: each link from the answer to the data, with what was checked."""
+"""Where a prediction comes from: each link from the prediction to the data, with what was checked."""
 
 import json
 from collections.abc import Mapping
@@ -27,19 +27,19 @@ from .deletion import FITTED
 
 VERIFIED, UNKNOWN = "verified", "unknown"  # other checks are the defect that was found, in words
 ANSWERS_BY = (PROMOTED, CANARY, ROLLED_BACK)  # steps after which a version answers
-LATE = pd.Timedelta(seconds=5)  # a service looks for releases each second, and what is under way is answered as before
+TAKE_UP = pd.Timedelta(seconds=5)  # a service looks for releases each second; requests under way keep the old version
 
 
 class UnknownPredictionError(LookupError):
-    """There is no prediction of that id on record."""
+    """No prediction has this id."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lineage:
     """Where a prediction comes from.
 
-    `table` has one row a link and the columns link, value, check ("verified", "" where there is nothing to verify,
-    "unknown" and why, or the defect) and where. `facts` holds the same by name, in plain values.
+    `table` has one row a link and the columns link, value, check and where. A check is "verified", "unknown" with the
+    reason, the defect in words, or empty if there is nothing to verify. `facts` has the same as plain values.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Lineage:
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Names of the links that do not hold."""
+        """The names of links that do not hold."""
         fine = self.table["check"].isin(["", VERIFIED]) | self.table["check"].str.startswith(UNKNOWN)
         return tuple(self.table.loc[~fine, "link"])
 
@@ -62,7 +62,7 @@ class Lineage:
 
 
 class _Links:
-    """Links as they are found; what cannot be looked up becomes a defect of that link, and the rest goes on."""
+    """Links as they are found; an error becomes the defect of its link, and the other links follow."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, str]] = []
@@ -83,11 +83,11 @@ class _Links:
 
 
 def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
-    """Everything on record behind one prediction, with each link verified.
+    """Trace a prediction to everything on record behind it, and verify each link.
 
-    The model's files are compared with their digests, the snapshot of its data is hashed anew, the chain of releases is
-    followed, and the answer is computed again from the inputs in the log. The release is the one that was in effect
-    when the answer was given. Raises UnknownPredictionError if the log has no such id.
+    The model's files are compared with their digests, the snapshot of its data is hashed, the chain of releases is
+    checked, and the prediction is computed again from the inputs in the log. The release is the one that was in effect
+    at the time of the prediction. Raises UnknownPredictionError if the log has no such id.
     """
     found = log.find(id)
     if found is None:
@@ -159,7 +159,7 @@ def _snapshot_check(system: System, version: str) -> str:
 
 
 def _run_links(links: _Links, system: System, model: Registered) -> None:
-    """What the training run in MLflow says, compared with the contract where both say it."""
+    """Add what the training run in MLflow says, compared with the contract where both say it."""
     number, run = model.version, system.run_of(model.version)
     run_id, tags = run.info.run_id, run.data.tags
     same = tags.get("raw_tables", model.contract.data_version) == model.contract.data_version
@@ -204,7 +204,7 @@ def _gate_checks(system: System, run: Any, number: int) -> pd.DataFrame | None:
 
 
 def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> None:
-    """Which step in the history let this version answer then, and who approved it."""
+    """Add the step in the history by which this version answered then, and who approved it."""
     try:
         history = system.registry.history()
     except RegistryError as error:
@@ -214,7 +214,7 @@ def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> No
     effective = history[history["in_effect"]]
     step = _in_charge(effective, asked, number)
     if step is None:  # the service had not yet seen the release after it
-        step = _in_charge(effective, asked - LATE, number)
+        step = _in_charge(effective, asked - TAKE_UP, number)
     check = VERIFIED
     if step is None:
         later = effective[(effective["version"] == number) & effective["event"].isin(ANSWERS_BY)]
@@ -234,7 +234,7 @@ def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> No
 
 
 def _in_charge(effective: pd.DataFrame, asked: pd.Timestamp, number: int) -> pd.Series | None:
-    """The step by which a version answered at a moment: as champion, or as canary."""
+    """Return the step by which a version answered at a moment: as champion, or as canary."""
     champions: list[pd.Series] = []
     canary = None
     for _, step in effective[effective["when"] <= asked].iterrows():
