@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import result
 from mlops_course.operations.delivery import Workflow, metrics
 
 __all__ = ["YourTurn", "allowed", "hint", "pace", "stability", "summary", "workflow"]
@@ -19,8 +19,8 @@ ALL = ["unit", "data", "equality", "gate", "style"]
 
 def _jobs() -> dict[str, dict]:
     """The jobs of the task and one more, each with another command than in the example."""
-    needs = {"equality": ["unit"], "gate": ["data"]}
-    return {name: {"run": f"python -m jobs.{name}"} | ({"needs": needs[name]} if name in needs else {}) for name in ALL}
+    needs = {"equality": {"needs": ["unit"]}, "gate": {"needs": ["data"]}}
+    return {name: {"run": f"python -m jobs.{name}", **needs.get(name, {})} for name in ALL}
 
 
 @check(
@@ -30,42 +30,36 @@ def _jobs() -> dict[str, dict]:
 )
 def workflow(answer):
     """Twelve kinds of change get the jobs that they need, and no others."""
-    made = attempt(lambda: answer(_jobs()), hint="workflow fails on the jobs of the task and one more.")
-    expect(isinstance(made, Workflow), f"Give a delivery.Workflow; a {type(made).__name__} came.")
+    fails = "workflow fails on the jobs of the task and one more."
+    made = result(answer, _jobs(), case="", hint=fails, kind=Workflow, give="a delivery.Workflow")
     expect(dict(made.jobs) == _jobs(), "The workflow has other jobs than came in: pass them on as they are.")
 
-    def ask(paths: list[str], expected: list[str], words: str) -> None:
-        came, case = made.required(paths), f"A change of {', '.join(paths)} needs"
-        said = f"{case} {', '.join(expected) or 'no job'}; you have {', '.join(came) or 'none'}."
-        expect(set(came) == set(expected), words, case=said)
+    def ask(expected: list[str], words: str, *changes: str | list[str]) -> None:
+        for change in changes:
+            paths = [change] if isinstance(change, str) else change
+            came, case = made.required(paths), f"A change of {', '.join(paths)} needs"
+            said = f"{case} {', '.join(expected) or 'no job'}; you have {', '.join(came) or 'none'}."
+            expect(set(came) == set(expected), words, case=said)
 
-    four = ALL[:4]
     words = "Texts for people are read by no job: nobody should wait for a training because of a word."
-    ask(["README.md"], [], words)
-    ask(["docs/how_to.md"], [], words)
+    ask([], words, "README.md", "docs/how_to.md")
     words = "The code of a feature is a part of the model, so the job that tests the function is not enough."
-    ask(["features.py"], four, words)
-    ask(["model.py"], four, "The code of the model goes into equality and gate.")
-    ask(
-        ["model.json"],
-        ["unit", "equality"],
-        "The trained model is read by equality, which needs unit, and by no other.",
-    )
+    ask(ALL[:4], words, "features.py")
+    ask(ALL[:4], "The code of the model goes into equality and gate.", "model.py")
+    words = "The trained model is read by equality, which needs unit, and by no other."
+    ask(["unit", "equality"], words, "model.json")
     words = "No code has changed, and still the model may be another one: new data go into data and gate."
-    ask(["data/2013-05.parquet"], ["data", "gate"], words)
-    ask(["bars.yaml"], ["data", "gate"], "The bars are read by the gate, which needs data.")
-    ask(["checks/unit.py"], ["unit"], "The unit test is read by unit alone.")
+    ask(["data", "gate"], words, "data/2013-05.parquet")
+    ask(["data", "gate"], "The bars are read by the gate, which needs data.", "bars.yaml")
+    ask(["unit"], "The unit test is read by unit alone.", "checks/unit.py")
     words = "A file that nobody has thought about needs every job: a pattern of yours is too wide."
-    for path in ("clock.py", "checks/gate.py", "old_features.py", "data/schema.yaml", "notes.txt"):
-        ask([path], ALL, words)
+    ask(ALL, words, "clock.py", "checks/gate.py", "old_features.py", "data/schema.yaml", "notes.txt")
     words = "What everything is run with, or run by, needs every job there is, those that come later as well."
-    ask(["requirements.txt"], ALL, words)
-    ask(["delivery.yaml"], ALL, words)
-    words = "A text needs nothing, in whatever folder it is: look at the pattern of that folder."
-    ask(["data/about.md"], [], words)
-    ask(["README.md", "data/2013-05.parquet"], ["data", "gate"], "A text adds nothing to what the other file needs.")
-    ask(["checks/unit.py", "bars.yaml"], ["unit", "data", "gate"], "Two files need the jobs of both.")
-    ask([], [], "No file, no job.")
+    ask(ALL, words, "requirements.txt", "delivery.yaml")
+    ask([], "A text needs nothing, in whatever folder it is: look at the pattern of that folder.", "data/about.md")
+    ask(["data", "gate"], "A text adds nothing to what the other file needs.", ["README.md", "data/2013-05.parquet"])
+    ask(["unit", "data", "gate"], "Two files need the jobs of both.", ["checks/unit.py", "bars.yaml"])
+    ask([], "No file, no job.", [])
     for trigger, expected in (("new data", ["data", "gate"]), ("drift alert", ["data"]), ("schedule", ALL)):
         expect(trigger in made.triggers, f"There is no trigger {trigger!r}: the task names three.")
         came = made.required(trigger=trigger)
@@ -128,37 +122,36 @@ def _random_history(seed: int) -> tuple[list[dict], str | None]:
 )
 def allowed(answer):
     """No red commit reaches production, not even below a harmless one, and a green one is not held up."""
-    live = _commit("c0")
 
     def ask(history: list[dict], expected: list[str], words: str, *, case: str, production: str | None = "c0") -> None:
-        came = attempt(
-            lambda: answer(history, production, RULES.required), hint=f"allowed fails on {case.rstrip(',')}."
+        fails = f"allowed fails on {case.rstrip(',')}."
+        came = result(
+            answer, history, production, RULES.required, case=case, hint=fails, give="a list of ids", kind=list | tuple
         )
-        came = list(came) if isinstance(came, tuple) else came
-        expect(isinstance(came, list), f"Give a list of ids, empty if there is none; a {type(came).__name__} came.")
-        expect(came == expected, words, case=f"Of {case} it let {came} through, expected {expected}.")
+        expect(list(came) == expected, words, case=f"Of {case} it let {came} through, expected {expected}.")
 
+    live, new_readme = _commit("c0"), {"readme": "v2"}
+    red = _commit("c1", {"unit": "green", "gate": "red"}, features="v2")
     words = "Its jobs were green."
     ask([live, _commit("c1", GREEN, features="v2")], ["c1"], words, case="one green change of the features")
-    red = _commit("c1", {"unit": "green", "gate": "red"}, features="v2")
     ask([live, red], [], "A red commit went live.", case="a change of the features with a red gate")
     words = "A job that never ran is not green: ask for green, and not for the absence of red."
     ask([live, _commit("c1", {}, features="v2")], [], words, case="a change of the features without any verdict")
     half = _commit("c1", {"unit": "green", "gate": "not run"}, features="v2")
     ask([live, half], [], words, case="a change of the features whose gate was not run")
-    fix = _commit("c2", {}, features="v2", readme="v2")
     words = "A harmless commit took a red one along: compare with what is in production, not with the commit before."
+    fix = _commit("c2", {}, features="v2", **new_readme)
     ask([live, red, fix], [], words, case="a new README on top of a red change of the features")
     words = "A green commit on top of a red one may go live: it is judged as a whole, and the red one is mended in it."
     mended = [live, red, _commit("c2", GREEN, features="v3")]
     ask(mended, ["c2"], words, case="a red change of the features, then a green one")
     words = "A text needs no job, so no verdict is missing."
-    ask([live, _commit("c1", {}, readme="v2")], ["c1"], words, case="a new README without verdicts")
+    ask([live, _commit("c1", {}, **new_readme)], ["c1"], words, case="a new README without verdicts")
     words = "A job that the difference does not need has no say here: it judges what is in production already."
-    ask([live, _commit("c1", {"gate": "red"}, readme="v2")], ["c1"], words, case="a new README with a red gate")
+    ask([live, _commit("c1", {"gate": "red"}, **new_readme)], ["c1"], words, case="a new README with a red gate")
     words = "What is again as in production has not changed: compare the contents, and do not add up the changes."
-    back = _commit("c2", {}, readme="v2")
-    ask([live, red, back], ["c2"], words, case="a red change of the features that is taken back, with a new README")
+    back = [live, red, _commit("c2", {}, **new_readme)]
+    ask(back, ["c2"], words, case="a red change of the features that is taken back, with a new README")
     words = "A file that was removed is a change: look at the paths of both sides."
     ask([live, _commit("c1", {}, features=None)], [], words, case="a commit that removes features.py, without verdicts")
     words = "A file that was added is a change: look at the paths of both sides."
@@ -169,27 +162,28 @@ def allowed(answer):
     ask(again, ["c1"], words, case="a green change of the features, and one more without verdicts")
     words = "Only commits after production count: to go back is another decision, a rollback."
     ask([_commit("c", GREEN), live], [], words, case="one commit before production and none after it")
-    words = "Production itself is live already."
-    ask([_commit("c0", GREEN)], [], words, case="a history of one commit, which is live,")
+    ask(
+        [_commit("c0", GREEN)], [], "Production itself is live already.", case="a history of one commit, which is live,"
+    )
     words = "Before the first deployment nothing is live, so every file is a change."
     ask([live], [], words, case="a first commit without verdicts, nothing live,", production=None)
     ask([_commit("c0", GREEN)], ["c0"], words, case="a first green commit, nothing live,", production=None)
+    text, three = _commit("c1", {}, **new_readme), [{**red, "id": "c3"}, _commit("c2", GREEN, features="v3")]
     words = "Give all that may go live, oldest first."
-    green = [live, _commit("c1", {}, readme="v2"), red, _commit("c2", GREEN, features="v3")]
-    ask([*green[:2], {**green[2], "id": "c3"}, green[3]], ["c1", "c2"], words, case="a text, a red and a green commit")
+    ask([live, text, *three], ["c1", "c2"], words, case="a text, a red and a green commit")
     ask([], [], "Without commits there is none.", case="an empty history", production=None)
     for seed in range(150):
         history, production = _random_history(seed)
         said = "; ".join(f"{one['id']} {one['files']} {one['verdicts']}" for one in history)
-        expected = _right(history, production, RULES.required)
-        words = "One is missing, or should not be there."
-        ask(history, expected, words, case=f"the history {said} with {production} live", production=production)
+        case, words = f"the history {said} with {production} live", "One is missing, or should not be there."
+        ask(history, _right(history, production, RULES.required), words, case=case, production=production)
 
 
 # Delivery metrics -----------------------------------------------------------------------------------------------------
 
 START, END = pd.Timestamp("2013-04-01", tz="UTC"), pd.Timestamp("2013-04-11", tz="UTC")
 IDS = ["commit", "deployment", "incident"]
+OTHERWISE = "Something is counted that should not be, or the other way round."
 
 
 def _log(*events: tuple) -> pd.DataFrame:
@@ -227,10 +221,6 @@ def _random_log(seed: int) -> pd.DataFrame:
     return pd.concat([log, twice]).sample(frac=1, random_state=seed, ignore_index=True)
 
 
-def _dictionary(came: object, names: list[str]) -> None:
-    expect(isinstance(came, dict), f"Give a dictionary with the names {names}; a {type(came).__name__} came.")
-
-
 @check(
     "The order of rows says nothing: which events of the log do you need, and which time of each?",
     "For each commit take its earliest `committed` and its earliest `deployed`, over the whole log.",
@@ -240,10 +230,7 @@ def pace(answer):
     """Frequency and lead time are right whatever order, repetition and window the events come in."""
 
     def ask(log: pd.DataFrame, per_day: float, hours: float, words: str, *, case: str) -> None:
-        came = attempt(lambda: answer(log.copy(), START, END), hint=f"pace fails on {case}.")
-        _dictionary(came, ["per_day", "lead_hours"])
-        expected = {"per_day": per_day, "lead_hours": hours}
-        expect_same(came, expected, words, case=f"The log of {case}")
+        _metrics(answer, log, {"per_day": per_day, "lead_hours": hours}, words, case=case)
 
     plain = [("committed", "02 10:00", "c1"), ("deployed", "02 15:00", "c1", "d1")]
     ask(_log(*plain), 0.1, 5.0, "One deployment in ten days, five hours.", case="one commit that is live after 5 h")
@@ -258,20 +245,15 @@ def pace(answer):
     words = "One slow commit should not move the number so much: a median is asked for."
     ask(_log(*plain, *more, *slow), 0.2, 5.0, words, case="three commits that took 5, 2 and 100 h")
     words = "A commit that was made before the window and went live within it counts in full."
-    ask(
-        _log(("committed", "03-30 00:00", "c1"), plain[1]),
-        0.1,
-        87.0,
-        words,
-        case="a commit of 30 March, live on 2 April",
-    )
+    march = _log(("committed", "03-30 00:00", "c1"), plain[1])
+    ask(march, 0.1, 87.0, words, case="a commit of 30 March, live on 2 April")
     words = "A commit that is waiting has no lead time yet."
     ask(_log(*plain, ("committed", "03 10:00", "c9")), 0.1, 5.0, words, case="a commit that is live and one that waits")
     words = "A repeated event that was written down late happened at its earliest time."
     late = [("committed", "02 12:00", "c1"), ("deployed", "02 18:00", "c1", "d1")]
     ask(_log(*late, *plain), 0.1, 5.0, words, case="a commit whose events are there again with later times")
     words = (
-        "A commit is live when it first goes live; another deployment that holds it again counts as a deployment only."
+        "A commit is live when it first goes live. If a later deployment holds it again, only that deployment counts."
     )
     ask(_log(*plain, ("deployed", "04 15:00", "c1", "d2")), 0.2, 5.0, words, case="one commit in two deployments")
     before = [("committed", "03-20 10:00", "c1"), ("deployed", "03-31 23:59", "c1", "d1")]
@@ -290,9 +272,19 @@ def pace(answer):
     for seed in range(12):
         log = _random_log(seed)
         table = metrics(log, start=START, end=END).table["value"]
-        words = "Something is counted that should not be, or the other way round."
         ours = table["deployment frequency"], table["lead time for changes"]
-        ask(log, *ours, words, case=f"a team with {len(log)} events")
+        ask(log, *ours, OTHERWISE, case=f"a team with {len(log)} events")
+
+
+def _metrics(answer: Callable, log: pd.DataFrame, expected: dict[str, float], words: str, *, case: str) -> None:
+    """Ask for the metrics of the window, by name."""
+    fails, give = f"{answer.__name__} fails on {case}.", f"a dictionary with the names {[*expected]}"
+    came = result(answer, log, START, END, case=case, hint=fails, kind=dict, give=give)
+    expect_same(came, expected, words, case=f"The log of {case}")
+
+
+def _deployed(*days: int) -> list[tuple]:
+    return [("deployed", f"{day:02d} 12:00", f"c{day}", f"d{day}") for day in days]
 
 
 @check(
@@ -303,71 +295,68 @@ def pace(answer):
 def stability(answer):
     """Open incidents count as long as they have lasted, and a deployment fails once at most."""
 
-    def ask(log: pd.DataFrame, rate: float, hours: float, still: int, words: str, *, case: str) -> None:
-        came = attempt(lambda: answer(log.copy(), START, END), hint=f"stability fails on {case}.")
-        _dictionary(came, ["failure_rate", "restore_hours", "open"])
+    def ask(events: list[tuple], rate: float, hours: float, still: int, words: str, *, case: str) -> None:
         expected = {"failure_rate": rate, "restore_hours": hours, "open": still}
-        expect_same(came, expected, words, case=f"The log of {case}")
-
-    def deployed(*days: int) -> list[tuple]:
-        return [("deployed", f"{day:02d} 12:00", f"c{day}", f"d{day}") for day in days]
+        _metrics(answer, _log(*events), expected, words, case=case)
 
     one = [("failed", "03 13:00", "i1", "d3"), ("restored", "03 16:00", "i1")]
-    plain = [*deployed(2, 3, 4, 5), *one]
-    ask(_log(*plain), 0.25, 3.0, 0, "One of four failed, for 3 h.", case="four deployments and one incident of 3 h")
+    plain = [*_deployed(2, 3, 4, 5), *one]
+    ask(plain, 0.25, 3.0, 0, "One of four failed, for 3 h.", case="four deployments and one incident of 3 h")
     words = "Rows come in any order: tell the kinds apart, and look at times."
-    ask(_log(*plain[::-1]), 0.25, 3.0, 0, words, case="the same in opposite order")
+    ask(plain[::-1], 0.25, 3.0, 0, words, case="the same in opposite order")
     words = "An incident that is still open was left out: it has lasted until `end` at least, and may be the longest."
     still = ("failed", "05 14:00", "i2", "d5")
-    ask(_log(*plain, still), 0.5, (3 + 130) / 2, 1, words, case="one incident of 3 h, and one open for 130 h")
-    ask(_log(*deployed(5), still), 1.0, 130.0, 1, words, case="a single incident, open for 130 h")
+    ask([*plain, still], 0.5, (3 + 130) / 2, 1, words, case="one incident of 3 h, and one open for 130 h")
+    ask([*_deployed(5), still], 1.0, 130.0, 1, words, case="a single incident, open for 130 h")
     words = "Two incidents of one deployment are one failed deployment: count deployments."
     two = [("failed", "03 14:00", "i2", "d3"), ("restored", "03 19:00", "i2")]
-    ask(_log(*plain, *two), 0.25, 4.0, 0, words, case="four deployments, one with incidents of 3 and 5 h")
+    ask([*plain, *two], 0.25, 4.0, 0, words, case="four deployments, one with incidents of 3 and 5 h")
     words = "A deployment with several commits has several rows, and is one deployment."
     several = ("deployed", "03 12:00", "c9", "d3")
-    ask(_log(*plain, several), 0.25, 3.0, 0, words, case="four deployments, one with two commits")
+    ask([*plain, several], 0.25, 3.0, 0, words, case="four deployments, one with two commits")
     words = "An event that is in the log twice happened once, at its earliest time."
     late = [("failed", "03 15:00", "i1", "d3"), ("restored", "03 20:00", "i1")]
-    ask(_log(*late, *plain, *plain), 0.25, 3.0, 0, words, case="four deployments and one incident, all repeated")
+    ask([*late, *plain, *plain], 0.25, 3.0, 0, words, case="four deployments and one incident, all repeated")
     words = "A median is asked for: one long incident should not move it so much."
     long = [("failed", "04 13:00", "i2", "d4"), ("restored", "08 13:00", "i2")]
     short = [("failed", "05 13:00", "i3", "d5"), ("restored", "05 17:00", "i3")]
-    ask(_log(*plain, *long, *short), 0.75, 4.0, 0, words, case="incidents of 3, 96 and 4 h")
-    words = "What happens at `end` or later is not known yet: an incident that is restored then is open."
-    future = [("failed", "10 14:00", "i2", "d5"), ("restored", "11 00:00", "i2")]
-    ask(_log(*plain, *future), 0.5, 6.5, 1, words, case="an incident of 3 h and one that is restored at the very end")
-    ask(_log(*plain, ("failed", "11 00:00", "i2", "d5")), 0.25, 3.0, 0, words, case="one that begins at the very end")
-    words = "An incident counts where it is over: one that was over before the window counts in another."
-    old = [("failed", "03-28 13:00", "i0", "d0"), ("restored", "03-29 13:00", "i0")]
-    ask(_log(*plain, *old), 0.25, 3.0, 0, words, case="an incident of 3 h and one of March")
-    words = (
-        "An incident that began before the window and was over in it counts in full, like one that is over at `start`."
-    )
-    across = [("failed", "03-31 23:00", "i0", "d0"), ("restored", "01 00:00", "i0")]
-    ask(_log(*plain, *across), 0.25, 2.0, 0, words, case="an incident of 3 h and one of an hour, over at the start")
-    words = "The rate is about the deployments of the window: one that failed before it is not among them."
-    before = ("deployed", "03-31 22:00", "c0", "d0")
-    ask(_log(*plain, before, *across), 0.25, 2.0, 0, words, case="the same, with the deployment of March in the log")
-    words = "A deployment that is written down again later happened at its earliest time, here before the window."
-    repeated = ("deployed", "02 10:00", "c0", "d0")
-    ask(_log(*plain, repeated, before), 0.25, 3.0, 0, words, case="five deployments, one of them of March and repeated")
-    words = "The window holds its start and not its end."
-    ends = [("deployed", "01 00:00", "ca", "da"), ("deployed", "11 00:00", "cb", "db")]
-    ask(_log(*plain, *ends), 0.2, 3.0, 0, words, case="five deployments, one of them at the start, and one at the end")
+    ask([*plain, *long, *short], 0.75, 4.0, 0, words, case="incidents of 3, 96 and 4 h")
     words = "An incident without a known cause belongs to no deployment, and lasts all the same."
     strange = [("failed", "06 13:00", "i2"), ("restored", "06 18:00", "i2")]
-    ask(_log(*plain, *strange), 0.25, 4.0, 0, words, case="one incident of 3 h and one of 5 h that names no deployment")
+    ask([*plain, *strange], 0.25, 4.0, 0, words, case="one incident of 3 h and one of 5 h that names no deployment")
     words = "An end without a begin has no length."
-    ask(_log(*plain, ("restored", "06 18:00", "i9")), 0.25, 3.0, 0, words, case="an incident whose begin is missing")
+    ask([*plain, ("restored", "06 18:00", "i9")], 0.25, 3.0, 0, words, case="an incident whose begin is missing")
     words = "Without deployments there is no share, and without incidents no time: both are missing (NaN)."
-    ask(_log(), np.nan, np.nan, 0, words, case="no events")
-    ask(_log(*deployed(2, 3)), 0.0, np.nan, 0, words, case="two deployments and no incident")
-    ask(_log(*one), np.nan, 3.0, 0, words, case="an incident and no deployment")
-    for seed in range(12):
-        log = _random_log(seed + 100)
+    ask([], np.nan, np.nan, 0, words, case="no events")
+    ask(_deployed(2, 3), 0.0, np.nan, 0, words, case="two deployments and no incident")
+    ask(one, np.nan, 3.0, 0, words, case="an incident and no deployment")
+    _window(ask, plain)
+    for seed in range(100, 112):
+        log = _random_log(seed)
         table = metrics(log, start=START, end=END).table
-        restore = table.loc["time to restore"]
-        words = "Something is counted that should not be, or the other way round."
-        ours = table.loc["change failure rate", "value"], restore["at_least"], int(restore["open"])
-        ask(log, *ours, words, case=f"a team with {len(log)} events")
+        rate, restore = table.loc["change failure rate", "value"], table.loc["time to restore"]
+        expected = {"failure_rate": rate, "restore_hours": restore["at_least"], "open": int(restore["open"])}
+        _metrics(answer, log, expected, OTHERWISE, case=f"a team with {len(log)} events")
+
+
+def _window(ask: Callable, plain: list[tuple]) -> None:
+    """What happens at the ends of the window, before and after it."""
+    words = "What happens at `end` or later is not known yet: an incident that is restored then is open."
+    future = [("failed", "10 14:00", "i2", "d5"), ("restored", "11 00:00", "i2")]
+    ask([*plain, *future], 0.5, 6.5, 1, words, case="an incident of 3 h and one that is restored at the very end")
+    ask([*plain, ("failed", "11 00:00", "i2", "d5")], 0.25, 3.0, 0, words, case="one that begins at the very end")
+    words = "An incident counts where it is over: one that was over before the window counts in another."
+    old = [("failed", "03-28 13:00", "i0", "d0"), ("restored", "03-29 13:00", "i0")]
+    ask([*plain, *old], 0.25, 3.0, 0, words, case="an incident of 3 h and one of March")
+    words = "An incident that began before the window and was over in it, or at `start`, counts in full."
+    across = [("failed", "03-31 23:00", "i0", "d0"), ("restored", "01 00:00", "i0")]
+    ask([*plain, *across], 0.25, 2.0, 0, words, case="an incident of 3 h and one of an hour, over at the start")
+    words = "The rate is about the deployments of the window: one that failed before it is not among them."
+    before = ("deployed", "03-31 22:00", "c0", "d0")
+    ask([*plain, before, *across], 0.25, 2.0, 0, words, case="the same, with the deployment of March in the log")
+    words = "A deployment that is written down again later happened at its earliest time, here before the window."
+    repeated = ("deployed", "02 10:00", "c0", "d0")
+    ask([*plain, repeated, before], 0.25, 3.0, 0, words, case="five deployments, one of them of March and repeated")
+    words = "The window holds its start and not its end."
+    ends = [("deployed", "01 00:00", "ca", "da"), ("deployed", "11 00:00", "cb", "db")]
+    ask([*plain, *ends], 0.2, 3.0, 0, words, case="five deployments, one of them at the start, and one at the end")

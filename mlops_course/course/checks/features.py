@@ -2,13 +2,14 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
 from mlops_course import flights
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import attempt, result
 from mlops_course.development import features
 from mlops_course.flights.timeline import WEATHER_DELAY, instants
 
@@ -46,6 +47,35 @@ def _asked() -> pd.DataFrame:
 # A split --------------------------------------------------------------------------------------------------------------
 
 
+MOMENTS = {  # row: when it asked, and when its label came, in August; the cut is the 12th, now is the 20th
+    "long before": ("05 10:00", "05 15:00"),
+    "the evening before": ("11 22:00", "12 03:00"),
+    "the morning before": ("11 06:00", "11 11:00"),
+    "labelled at the cut": ("11 19:00", "12 00:00"),
+    "slow": ("01 10:00", "14 10:00"),
+    "never landed": ("06 10:00", None),
+    "asked at the cut": ("12 00:00", "12 05:00"),
+    "after": ("15 10:00", "15 15:00"),
+    "labelled now": ("19 19:00", "20 00:00"),
+    "still in the air": ("19 22:00", "20 03:00"),
+    "cancelled after": ("16 10:00", None),
+    "asked now": ("20 00:00", "20 06:00"),
+}
+
+
+FUTURE = {"asked at the cut", "after", "labelled now", "still in the air", "cancelled after", "asked now"}
+
+
+def _parts(answer: Callable, table: pd.DataFrame, cut: pd.Timestamp, now: pd.Timestamp) -> list[list]:
+    """The index of the rows to train on and of those to test on."""
+    came = answer(table, cut, now)
+    two = isinstance(came, tuple | list) and len(came) == 2 and all(isinstance(part, pd.DataFrame) for part in came)
+    expect(two, "Give two tables, the rows to train on and the rows to test on: `return train, test`.")
+    for part in came:
+        expect(list(part.columns) == list(table.columns), "Each part keeps the columns as they were, and no more.")
+    return [list(part.index) for part in came]
+
+
 @check(
     "For each of the two parts ask: what has to be true of its rows, and at which moment?",
     "A row has two times. The part is chosen by the question; the label has to be there when the part is used.",
@@ -54,48 +84,17 @@ def _asked() -> pd.DataFrame:
 def split(answer):
     """Nothing is trained or tested on before its label is there, and no row is in both parts."""
     cut, now = _at("12 00:00"), _at("20 00:00")
-    times = {
-        "long before": ("05 10:00", "05 15:00"),
-        "the evening before": ("11 22:00", "12 03:00"),
-        "the morning before": ("11 06:00", "11 11:00"),
-        "labelled at the cut": ("11 19:00", "12 00:00"),
-        "slow": ("01 10:00", "14 10:00"),
-        "never landed": ("06 10:00", None),
-        "asked at the cut": ("12 00:00", "12 05:00"),
-        "after": ("15 10:00", "15 15:00"),
-        "labelled now": ("19 19:00", "20 00:00"),
-        "still in the air": ("19 22:00", "20 03:00"),
-        "cancelled after": ("16 10:00", None),
-        "asked now": ("20 00:00", "20 06:00"),
-    }
-    rows = pd.DataFrame(
-        {
-            "asked": [_at(asked) for asked, _ in times.values()],
-            "labelled": pd.to_datetime([_at(label) if label else None for _, label in times.values()], utc=True),
-        },
-        index=list(times),
-    ).sample(frac=1, random_state=3)
-
-    def parts(table: pd.DataFrame, cut: pd.Timestamp, now: pd.Timestamp) -> tuple[list, list]:
-        came = answer(table.copy(), cut, now)
-        expect(
-            isinstance(came, tuple | list) and len(came) == 2 and all(isinstance(part, pd.DataFrame) for part in came),
-            "Give two tables, the rows to train on and the rows to test on: `return train, test`.",
-        )
-        for part in came:
-            expect(list(part.columns) == list(table.columns), "Each part keeps the columns as they were, and no more.")
-        return tuple(list(part.index) for part in came)
-
-    train, test = attempt(lambda: parts(rows, cut, now), hint="split fails on twelve flights around a cut.")
-    strange = (set(train) | set(test)) - set(times)
+    moments = [(_at(asked), label and _at(label)) for asked, label in MOMENTS.values()]
+    rows = pd.DataFrame(moments, columns=["asked", "labelled"], index=list(MOMENTS)).sample(frac=1, random_state=3)
+    train, test = attempt(lambda: _parts(answer, rows, cut, now), hint="split fails on twelve flights around a cut.")
+    strange = (set(train) | set(test)) - set(MOMENTS)
     expect(not strange, f"Keep the index of the rows: the labels {sorted(map(str, strange))} did not come in.")
-    future = {"asked at the cut", "after", "labelled now", "still in the air", "cancelled after", "asked now"}
     words = "A row that asks at the cut or later is trained on: the parts follow the clock, not chance."
-    expect(not future & set(train), words)
-    expect(not set(test) - future, "A row that asked before the cut is tested on: its question chooses its part.")
-    missing = "A row whose label is missing got into a part: whoever never landed has no label, late or not."
-    expect("never landed" not in train and "cancelled after" not in test, missing)
-    words = "A label that came after the cut is trained on: such a row is purged: it is in neither part."
+    expect(not FUTURE & set(train), words)
+    expect(not set(test) - FUTURE, "A row that asked before the cut is tested on: its question chooses its part.")
+    words = "A row whose label is missing got into a part: whoever never landed has no label, late or not."
+    expect("never landed" not in train and "cancelled after" not in test, words)
+    words = "A label that came after the cut is trained on: such a row is purged, and in neither part."
     expect(not {"the evening before", "slow"} & set(train), words)
     words = "A label that is not there yet is tested on: at `now` nobody can say whether that answer was right."
     expect(not {"still in the air", "asked now"} & set(test), words)
@@ -108,19 +107,16 @@ def split(answer):
     order = [name for name in rows.index if name in train], [name for name in rows.index if name in test]
     expect((train, test) == order, "Leave the rows in the order in which they came.")
     real = _asked()[["asked", "labelled"]]
-    cut, now = _at("06 04:00"), _at("07 00:00")
     slow = real.assign(labelled=real["asked"] + pd.to_timedelta(np.arange(len(real)) % 30, unit="h"))
+    cut, now = _at("06 04:00"), _at("07 00:00")
     for table, case in ((real, "400 real flights"), (slow, "400 flights with labels after up to 29 hours")):
         before = table["asked"] < cut
-        ours = [
-            table.index[before & (table["labelled"] <= cut)].tolist(),
-            table.index[~before & (table["labelled"] <= now)].tolist(),
-        ]
-        words = "Some rows are in the wrong part, or missing."
-        for name, came, expected in zip(("train", "test"), parts(table, cut, now), ours, strict=True):
-            expect(came == expected, words, case=f"Of {case}, {len(came)} are in {name}, expected {len(expected)}.")
-    empty = parts(rows.iloc[:0], cut, now)
-    expect_same(list(empty), [[], []], "No rows, no parts.", case="the index of the parts of no rows")
+        ours = table.index[before & (table["labelled"] <= cut)], table.index[~before & (table["labelled"] <= now)]
+        for name, came, right in zip(("train", "test"), _parts(answer, table, cut, now), ours, strict=True):
+            told = f"Of {case}, {len(came)} are in {name}, expected {len(right)}."
+            expect(came == right.tolist(), "Some rows are in the wrong part, or missing.", case=told)
+    empty = _parts(answer, rows.iloc[:0], cut, now)
+    expect_same(empty, [[], []], "No rows, no parts.", case="the index of the parts of no rows")
 
 
 # An as-of join --------------------------------------------------------------------------------------------------------
@@ -134,11 +130,7 @@ def _questions(asked: list[str], origin: str | list[str] = "JFK", index: list | 
 
 def _readings(visib: dict[str, float | None], origin: str = "JFK") -> pd.DataFrame:
     hours = pd.DatetimeIndex([_at(text) for text in visib])
-    return pd.DataFrame({"origin": origin, "time_hour": hours, "visib": [*map(_number, visib.values())]})
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
+    return pd.DataFrame({"origin": origin, "time_hour": hours, "visib": pd.Series([*visib.values()], dtype=float)})
 
 
 @check(
@@ -148,12 +140,9 @@ def _number(value: float | None) -> float:
 )
 def last_reading(answer):
     """Each flight gets the last reading that was available at its airport, none that came later and none too old."""
-    day = {"05 10:00": 10.0, "05 11:00": 3.0, "05 12:00": 0.5, "05 14:00": 0.2, "05 15:00": 7.0}
-    asked = _questions(["05 12:30"], index=[41])
-    came = attempt(
-        lambda: answer(asked.copy(), _readings(day)), hint="last_reading fails on one flight and five readings."
-    )
-    expect(isinstance(came, pd.Series), f"Give a series, one value a flight; a {type(came).__name__} came.")
+    day = _readings({"05 10:00": 10.0, "05 11:00": 3.0, "05 12:00": 0.5, "05 14:00": 0.2, "05 15:00": 7.0})
+    fails, kind = "last_reading fails on one flight and five readings.", {"kind": pd.Series, "give": "a series"}
+    came = result(answer, _questions(["05 12:30"], index=[41]), day, case="One value a flight.", hint=fails, **kind)
     expect_same(list(came.index), [41], "Give one value a flight, with the index of the flights.", case="Its index")
     reasons = {
         0.5: "The reading filed under 12:00 was used at 12:30: it becomes available an hour after its hour.",
@@ -163,47 +152,40 @@ def last_reading(answer):
     words = reasons.get(came.iloc[0], "Which of the readings of 10, 11, 12, 14 and 15 o'clock were available at 12:30?")
     expect_same(came, pd.Series([3.0], index=[41]), words, case="A question at 12:30")
 
-    def same(rows: pd.DataFrame, weather: pd.DataFrame, values: list, words: str, *, case: str) -> None:
-        expected = pd.Series([*map(_number, values)], index=rows.index, dtype=float)
-        expect_same(answer(rows.copy(), weather.copy()), expected, words, case=case)
+    def ask(rows: pd.DataFrame, weather: pd.DataFrame, values: list[float | None], words: str, *, case: str) -> None:
+        expected = pd.Series(values, index=rows.index, dtype=float)
+        expect_same(answer(rows, weather), expected, words, case=case)
 
     words = "What becomes available at the very moment of the question is known."
-    same(_questions(["05 12:00"]), _readings(day), [3.0], words, case="A question at 12:00")
+    ask(_questions(["05 12:00"]), day, [3.0], words, case="A question at 12:00")
     words = "The table has gaps: the last reading may be hours old, so do not ask for the one of a certain hour."
-    same(
-        _questions(["05 14:30"]), _readings({"05 10:00": 4.0}), [4.0], words, case="A question at 14:30, last at 11:00,"
-    )
+    one = _readings({"05 10:00": 4.0})
+    ask(_questions(["05 14:30"]), one, [4.0], words, case="A question at 14:30, last at 11:00,")
     both = pd.concat([_readings({"05 09:00": 8.0}), _readings({"05 10:00": 1.0}, "LGA")], ignore_index=True)
     words = "That is the reading of another airport: each flight has its own."
-    same(_questions(["05 12:30"]), both, [8.0], words, case="A question at JFK after a later reading of LGA")
-    same(_questions(["05 12:30"], "EWR"), both, [None], words, case="A question at EWR, which has no reading,")
+    ask(_questions(["05 12:30"]), both, [8.0], words, case="A question at JFK after a later reading of LGA")
+    ask(_questions(["05 12:30"], "EWR"), both, [None], words, case="A question at EWR, which has no reading,")
     words = "Nothing was available yet, so the value is missing."
-    same(_questions(["05 09:59"]), _readings(day), [None], words, case="A question before the first reading")
+    ask(_questions(["05 09:59"]), day, [None], words, case="A question before the first reading")
     words = "A reading that became available six hours before the question is not too old."
-    same(_questions(["05 22:00"]), _readings(day), [7.0], words, case="A question at 22:00, last available at 16:00,")
+    ask(_questions(["05 22:00"]), day, [7.0], words, case="A question at 22:00, last available at 16:00,")
     words = "That reading is older than six hours, counted from when it became available: the value is missing."
-    same(_questions(["05 22:01"]), _readings(day), [None], words, case="A question at 22:01, last available at 16:00,")
+    ask(_questions(["05 22:01"]), day, [None], words, case="A question at 22:01, last available at 16:00,")
     words = "The last reading came without a value, so the value is missing: an older one is not the last."
     silent = _readings({"05 10:00": 10.0, "05 11:00": None})
-    same(
-        _questions(["05 12:30"]),
-        silent,
-        [None],
-        words,
-        case="A question at 12:30, where the reading of 11:00 is empty,",
-    )
+    case = "A question at 12:30, where the reading of 11:00 is empty,"
+    ask(_questions(["05 12:30"]), silent, [None], words, case=case)
     mixed = _questions(["05 15:30", "05 11:30", "05 12:30"], index=[7, 3, 5])
     words = "Each value belongs to the flight whose index it has: mind the order of the rows."
-    weather = _readings(day).sample(frac=1, random_state=1)
-    same(mixed, weather, [0.2, 10.0, 3.0], words, case="Questions at 15:30, 11:30 and 12:30")
+    weather = day.sample(frac=1, random_state=1)
+    ask(mixed, weather, [0.2, 10.0, 3.0], words, case="Questions at 15:30, 11:30 and 12:30")
     rows = _asked()[["origin", "asked", "scheduled_departure"]]
     weather = _august()["weather"][["origin", "time_hour", "visib"]]
     weather = weather[weather["time_hour"].between(_at("04 20:00"), _at("07 12:00"))].sample(frac=1, random_state=2)
     stamped = weather.assign(available=weather["time_hour"] + WEATHER_DELAY)
-    expected = features.as_of(
-        rows, stamped, at="asked", available="available", columns=["visib"], by="origin", max_age=pd.Timedelta("6h")
-    )["visib"]
-    expect_same(answer(rows.copy(), weather.copy()), expected, "Some are wrong.", case="400 real flights of August")
+    by = {"at": "asked", "available": "available", "columns": ["visib"], "by": "origin"}
+    expected = features.as_of(rows, stamped, **by, max_age=pd.Timedelta("6h"))["visib"]
+    expect_same(answer(rows, weather), expected, "Some are wrong.", case="400 real flights of August")
 
 
 # One code path --------------------------------------------------------------------------------------------------------
@@ -216,68 +198,46 @@ def last_reading(answer):
 )
 def compared(answer):
     """A flight gets the same value alone as in a batch, for airports and delays that are missing, too."""
-    history = pd.DataFrame(
-        {"origin": ["JFK", "JFK", "JFK", "LGA", "LGA"], "delay": [10.0, 20.0, 30.0, 2.0, None]}, index=[4, 9, 2, 7, 5]
-    )
-    table = history.copy()
-    own = inspect.unwrap(answer)  # which is handed this very table, not a copy, so that it can be removed below
-    feature = attempt(lambda: [answer(table), own(table)][1], hint="compared fails on a history of five flights.")
+    delays = [10.0, 20.0, 30.0, 2.0, None]
+    history = pd.DataFrame({"origin": ["JFK", "JFK", "JFK", "LGA", "LGA"], "delay": delays}, index=[4, 9, 2, 7, 5])
+    own = inspect.unwrap(answer)  # which is handed this very table, not a copy, so that it can be changed below
+    feature = attempt(lambda: [answer(history), own(history)][1], hint="compared fails on a history of five flights.")
     kind = type(feature).__name__
     expect(callable(feature), f"compared gives a function that the service can call; a {kind} came.")
 
-    def ask(origin: list, delay: list, index: list) -> pd.Series:
+    def ask(origin: list[str], delay: list[float | None], expected: list[float], words: str, *, case: str) -> None:
+        index = [7 * n % 11 for n in range(3, 3 + len(origin))]
         rows = pd.DataFrame({"origin": origin, "delay": pd.Series(delay, dtype=float).to_numpy()}, index=index)
         before = rows.copy()
         came = attempt(lambda: feature(rows), hint="The function that compared gives fails.")
         expect(came is not None, "The function that compared gives returns nothing: it needs a `return`, too.")
         expect(rows.equals(before), "The rows came back changed: work on a copy, somebody else still needs them.")
-        return came
+        expect_same(came, pd.Series(expected, index=index, dtype=float), words, case=case)
 
-    came = ask(["JFK", "JFK"], [25.0, 15.0], [3, 1])  # their own mean is that of history: only the next case tells
-    words = "Compare with the mean delay of the airport in history."
-    expect_same(came, pd.Series([5.0, -5.0], index=[3, 1]), words, case="JFK (mean 20) with delays of 25 and 15")
-    alone = ask(["JFK"], [25.0], [3])
+    words = "Compare with the mean delay of the airport in history."  # which is that of these rows, too
+    ask(["JFK", "JFK"], [25.0, 15.0], [5.0, -5.0], words, case="JFK (mean 20) with delays of 25 and 15")
     words = "Alone, a flight got another value than in a batch: what is usual comes from history, never from the rows."
-    expect_same(alone, pd.Series([5.0], index=[3]), words, case="JFK (mean 20) with a delay of 25, alone,")
-    wide = ask(["JFK", "LGA", "JFK", "LGA"], [25.0, 2.0, 300.0, 5.0], [3, 8, 1, 2])
-    expected = pd.Series([5.0, 0.0, 280.0, 3.0], index=[3, 8, 1, 2])
-    words = (
-        "Each airport has its own mean, whatever else is in the batch; an unknown delay of history counts for nothing."
-    )
-    expect_same(wide, expected, words, case="JFK (mean 20) and LGA (mean 2), delays of 25, 2, 300, 5")
+    ask(["JFK"], [25.0], [5.0], words, case="JFK (mean 20) with a delay of 25, alone,")
+    words = "Each airport has its own mean, whatever else is in the batch; unknown delays of history count for nothing."
+    case = "JFK (mean 20) and LGA (mean 2), delays of 25, 2, 300, 5"
+    ask(["JFK", "LGA", "JFK", "LGA"], [25.0, 2.0, 300.0, 5.0], [5.0, 0.0, 280.0, 3.0], words, case=case)
     words = "An airport that history does not know is compared with the mean of all known delays of history."
-    expect_same(
-        ask(["EWR"], [15.5], [0]), pd.Series([0.0], index=[0]), words, case="EWR with a delay of 15.5 (mean of all)"
-    )
-    expect_same(ask(["EWR"], [0.0], [0]), pd.Series([-15.5], index=[0]), words, case="EWR with a delay of 0")
+    ask(["EWR"], [15.5], [0.0], words, case="EWR with a delay of 15.5 (mean of all)")
+    ask(["EWR"], [0.0], [-15.5], words, case="EWR with a delay of 0")
     words = "A delay that is missing gives 0, nothing unusual, whatever the airport and the rest of the batch."
-    gaps = ask(["JFK", "JFK", "EWR"], [None, 100.0, None], [1, 2, 3])
-    expect_same(gaps, pd.Series([0.0, 80.0, 0.0], index=[1, 2, 3]), words, case="JFK missing, JFK 100 and EWR missing")
-    expect_same(ask(["JFK"], [None], [1]), pd.Series([0.0], index=[1]), words, case="JFK with a missing delay, alone,")
-    expect_same(ask([], [], []), pd.Series([], dtype=float), "No rows, no values.", case="a table without rows")
-    table["delay"] = np.nan
-    gone = (
-        "In the service the table of history is gone: what is usual has to be computed once, before the inner function."
-    )
-    after = attempt(lambda: feature(pd.DataFrame({"origin": ["JFK"], "delay": [25.0]})), hint=gone)
-    expect_same(
-        after, pd.Series([5.0]), gone, case="JFK with a delay of 25, after the delays of that table were removed,"
-    )
-    unknown = pd.DataFrame({"origin": ["JFK", "LGA", "LGA"], "delay": [None, 4.0, 8.0]})
-    feature = answer(unknown)
+    case = "JFK missing, JFK 100 and EWR missing"
+    ask(["JFK", "JFK", "EWR"], [None, 100.0, None], [0.0, 80.0, 0.0], words, case=case)
+    ask(["JFK"], [None], [0.0], words, case="JFK with a missing delay, alone,")
+    ask([], [], [], "No rows, no values.", case="a table without rows")
+    history["delay"] = np.nan
+    gone = "In the service the table of history is gone: compute what is usual once, before the inner function."
+    one = pd.DataFrame({"origin": ["JFK"], "delay": [25.0]})
+    case = "JFK with a delay of 25, after the delays of that table were removed,"
+    expect_same(attempt(lambda: feature(one), hint=gone), pd.Series([5.0]), gone, case=case)
+    feature = answer(pd.DataFrame({"origin": ["JFK", "LGA", "LGA"], "delay": [None, 4.0, 8.0]}))
     words = "An airport whose delays in history are all missing has no mean of its own: the mean of all stands in."
-    expect_same(ask(["JFK"], [7.0], [0]), pd.Series([1.0], index=[0]), words, case="such an airport with 7 (all: 6)")
-    real = _august()["flights"][["origin", "dep_delay"]].rename(columns={"dep_delay": "delay"})
-    real = real.assign(delay=real["delay"].astype(float)).sample(frac=1, random_state=5)
-    feature = answer(real.head(500))
-    batch = real.tail(300)
-    together = feature(batch.copy())
-    single = pd.concat([feature(batch.iloc[[place]]) for place in range(0, 300, 20)])
-    words = "One row alone and the same row in a batch differ, on real flights of August."
-    expect_same(together.iloc[::20], single, words, case="the batch")
-    mean = real.head(500).groupby("origin")["delay"].mean()
-    expected = (batch["delay"] - batch["origin"].map(mean)).fillna(0.0)
-    expect_same(together, expected, "Some values are wrong.", case="300 real flights of August")
+    ask(["JFK"], [7.0], [1.0], words, case="such an airport with 7 (all: 6)")
+    _compared_on_real_flights(answer)
 
 
 # A finder of leaks ----------------------------------------------------------------------------------------------------
@@ -295,6 +255,27 @@ def _when(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return known.assign(prediction_time=known["scheduled_departure"] - LEAD)
 
 
+def _compared_on_real_flights(answer: Callable) -> None:
+    real = _august()["flights"][["origin", "dep_delay"]].rename(columns={"dep_delay": "delay"})
+    real = real.astype({"delay": float}).sample(frac=1, random_state=5)
+    feature, batch = answer(real.head(500)), real.tail(300)
+    together = feature(batch.copy())
+    single = pd.concat([feature(batch.iloc[[place]]) for place in range(0, 300, 20)])
+    words = "One row alone and the same row in a batch differ, on real flights of August."
+    expect_same(together.iloc[::20], single, words, case="the batch")
+    mean = real.head(500).groupby("origin")["delay"].mean()
+    expected = (batch["delay"] - batch["origin"].map(mean)).fillna(0.0)
+    expect_same(together, expected, "Some values are wrong.", case="300 real flights of August")
+
+
+def _left(rows: pd.DataFrame, when: pd.DataFrame, *, available: str = "departed") -> dict:
+    """Departures of the last three hours, an honest feature; by the schedule it knows delays of the future."""
+    asked = pd.DataFrame({"asked": when["prediction_time"]})
+    events, window = when.assign(delay=rows["dep_delay"]), pd.Timedelta("3h")
+    found = features.recent(asked, events, at="asked", available=available, window=window, value="delay")
+    return {"departures": found["count"], "mean_delay": found["mean"]}
+
+
 @check(
     "Build the features twice: from the tables as they are, and from the tables as somebody saw them at the instant.",
     "`tables_as_of` masks what came later. Compare only the rows that had asked by then.",
@@ -302,84 +283,64 @@ def _when(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 )
 def leaking(answer):
     """Leaks are named, in aggregates and in missing values, too; honest features are let through."""
-    tables, instant = _complete(), _at("05 16:00")
+    instant, fifty = _at("05 16:00"), _complete()
 
-    def ask(make, expected: list[str], words: str, *, case: str, tables: dict = tables) -> None:
+    def ask(case: str, make: Callable, expected: list[str], words: str, *, tables: dict = fifty) -> None:
         def build(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             when = _when(tables)
             return pd.DataFrame({"prediction_time": when["prediction_time"], **make(tables["flights"], when)})
 
-        came = attempt(lambda: answer(build, dict(tables), instant), hint=f"leaking fails on {case}.")
-        expect(isinstance(came, list), f"Give a list of names of columns; a {type(came).__name__} came.")
-        expect(
-            sorted(map(str, came)) == sorted(expected), words, case=f"Of {case} it named {came}, expected {expected}."
-        )
+        fails, give = f"leaking fails on {case}.", "a list of names of columns"
+        came = result(answer, build, tables, instant, case=case, hint=fails, kind=list, give=give)
+        told = f"Of {case} it named {came}, expected {expected}."
+        expect(sorted(map(str, came)) == sorted(expected), words, case=told)
 
     words = "The delay at departure changes when the future is taken away: mask the tables, do not drop their rows."
     case = "a column with the delay at departure, 0 where there is none"
-    ask(lambda rows, when: {"delay": rows["dep_delay"].fillna(0)}, ["delay"], words, case=case)
+    ask(case, lambda rows, when: {"delay": rows["dep_delay"].fillna(0)}, ["delay"], words)
     words = "A delay that goes missing when the future is taken away has changed: missing on one side only is a change."
-    ask(lambda rows, when: {"delay": rows["dep_delay"]}, ["delay"], words, case="a column with the delay at departure")
+    ask("a column with the delay at departure", lambda rows, when: {"delay": rows["dep_delay"]}, ["delay"], words)
     words = "The timetable is known: nothing of it changes."
-    ask(lambda rows, when: {"distance": rows["distance"]}, [], words, case="a column with the distance")
-    words = "Missing in both is no change."
+    ask("a column with the distance", lambda rows, when: {"distance": rows["distance"]}, [], words)
 
     def gaps(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        return {
-            "far": rows["distance"].where(rows["distance"] > 1_000),
-            "plane": rows["tailnum"].where(rows["hour"] > 9),
-        }
+        far = rows["distance"].where(rows["distance"] > 1_000)
+        return {"far": far, "plane": rows["tailnum"].where(rows["hour"] > 9)}
 
-    ask(gaps, [], words, case="two columns of the timetable with missing values")
+    ask("two columns of the timetable with missing values", gaps, [], "Missing in both is no change.")
     words = "A row that asked after the instant may change: nobody had asked it yet."
-
-    def left(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        asked = pd.DataFrame({"asked": when["prediction_time"]})
-        events = when.assign(delay=rows["dep_delay"])
-        window = pd.Timedelta("3h")
-        found = features.recent(asked, events, at="asked", available="departed", window=window, value="delay")
-        return {"departures": found["count"], "mean_delay": found["mean"]}
-
-    ask(left, [], words, case="departures of the last three hours, an honest feature,")
+    ask("departures of the last three hours, an honest feature,", _left, [], words)
 
     def scheduled(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        asked = pd.DataFrame({"asked": when["prediction_time"]})
-        events = when.assign(delay=rows["dep_delay"])
-        found = features.recent(
-            asked, events, at="asked", available="scheduled_departure", window=pd.Timedelta("3h"), value="delay"
-        )
-        return {**left(rows, when), "by_schedule": found["mean"], "carrier": rows["carrier"]}
+        by_schedule = _left(rows, when, available="scheduled_departure")["mean_delay"]
+        return {**_left(rows, when), "by_schedule": by_schedule, "carrier": rows["carrier"]}
 
     words = "The mean delay by schedule uses delays of flights that have not left: compare value by value."
-    everything = {**tables, "flights": _august()["flights"].query("day == 5")}
-    ask(
-        scheduled, ["by_schedule"], words, case="the mean delay by schedule and three honest columns", tables=everything
-    )
+    everything = {**fifty, "flights": _august()["flights"].query("day == 5")}
+    case = "the mean delay by schedule and three honest columns"
+    ask(case, scheduled, ["by_schedule"], words, tables=everything)
     words = "A value that goes missing has changed, even 0, -1 or an empty text: ask where it is missing, fill nothing."
-    for value in (0.0, -1.0):
 
-        def marked(rows: pd.DataFrame, when: pd.DataFrame, value: float = value) -> dict:
-            return {
-                "mark": (rows["dep_delay"] * 0 + value),
-                "name": rows["carrier"].where(rows["arr_delay"].isna(), ""),
-            }
+    def marked(value: float) -> Callable:
+        return lambda rows, when: {
+            "mark": rows["dep_delay"] * 0 + value,
+            "name": rows["carrier"].where(rows["arr_delay"].isna(), ""),
+        }
 
-        ask(marked, ["mark", "name"], words, case=f"columns that are {value:g} and '' where a delay is known")
+    ask("columns that are 0 and '' where a delay is known", marked(0.0), ["mark", "name"], words)
+    ask("columns that are -1 and '' where a delay is known", marked(-1.0), ["mark", "name"], words)
     words = "A value that was missing and is there when the future is taken away has changed, too."
-
-    def unknown(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        return {"plan": rows["distance"].where(rows["dep_delay"].isna())}
-
-    ask(unknown, ["plan"], words, case="a column that is only there while the flight has not left")
+    case = "a column that is only there while the flight has not left"
+    ask(case, lambda rows, when: {"plan": rows["distance"].where(rows["dep_delay"].isna())}, ["plan"], words)
     words = "The same number as an integer and as a decimal is no change: compare values, not kinds of columns."
 
     def turned(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
         return {"hour": rows["hour"].where(rows["dep_delay"].notna() | (when["prediction_time"] <= instant))}
 
-    ask(turned, [], words, case="hours that are integers until later rows are missing")
+    ask("hours that are integers until later rows are missing", turned, [], words)
     words = "A tiny change is a change: a tree may branch right there, so compare exactly."
     case = "distances with a trace of the delay"
-    ask(lambda rows, when: {"far": rows["distance"] + rows["dep_delay"].fillna(0.5) * 1e-6}, ["far"], words, case=case)
+    ask(case, lambda rows, when: {"far": rows["distance"] + rows["dep_delay"].fillna(0.5) * 1e-6}, ["far"], words)
     words = "A row that asks at the very instant counts: its answer is given then."
 
     def one(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
@@ -387,4 +348,4 @@ def leaking(answer):
 
     then = _when(everything)["prediction_time"] == instant
     exact = {**everything, "flights": everything["flights"][then]}
-    ask(one, ["delay"], words, case="flights that ask at the instant", tables=exact)
+    ask("flights that ask at the instant", one, ["delay"], words, tables=exact)
