@@ -276,6 +276,25 @@ def _left(rows: pd.DataFrame, when: pd.DataFrame, *, available: str = "departed"
     return {"departures": found["count"], "mean_delay": found["mean"]}
 
 
+def _with_gaps(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+    far = rows["distance"].where(rows["distance"] > 1_000)
+    return {"far": far, "plane": rows["tailnum"].where(rows["hour"] > 9)}
+
+
+def _scheduled(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+    by_schedule = _left(rows, when, available="scheduled_departure")["mean_delay"]
+    return {**_left(rows, when), "by_schedule": by_schedule, "carrier": rows["carrier"]}
+
+
+def _marked(value: float) -> Callable:
+    """Columns that hold the value, or an empty text, where a delay is known."""
+
+    def make(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
+        return {"mark": rows["dep_delay"] * 0 + value, "name": rows["carrier"].where(rows["arr_delay"].isna(), "")}
+
+    return make
+
+
 @check(
     "Build the features twice: from the tables as they are, and from the tables as somebody saw them at the instant.",
     "`tables_as_of` masks what came later. Compare only the rows that had asked by then.",
@@ -303,32 +322,18 @@ def leaking(answer):
     words = "The timetable is known: nothing of it changes."
     ask("a column with the distance", lambda rows, when: {"distance": rows["distance"]}, [], words)
 
-    def gaps(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        far = rows["distance"].where(rows["distance"] > 1_000)
-        return {"far": far, "plane": rows["tailnum"].where(rows["hour"] > 9)}
-
-    ask("two columns of the timetable with missing values", gaps, [], "Missing in both is no change.")
+    ask("two columns of the timetable with missing values", _with_gaps, [], "Missing in both is no change.")
     words = "A row that asked after the instant may change: nobody had asked it yet."
     ask("departures of the last three hours, an honest feature,", _left, [], words)
-
-    def scheduled(rows: pd.DataFrame, when: pd.DataFrame) -> dict:
-        by_schedule = _left(rows, when, available="scheduled_departure")["mean_delay"]
-        return {**_left(rows, when), "by_schedule": by_schedule, "carrier": rows["carrier"]}
 
     words = "The mean delay by schedule uses delays of flights that have not left: compare value by value."
     everything = {**fifty, "flights": _august()["flights"].query("day == 5")}
     case = "the mean delay by schedule and three honest columns"
-    ask(case, scheduled, ["by_schedule"], words, tables=everything)
+    ask(case, _scheduled, ["by_schedule"], words, tables=everything)
     words = "A value that goes missing has changed, even 0, -1 or an empty text: ask where it is missing, fill nothing."
 
-    def marked(value: float) -> Callable:
-        return lambda rows, when: {
-            "mark": rows["dep_delay"] * 0 + value,
-            "name": rows["carrier"].where(rows["arr_delay"].isna(), ""),
-        }
-
-    ask("columns that are 0 and '' where a delay is known", marked(0.0), ["mark", "name"], words)
-    ask("columns that are -1 and '' where a delay is known", marked(-1.0), ["mark", "name"], words)
+    ask("columns that are 0 and '' where a delay is known", _marked(0.0), ["mark", "name"], words)
+    ask("columns that are -1 and '' where a delay is known", _marked(-1.0), ["mark", "name"], words)
     words = "A value that was missing and is there when the future is taken away has changed, too."
     case = "a column that is only there while the flight has not left"
     ask(case, lambda rows, when: {"plan": rows["distance"].where(rows["dep_delay"].isna())}, ["plan"], words)

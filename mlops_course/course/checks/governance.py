@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_course import flights
-from mlops_course.course.checks import Rejected, YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import attempt, expect_error, result
 
 __all__ = ["YourTurn", "forget", "hint", "readiness_score", "summarise", "summary", "trace"]
 
@@ -41,7 +41,7 @@ def readiness_score(answer):
     """The score is that of the weakest of the four sections, also where nobody has written a word about it."""
 
     def ask(tests: pd.DataFrame, expected: float, words: str, *, case: str) -> None:
-        came = attempt(lambda: answer(tests.copy()), hint=f"readiness_score fails on {case}.")
+        came = result(answer, tests, case=case, hint=f"readiness_score fails on {case}.")
         expect_same(came, expected, words, case=f"The score of {case}")
 
     full = (7, 0, 0)
@@ -80,41 +80,17 @@ def readiness_score(answer):
 @functools.cache
 def _records() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Answers, releases and models: version 1, then 2, rolled back to 1, then 3; 7 was never released."""
-
-    def day(number: float) -> pd.Timestamp:
-        return pd.Timestamp("2013-04-01T04:00Z") + pd.Timedelta(days=number)
-
-    releases = pd.DataFrame(
-        [
-            (day(0), 1, "duty manager"),
-            (day(10), 2, "night manager"),
-            (day(12), 1, "on call"),
-            (day(20), 3, "head of operations"),
-        ],
-        columns=["when", "version", "approver"],
-    )
+    released = [(0, 1, "duty manager"), (10, 2, "night manager"), (12, 1, "on call"), (20, 3, "head of operations")]
     asked = {
         "first": (5, 1), "at once": (10, 2), "second": (11.9, 2), "after rollback": (15, 1), "third": (25, 3),
         "too early": (-1, 1), "from a laptop": (16, 7), "wrong version": (11.5, 1),
     }  # fmt: skip
-    answers = pd.DataFrame(
-        [(name, day(when), version) for name, (when, version) in asked.items()], columns=["id", "time", "version"]
-    )
-    models = pd.DataFrame(
-        [(3, "cc33", "ff33"), (1, "aa11", "dd11"), (2, "bb22", "ee22")],
-        columns=["version", "data_version", "code_version"],
-    )
-    return answers, releases, models
-
-
-def _refused(call: functools.partial) -> str:
-    """Empty if the call raises a LookupError, else what it did."""
-    try:
-        came = call()
-    except Rejected as error:
-        cause = error.__cause__
-        return "" if isinstance(cause, LookupError) else str(error)
-    return f"It gave {came!r}."
+    releases = pd.DataFrame(released, columns=["when", "version", "approver"])
+    answers = pd.DataFrame([(name, *row) for name, row in asked.items()], columns=["id", "time", "version"])
+    for table, column in ((releases, "when"), (answers, "time")):
+        table[column] = pd.Timestamp("2013-04-01T04:00Z") + pd.to_timedelta(table[column], unit="D")
+    models = [(3, "cc33", "ff33"), (1, "aa11", "dd11"), (2, "bb22", "ee22")]
+    return answers, releases, pd.DataFrame(models, columns=["version", "data_version", "code_version"])
 
 
 @check(
@@ -128,49 +104,37 @@ def trace(answer):
     parts = models.set_index("version")
 
     def ask(id: str, approver: str, words: str, *, table: pd.DataFrame = releases) -> None:
-        came = attempt(
-            lambda: answer(id, answers.copy(), table.copy(), models.copy()), hint=f"trace fails for the answer {id!r}."
-        )
-        version = int(answers.set_index("id").loc[id, "version"])
+        came = result(answer, id, answers, table, models, case=id, hint=f"trace fails for the answer {id!r}.")
+        when, version = answers.set_index("id").loc[id, ["time", "version"]]
         made = parts.loc[version].to_dict() if version in parts.index else dict.fromkeys(parts.columns, "unknown")
-        expected = {"version": version, "approver": approver, **made}
-        when = answers.set_index("id").loc[id, "time"]
         known = "; ".join(f"{row.when:%d %B %H:%M} version {row.version}, {row.approver}" for row in table.itertuples())
         case = f"An answer of version {version} on {when:%d %B %H:%M}, with the releases ({known}),"
         named = came.get("approver") if isinstance(came, dict) else None
         if isinstance(named, str):
             expect(named == approver, words, case=f"{case} got the approver {named!r}, expected {approver!r}.")
         words = "Data and code are those of the version that answered; unknown where it is not registered."
-        expect_same(came, expected, words, case=case)
+        expect_same(came, {"version": int(version), "approver": approver, **made}, words, case=case)
 
-    first, last = releases.head(1), releases.iloc[[0, 1]]
-    ask("first", "duty manager", "There was one release, and it was in effect.", table=first)
+    ask("first", "duty manager", "There was one release, and it was in effect.", table=releases.head(1))
     words = "What was released after the answer did not decide it: look at the releases up to then."
-    ask("first", "duty manager", words, table=last)
-    ask("second", "night manager", "The newest release up to the answer was in effect.", table=last)
+    ask("first", "duty manager", words, table=releases.head(2))
+    ask("second", "night manager", "The newest release up to the answer was in effect.", table=releases.head(2))
     words = "From a rollback on, whoever approved the rollback answers for that version."
     ask("after rollback", "on call", words)
-    words = "What was approved later, by a rollback, did not decide this answer."
-    ask("first", "duty manager", words)
+    ask("first", "duty manager", "What was approved later, by a rollback, did not decide this answer.")
     ask("third", "head of operations", "The newest release up to the answer was in effect.")
-    words = "A release is in effect from its very instant: compare with <=."
-    ask("at once", "night manager", words)
+    ask("at once", "night manager", "A release is in effect from its very instant: compare with <=.")
+    newest = {"second": "night manager", "after rollback": "on call", "third": "head of operations"}
     for table in (releases[::-1], releases.iloc[[1, 0, 3, 2]].set_axis([4] * 4, axis="index")):
-        words = "Releases come in any order: find the newest by its time, not by its place."
-        for id, approver in {
-            "second": "night manager",
-            "after rollback": "on call",
-            "third": "head of operations",
-        }.items():
+        for id, approver in newest.items():
+            words = "Releases come in any order: find the newest by its time, not by its place."
             ask(id, approver, words, table=table)
     words = "Who approved another version has never approved this answer: the approver is unknown."
     ask("wrong version", "unknown", words)
     ask("from a laptop", "unknown", words)
     ask("too early", "unknown", "Before the first release nobody had approved anything.")
-    lost = functools.partial(answer, "never asked", answers.copy(), releases.copy(), models.copy())
     words = "An id that is not on record was not refused: raise a LookupError instead of an answer."
-    did = _refused(lost)
-    expect(not did, words, case=did)
+    expect_error(lambda: answer("never asked", answers, releases, models), LookupError, words)
 
 
 # Sums that add up -----------------------------------------------------------------------------------------------------
@@ -225,8 +189,9 @@ def summarise(answer):
     """However the flights are cut, number, mean and spread are the same, and no piece is kept."""
 
     def ask(pieces: list[pd.DataFrame], case: str, **words: str) -> None:
-        came = attempt(lambda: answer(piece.copy() for piece in pieces), hint=f"summarise fails on {case}.")
-        expect(isinstance(came, pd.DataFrame), f"Give a table with a row a carrier; a {type(came).__name__} came.")
+        fails, give = f"summarise fails on {case}.", "a table with a row a carrier"
+        made = (piece.copy() for piece in pieces)
+        came = result(answer, made, case=case, hint=fails, kind=pd.DataFrame, give=give)
         columns = sorted(map(str, came.columns))
         expect(columns == ["mean", "n", "sd"], f"Give the columns n, mean and sd, not {columns}.")
         expected = _expected(pd.concat(pieces, ignore_index=True))
@@ -235,12 +200,12 @@ def summarise(answer):
         expect(not lost, f"A carrier is missing: {words.get('n', '')}", case=f"For {case} there is no {sorted(lost)}.")
         expect(not extra, "A carrier without any known delay is left out.", case=f"For {case} came {sorted(extra)}.")
         expect(found == carriers, "Sort by carrier, one row each.", case=f"For {case} came {found}.")
-        for column in ("n", "mean", "sd"):
-            if column in words:
-                said = f"For {case} the column {column}"
-                expect_same(
-                    came[column].astype(float), expected[column].astype(float), words[column], case=said, tolerance=1e-6
-                )
+        for column in filter(words.get, ("n", "mean", "sd")):
+            ours, theirs = expected[column].astype(float), came[column].astype(float)
+            expect_same(theirs, ours, words[column], case=f"For {case} the column {column}", tolerance=1e-6)
+
+    def all_three(words: str) -> dict[str, str]:
+        return dict.fromkeys(("n", "mean", "sd"), words)
 
     one = _delays(("UA", 1), ("UA", 3), ("UA", 8), ("B6", -2), ("B6", 6))
     usual = {"n": "Count the flights of each carrier.", "mean": "It is the mean of its delays."}
@@ -252,27 +217,26 @@ def summarise(answer):
     words = "Delays also spread between pieces: within each of these they do not."
     ask(steady, "two pieces, each of equal delays", n="Add the numbers.", mean="Add the sums.", sd=words)
     other = [_delays(("UA", 1), ("UA", 3)), _delays(("B6", 5), ("B6", 9)), _delays(("UA", 8), ("AA", 1), ("AA", 4))]
-    words = dict.fromkeys(("n", "mean", "sd"), "A carrier that is not in every piece counts where it is.")
-    ask(other, "three pieces with different carriers", **words)
+    words = "A carrier that is not in every piece counts where it is."
+    ask(other, "three pieces with different carriers", **all_three(words))
     gaps = [_delays(("UA", 1), ("UA", None), ("B6", None)), _delays(("UA", 5), ("B6", 3), ("B6", 4))]
-    words = dict.fromkeys(("n", "mean", "sd"), "A flight without a known delay does not count, in none of the columns.")
-    ask(gaps, "two pieces with missing delays", **words)
-    ask([*gaps, _delays(("AA", None), ("UA", 7))], "a carrier without any known delay", **words)
+    words = "A flight without a known delay does not count, in none of the columns."
+    ask(gaps, "two pieces with missing delays", **all_three(words))
+    ask([*gaps, _delays(("AA", None), ("UA", 7))], "a carrier without any known delay", **all_three(words))
     empty = [one.head(0), one.head(2), one.head(0), one.tail(3)]
-    ask(empty, "pieces of which two are empty", **dict.fromkeys(("n", "mean", "sd"), "An empty piece changes nothing."))
+    ask(empty, "pieces of which two are empty", **all_three("An empty piece changes nothing."))
     single = [_delays(("UA", 4)), _delays(("AA", 2), ("AA", 6))]
     words = "One flight has no spread: missing, not 0."
     ask(single, "a carrier with one flight", n="One flight is one.", mean="Its delay is the mean.", sd=words)
     zero = [_delays(("UA", 0), ("UA", 0), ("AA", -5), ("AA", -5))]
     ask(zero, "delays that are all equal", n="Zero is a known delay.", mean="All are equal.", sd="There is no spread.")
-    rows = _september()
-    rng = np.random.default_rng(9)
+    rows, rng = _september(), np.random.default_rng(9)
     shuffled = rows.iloc[rng.permutation(len(rows))]
-    words = dict.fromkeys(("n", "mean", "sd"), "The result depends on how the month is cut.")
     for number in (1, 2, 7, 30):
         cuts = np.sort(rng.integers(0, len(rows) + 1, number - 1))
         pieces = [shuffled.iloc[part] for part in np.split(np.arange(len(rows)), cuts)]
-        ask(pieces, f"flights of September in {number} pieces", **words)
+        words = "The result depends on how the month is cut."
+        ask(pieces, f"flights of September in {number} pieces", **all_three(words))
     kept = attempt(lambda: _kept(answer, rows, times=30), hint="summarise fails on thirty pieces.")
     words = "Only two pieces fit into memory at a time: add up each one, and let it go, with all its values."
     expect(kept < 14, words, case="With thirty pieces, memory grew from each to the next.")
@@ -320,12 +284,43 @@ def _random_store(seed: int) -> tuple[dict, list[str]]:
     names = [f"artefact {n}" for n in rng.permutation(10)]
     store = {}
     for place, name in enumerate(names):
-        sources = (
-            tuple(rng.choice(names[:place], min(place, int(rng.integers(1, 3))), replace=False)) if place > 2 else ()
-        )
+        size = min(place, int(rng.integers(1, 3))) if place > 2 else 0
+        sources = tuple(map(str, rng.choice(names[:place], size, replace=False))) if size else ()
         ids = [f"row {n}" for n in rng.permutation(40)[: int(rng.integers(0, 8))]]
-        store[name] = _item(None if sources and rng.random() < 0.5 else ids, tuple(map(str, sources)))
+        store[name] = _item(None if sources and rng.random() < 0.5 else ids, sources)
     return {name: store[name] for name in sorted(store)}, [f"row {n}" for n in rng.permutation(40)[:2]]
+
+
+def _expect_forgotten(answer: Callable, store: dict, ids: list[str], lost: str = "", kept: str = "") -> dict:
+    """Ask to forget some ids, and compare what is left; `lost` and `kept` say why something has to go, or to stay."""
+    case = f"In the store {_drawn(store)}, asked to forget {ids}: "
+    fails = f"forget fails on the store {_drawn(store)}."
+    came = result(answer, store, ids, case=case, hint=fails, kind=dict, give="the store as a dictionary")
+    for name, item in came.items():
+        whole = isinstance(item, dict) and item.keys() == {"rows", "made_from"} and name in store
+        words = "Each artefact of the new store is one of the old, with rows and made_from."
+        expect(whole, words, case=case + str(name))
+        table = isinstance(item["rows"], pd.DataFrame)
+        same = table == isinstance(store[name]["rows"], pd.DataFrame)
+        expect(same, "A table stays a table, and None stays None.", case=f"{case}{name!r} changed its kind.")
+        if table and list(item["rows"].columns) == ["id", "value"]:
+            left = sorted(set(item["rows"]["id"]) & set(ids))
+            words = f"{name!r} still lists {left}: a copy of the row is left."
+            expect(not left, words, case=f"{case}it has to go.")
+    expected = _forgotten(store, ids)
+    stayed = [name for name in came if name not in expected]
+    expect(not stayed, f"Still there, and to be made anew: {', '.join(stayed)}. {lost}", case=f"{case}they stayed.")
+    gone = [name for name in expected if name not in came]
+    expect(not gone, f"Gone, and not to be: {', '.join(gone)}. {kept}", case=f"{case}they went.")
+    for name, item in expected.items():
+        ours = came[name]
+        expect(ours["made_from"] == item["made_from"], "What it was made from stays on record.", case=case + name)
+        if item["rows"] is not None:
+            rows, right = ours["rows"].reset_index(drop=True), item["rows"].reset_index(drop=True)
+            names = list(rows["id"]) if "id" in rows else "a table without ids"
+            words = "Not these rows, but another row was changed or lost, or the order."
+            expect(rows.equals(right), words, case=f"{case}{name!r} has {names}, expected {list(right['id'])}.")
+    return came
 
 
 @check(
@@ -335,44 +330,7 @@ def _random_store(seed: int) -> tuple[dict, list[str]]:
 )
 def forget(answer):
     """No row is left, nor anything that was made from one, and all else is as it was."""
-
-    def ask(store: dict, ids: list[str], lost: str = "", kept: str = "") -> dict:
-        case = f"In the store {_drawn(store)}, asked to forget {ids}: "
-        came = attempt(lambda: answer(store, ids), hint=f"forget fails on the store {_drawn(store)}.")
-        expect(isinstance(came, dict), f"Give the store as a dictionary; a {type(came).__name__} came.")
-        expected, before = _forgotten(store, ids), store
-        for name, item in came.items():
-            whole = isinstance(item, dict) and item.keys() == {"rows", "made_from"} and name in before
-            expect(
-                whole,
-                "Each artefact of the new store is one of the old, with rows and made_from.",
-                case=case + str(name),
-            )
-            table = isinstance(item["rows"], pd.DataFrame)
-            same = table == isinstance(before[name]["rows"], pd.DataFrame)
-            expect(same, "A table stays a table, and None stays None.", case=f"{case}{name!r} changed its kind.")
-            if table and list(item["rows"].columns) == ["id", "value"]:
-                left = sorted(set(item["rows"]["id"]) & set(ids))
-                expect(
-                    not left, f"{name!r} still lists {left}: a copy of the row is left.", case=f"{case}it has to go."
-                )
-        kept_though = [name for name in came if name not in expected]
-        words = f"Still there, and to be made anew: {', '.join(kept_though)}. {lost}"
-        expect(not kept_though, words, case=f"{case}they stayed.")
-        gone = [name for name in expected if name not in came]
-        expect(not gone, f"Gone, and not to be: {', '.join(gone)}. {kept}", case=f"{case}they went.")
-        for name, item in expected.items():
-            ours = came[name]
-            expect(ours["made_from"] == item["made_from"], "What it was made from stays on record.", case=case + name)
-            if item["rows"] is not None:
-                rows, right = ours["rows"].reset_index(drop=True), item["rows"].reset_index(drop=True)
-                names = list(rows["id"]) if "id" in rows else "a table without ids"
-                said = f"{case}{name!r} has {names}, expected {list(right['id'])}."
-                expect(
-                    rows.equals(right), "Not these rows, but another row was changed or lost, or the order.", case=said
-                )
-        return came
-
+    ask = functools.partial(_expect_forgotten, answer)
     log, raw = _item(["UA387", "AA1", "B6 22"]), _item(["AA1", "DL5", "US2167"])
     two = {"log": log, "raw": raw, "features": _item(["AA1", "US2167"], ("raw",)), "model": _item(None, ("features",))}
     words = "It lists no such id, and was made from nothing that does: it was not touched."
@@ -400,5 +358,4 @@ def forget(answer):
     once = ask(deep, ["AA1"])
     ask(once, ["AA1"], kept="It was forgotten already: to ask again changes nothing.")
     for seed in range(25):
-        store, ids = _random_store(seed)
-        ask(store, ids, "Follow every step, from every source.", kept=words)
+        ask(*_random_store(seed), "Follow every step, from every source.", kept=words)

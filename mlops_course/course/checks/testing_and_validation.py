@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import TRUTH, result
 
 __all__ = ["YourTurn", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
 
@@ -28,12 +28,11 @@ def worst_slice(answer):
     """The worst slice is one of those that can be told, and rows without a value are a slice as well."""
 
     def ask(slices: dict[object, pd.DataFrame], expected: object, words: str, *, least: int = 4) -> None:
-        rows = pd.concat([part.assign(group=name) for name, part in slices.items()])
-        rows["group"] = rows["group"].astype(object)
+        rows = pd.concat([part.assign(group=name) for name, part in slices.items()]).astype({"group": object})
         rows = rows.sample(frac=1, random_state=1)  # labels of the index occur more than once
         sizes = {name: f"{len(part)} rows, {part['late'].sum()} late" for name, part in slices.items()}
         case = f"worst_slice(rows with {sizes}, least={least})"
-        came = attempt(lambda: answer(rows, "group", least), hint=f"It fails: {case}.")
+        came = result(answer, rows, "group", least, case=case)
         expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
 
     good, bad = _ranked(6, 0), _ranked(3, 3)
@@ -51,10 +50,9 @@ def worst_slice(answer):
     ask({"a": good, "b": bad, "c": one}, "b", "A slice in which all rows are late has no AUC.")
     ask({"0": one, "a": good, "b": bad}, "b", "A slice in which all rows are late has no AUC, wherever it stands.")
     ask({"a": good, "b": bad, "c": one.assign(late=0)}, "b", "A slice in which no row is late has no AUC.")
-    ask(
-        {"a": good, None: _ranked(2, 4), "b": bad}, "missing", "Rows whose value is missing are a slice called missing."
-    )
-    ask({"a": good, np.nan: _ranked(2, 4)}, "missing", "Rows whose value is missing are a slice called missing.")
+    words = "Rows whose value is missing are a slice called missing."
+    ask({"a": good, None: _ranked(2, 4), "b": bad}, "missing", words)
+    ask({"a": good, np.nan: _ranked(2, 4)}, "missing", words)
     ask({"a": good, None: good.head(2)}, "a", "Rows whose value is missing were too few to be told.")
     ask({"a": good.head(2)}, None, "No slice is large enough, so there is none to name.")
 
@@ -69,53 +67,44 @@ def wrong_way(answer):
     rows = pd.DataFrame({"delay": [0.0, 10.0, 20.0, 30.0], "hour": [6, 9, 12, 15]}, index=[5, 2, 9, 1])
 
     def ask(
-        model: Callable, expected: float, words: str, *, of: pd.DataFrame = rows, by: float = 15.0, what: str
+        what: str, model: Callable, expected: float, words: str, *, of: pd.DataFrame = rows, by: float = 15.0
     ) -> None:
-        case = f"wrong_way of a model that {what}, on delays {of['delay'].tolist()}, by {by}"
-        came = attempt(lambda: answer(model, of, "delay", by), hint=f"It fails: {case}.")
-        expect_same(came, expected, words, case=case)
+        column = of.columns[0]
+        case = f"wrong_way of a model that {what}, on the {column}s {of[column].tolist()}, by {by}"
+        expect_same(result(answer, model, of, column, by, case=case), expected, words, case=case)
 
-    up = "goes up with the delay"
-    ask(lambda r: (r["delay"] / 100).to_numpy(), 0.0, "Nothing falls.", what=up)
-    ask(lambda r: (0.9 - r["delay"] / 100).to_numpy(), 1.0, "Every row falls.", what="goes down with the delay")
-    ask(lambda r: np.full(len(r), 0.4), 0.0, "What stays as it is has not fallen.", what="always says 0.4")
-    half = "goes down above 22 minutes"
-    words = "Two rows of four fall. Compare row by row: on average that may not show."
-    ask(lambda r: np.where(r["delay"] > 22, 0.1, r["delay"] / 30), 0.5, words, what=half)
-    tiny = "goes down by 0.0000005"
-    ask(lambda r: 0.5 - 5e-7 * (r["delay"].to_numpy() % 7 > 0), 0.0, "Such a small step is rounding.", what=tiny, by=1)
-    small = "goes down by 0.00001"
-    ask(lambda r: 0.5 - 1e-5 * (r["delay"].to_numpy() > 12), 0.25, "Such a step is no rounding.", what=small, by=10)
+    def down(r: pd.DataFrame) -> np.ndarray:
+        return (0.9 - r.iloc[:, 0] / 100).to_numpy()
+
+    def constant(r: pd.DataFrame) -> np.ndarray:
+        return np.full(len(r), 0.4)
+
+    ask("goes up with the delay", lambda r: (r["delay"] / 100).to_numpy(), 0.0, "Nothing falls.")
+    ask("goes down with the delay", down, 1.0, "Every row falls.")
+    ask("always says 0.4", constant, 0.0, "What stays as it is has not fallen.")
+    half, words = (
+        "goes down above 22 minutes",
+        "Two rows of four fall. Compare row by row: on average that may not show.",
+    )
+    ask(half, lambda r: np.where(r["delay"] > 22, 0.1, r["delay"] / 30), 0.5, words)
+    words = "Such a small step is rounding."
+    ask("goes down by 0.0000005", lambda r: 0.5 - 5e-7 * (r["delay"].to_numpy() % 7 > 0), 0.0, words, by=1)
+    words = "Such a step is no rounding."
+    ask("goes down by 0.00001", lambda r: 0.5 - 1e-5 * (r["delay"].to_numpy() > 12), 0.25, words, by=10)
     gaps = rows.assign(delay=[0.0, np.nan, 20.0, np.nan])
     words = "Rows without a delay cannot rise, and are not counted."
-    ask(lambda r: np.where(r["delay"] > 22, 0.1, 0.5), 0.5, words, of=gaps, what=half)
-    ask(
-        lambda r: np.full(len(r), 0.4),
-        0.0,
-        "No row can rise, so none falls.",
-        of=gaps.iloc[[1, 3]],
-        what="always says 0.4",
-    )
+    ask(half, lambda r: np.where(r["delay"] > 22, 0.1, 0.5), 0.5, words, of=gaps)
+    ask("always says 0.4", constant, 0.0, "No row can rise, so none falls.", of=gaps.iloc[[1, 3]])
     early = rows.assign(delay=[-10.0, 20.0, -20.0, 30.0])
     words = "An early aircraft has a delay below 0, and can be later as well."
-    ask(lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early, what="goes down above -6 minutes")
+    ask("goes down above -6 minutes", lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early)
     unknown = rows.assign(hour=[6, None, 12, None])
     words = "Only the column that rises has to be there; what others lack does not matter."
-    ask(
-        lambda r: (0.9 - r["delay"] / 100).to_numpy(), 1.0, words, of=unknown, what="goes down, where hours are missing"
-    )
-    renamed, falls = rows.rename(columns={"delay": "inbound"}), "falls with the column inbound"
-    came = attempt(
-        lambda: answer(lambda r: (0.9 - r["inbound"] / 100).to_numpy(), renamed, "inbound", 15.0), hint=falls
-    )
-    expect_same(came, 1.0, "The column is the one that is handed in.", case=f"wrong_way of a model that {falls}")
-    ask(lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.", what="looks at the hour")
-    ask(
-        lambda r: list(0.9 - r["delay"] / 100),
-        1.0,
-        "A list of probabilities will do.",
-        what="goes down and gives a list",
-    )
+    ask("goes down, where hours are missing", down, 1.0, words, of=unknown)
+    words = "The column is the one that is handed in."
+    ask("falls with the column inbound", down, 1.0, words, of=rows.rename(columns={"delay": "inbound"}))
+    ask("looks at the hour", lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.")
+    ask("goes down and gives a list", lambda r: list(down(r)), 1.0, "A list of probabilities will do.")
 
 
 def _hall(seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
@@ -146,103 +135,77 @@ def objections(answer):
     champion = at(logit + rng.normal(0, 0.35, 1_000))
 
     def ask(
-        candidate: np.ndarray, expected: set[str], words: str, *, what: str, against: np.ndarray = champion
+        what: str, candidate: np.ndarray, expected: set[str], words: str, *, against: np.ndarray = champion
     ) -> None:
-        handed = rows.copy(), candidate.copy(), against.copy()
-        came = attempt(lambda: answer(*handed), hint=f"objections fails on {what}.")
-        expect(
-            isinstance(came, set | frozenset),
-            f"Give a set of reasons; a {type(came).__name__} came.",
-            case=f"On {what}.",
-        )
+        fails, kind = f"objections fails on {what}.", set | frozenset
+        handed = rows, candidate, against
+        came = result(answer, *handed, case=f"On {what}.", hint=fails, kind=kind, give="a set of reasons")
         told = f"Against {what} it said {sorted(came)}, expected {sorted(expected)}."
         expect(came == expected, words, case=told)
 
-    ask(truth, set(), "A better model had to go out.", what="a better model")
+    ask("a better model", truth, set(), "A better model had to go out.")
     as_good = np.where(carrier == "HA", champion, at(logit + rng.normal(0, 0.36, 1_000)))
-    ask(as_good, set(), "Not worse is enough: a sound one was stopped.", what="a model that is as good")
-    ask(champion, set(), "The champion itself is a sound one, and was stopped.", what="the champion itself")
+    ask("a model that is as good", as_good, set(), "Not worse is enough: a sound one was stopped.")
+    ask("the champion itself", champion, set(), "The champion itself is a sound one, and was stopped.")
     noisy = at(logit + rng.normal(0, 0.5, 1_000))
     words = "It clears both fixed bars, and is worse than the champion on the same rows."
-    ask(noisy, {"champion"}, words, what="a model with noise", against=truth)
-    one = np.where(carrier == "DL", at(-logit - 1.1), truth)
+    ask("a model with noise", noisy, {"champion"}, words, against=truth)
     gain = at(logit + 0.5 * (2 * late - 1))
     paid = np.where(carrier == "DL", at(logit + rng.normal(0, 1.3, 1_000)), gain)
     words = "For one carrier it is much worse, and for the others better."
-    ask(paid, {"carrier"}, words, what="a model that is worse for DL and better for all others")
+    ask("a model that is worse for DL and better for all others", paid, {"carrier"}, words)
     small = np.where(carrier == "HA", 0.03, champion)
     words = "The carrier that it fails has 12 rows: of few rows a loss says nothing."
-    ask(small, set(), words, what="a model that knows nothing of a carrier with 12 rows")
-    shifted = at(logit + 0.75)
-    ask(
-        shifted,
-        {"calibration", "champion", "carrier"},
-        "It says too much: name all reasons.",
-        what="a model that says too much",
-    )
-    ask(
-        at(logit - 0.9),
-        {"calibration", "champion", "carrier"},
-        "It says too little: name all reasons.",
-        what="a model that says too little",
-    )
+    ask("a model that knows nothing of a carrier with 12 rows", small, set(), words)
+    three = {"calibration", "champion", "carrier"}
+    ask("a model that says too much", at(logit + 0.75), three, "It says too much: name all reasons.")
+    ask("a model that says too little", at(logit - 0.9), three, "It says too little: name all reasons.")
     constant = np.full(1_000, late.mean())
     words = "It ranks nothing: name all reasons that hold."
-    ask(constant, {"rank", "champion", "carrier"}, words, what="the share of late rows for everybody")
-    ask(
-        constant,
-        {"rank"},
-        "As bad as the champion is still too bad to rank.",
-        what="a constant against itself",
-        against=constant,
-    )
-    every = {"rank", "calibration", "champion", "carrier"}
-    ask(one * 0 + 0.9, every, "All four reasons hold, and all reasons are to be named.", what="0.9 for everybody")
-    _bars(answer, late)
+    ask("the share of late rows for everybody", constant, {"rank", "champion", "carrier"}, words)
+    words = "As bad as the champion is still too bad to rank."
+    ask("a constant against itself", constant, {"rank"}, words, against=constant)
+    words = "All four reasons hold, and all reasons are to be named."
+    ask("0.9 for everybody", np.full(1_000, 0.9), {"rank", *three}, words)
+    _bars(answer)
 
 
-def _bars(answer, late: np.ndarray) -> None:
+def _bars(answer: Callable) -> None:
     """How high each bar is, on rows made so that it is missed or cleared by a little."""
-    rows = pd.DataFrame({"carrier": ["UA"] * 150 + ["AA"] * 100 + ["DL"] * 99, "late": np.arange(349) % 3 == 0}).astype(
-        {"late": int}
-    )
+    carriers = np.repeat(["UA", "AA", "DL"], [150, 100, 99])
+    rows = pd.DataFrame({"carrier": carriers, "late": (np.arange(349) % 3 == 0).astype(int)})
     truth = rows["late"].to_numpy()
     p = np.where(truth == 1, 0.6, 0.25)
-    for step, expected in ((0.045, set()), (0.055, {"calibration"})):
-        share = p - p.mean() + truth.mean()
-        words = "The mean probability may differ by 0.05 from the share of late rows, above or below, and no more."
-        for sign in (1, -1):
-            candidate = share + sign * step
-            came = answer(rows.copy(), candidate, candidate)
-            expect(came == expected, words, case=f"It differs by {sign * step:+.3f}, and {sorted(came)} came.")
+    base = p - p.mean() + truth.mean()
+    words = "The mean probability may differ by 0.05 from the share of late rows, above or below, and no more."
+    for step in (0.045, 0.055, -0.045, -0.055):
+        came = answer(rows, base + step, base + step)
+        expected = {"calibration"} if abs(step) > 0.05 else set()
+        expect(came == expected, words, case=f"It differs by {step:+.3f}, and {sorted(came)} came.")
     kinds = pd.DataFrame({"carrier": ["AA"] * 100 + ["BB"] * 100, "late": [0] * 100 + [1] * 100})
     worse, fine = np.repeat([0.4, 0.8], 100), np.repeat([0.3, 0.8], 100)
     words = "A carrier whose rows are all late, or none, has a loss as well."
-    expect(
-        "carrier" in answer(kinds.copy(), worse, fine), words, case="AA has no late row, and its loss rises by 0.15."
-    )
+    expect("carrier" in answer(kinds, worse, fine), words, case="AA has no late row, and its loss rises by 0.15.")
     words = "A carrier that is served better is no objection."
-    expect("carrier" not in answer(kinds.copy(), fine, worse), words, case="The loss of AA falls by 0.15.")
+    expect("carrier" not in answer(kinds, fine, worse), words, case="The loss of AA falls by 0.15.")
     noise = np.random.default_rng(3).normal(size=349)
     for strength in np.linspace(0.2, 0.8, 25):
         made = 0.04 * (strength * truth + noise)
         candidate = made - made.mean() + truth.mean()
         auc = roc_auc_score(truth, candidate)
         words = "A ROC AUC below 0.65 is too low, and from there on it is not."
-        came = answer(rows.copy(), candidate, candidate)
+        came = answer(rows, candidate, candidate)
         expect(came == ({"rank"} if auc < 0.65 else set()), words, case=f"It is {auc:.3f}, and {sorted(came)} came.")
-    base = p - p.mean() + truth.mean()
+
+    def said(p: np.ndarray) -> np.ndarray:
+        return np.where(truth == 1, p, 1 - p)  # of what happened
+
     for carrier, factor in (("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
-        here = (rows["carrier"] == carrier).to_numpy()
-        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), base)
-        helped = np.where(~here, np.where(truth == 1, candidate + 0.03, candidate - 0.015), candidate)
-        came = answer(rows.copy(), helped, base)
-        size = int(here.sum())
-        worse = float(
-            np.mean(
-                (np.log(np.where(truth == 1, base, 1 - base)) - np.log(np.where(truth == 1, helped, 1 - helped)))[here]
-            )
-        )
+        here = carriers == carrier
+        there = np.where(truth == 1, base + 0.03, base - 0.015)
+        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), there)
+        came, size = answer(rows, candidate, base), int(here.sum())
+        worse = float(np.log(said(base) / said(candidate))[here].mean())
         words = "A carrier counts from 100 rows on, if its loss is more than 0.05 higher."
         case = f"For {size} rows it is {worse:.3f} higher; {sorted(came)} came."
         expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
@@ -318,10 +281,8 @@ BROKEN: dict[str, Callable[[pd.DataFrame], object]] = {
 def sound(answer):
     """Every sound model is let through, and each of a dozen broken ones is found."""
     for what, model in SOUND.items():
-        came = attempt(lambda model=model: answer(model), hint=f"sound fails on {what}.")
-        expect(isinstance(came, bool | np.bool_), f"Say True or False; a {type(came).__name__} came.")
+        came = result(answer, model, case="", hint=f"sound fails on {what}.", kind=TRUTH, give="True or False")
         expect(came, f"A sound model was turned down: {what}.")
     for what, model in {**BROKEN, "says something else each time": _other_each_time()}.items():
-        words = f"A model that {what} is broken: catch what it does."
-        came = attempt(lambda model=model: answer(model), hint=words)
+        came = result(answer, model, case="", hint=f"A model that {what} is broken: catch what it does.")
         expect(not came, f"A broken model passed: it {what}.")
