@@ -230,16 +230,6 @@ def test_slices_of_other_rows_are_refused(rows):
         evaluation.by_slice(rows["y"], rows["p"], slices=rows[["month"]][::-1], **COSTS, **FEW, min_rows=1)
 
 
-def test_the_staleness_curve_has_one_row_a_period_with_its_own_metrics(rows):
-    names = {"target": "y", "probability": "p", "groups": "day"}
-    curve = evaluation.staleness_curve(rows.sample(frac=1, random_state=0), "month", **names, **COSTS, **FEW)
-    assert list(curve.index) == ["2013-01", "2013-02"]
-    assert curve["rows"].sum() == len(rows)
-    second = rows[rows["month"] == "2013-02"]
-    assert curve.loc["2013-02", "roc_auc"] == pytest.approx(roc_auc_score(second["y"], second["p"]))
-    assert curve.loc["2013-02", "base_rate"] == pytest.approx(second["y"].mean())
-
-
 def compared(rows, champion, **changes):
     options = {"slices": rows[["month"]], "groups": rows["day"], "min_rows": 100, "champion_threshold": 0.2, **FEW}
     return evaluation.compare(rows["y"], rows["p"], champion=champion, **COSTS, **{**options, **changes})
@@ -310,17 +300,14 @@ def test_nothing_given_is_changed(rows):
 
 @pytest.fixture(scope="module")
 def pictures(rows):
-    names = {"target": "y", "probability": "p", "groups": "day"}
     slices = evaluation.by_slice(rows["y"], rows["p"], slices=rows[["origin"]], **COSTS, **FEW, min_rows=100)
-    curve = evaluation.staleness_curve(rows, "month", **names, **COSTS, **FEW)
     return {
         "reliability": evaluation.plot_reliability(rows["y"], rows["p"], title="a finding"),
         "slices": evaluation.plot_slices(slices, "roc_auc", title="a finding"),
-        "staleness": evaluation.plot_staleness(curve, "expected_cost", title="a finding"),
     }
 
 
-@pytest.mark.parametrize("name", ["reliability", "slices", "staleness"])
+@pytest.mark.parametrize("name", ["reliability", "slices"])
 def test_a_picture_has_its_title_and_labels_and_leaves_no_global_state(pictures, name, tmp_path):
     from matplotlib import pyplot
 
@@ -332,7 +319,6 @@ def test_a_picture_has_its_title_and_labels_and_leaves_no_global_state(pictures,
     figure.savefig(tmp_path / "figure.png")
 
 
-@pytest.mark.parametrize("plot", [evaluation.plot_slices, evaluation.plot_staleness])
-def test_a_picture_of_an_unknown_metric_is_refused(plot):
+def test_a_picture_of_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match=r"metric must be one of roc_auc.*got 'auc'"):
-        plot(pd.DataFrame(), "auc", title="")
+        evaluation.plot_slices(pd.DataFrame(), "auc", title="")

@@ -1,10 +1,10 @@
 """Evaluation: how good the probabilities are, how sure we are of it, and where they are worse.
 
     one model     `measure` gives every metric of METRICS, `intervals` adds how far each would move on other days
-    its parts     `by_slice` asks the same of each supplier or region, `staleness_curve` of each month
+    its parts     `by_slice` asks the same of each supplier or region
     two models    `compare` scores candidate and champion on the same rows: interval of the paired difference
     all of it     `evidence` collects the tables that a gate judges
-    pictures      `plot_reliability`, `plot_slices`, `plot_staleness`
+    pictures      `plot_reliability`, `plot_slices`
 
 Everywhere `target` is 0 or 1, `probability` is the predicted probability of a 1, and a row is acted upon when its
 probability reaches `threshold`. `false_alarm` is the cost of acting on a 0, `missed` of not acting on a 1.
@@ -24,8 +24,8 @@ True
 from .comparison import compare, evidence
 from .intervals import intervals
 from .metrics import METRICS, brier_score, calibration_error, expected_cost, measure
-from .plots import plot_reliability, plot_slices, plot_staleness
-from .slices import by_slice, staleness_curve
+from .plots import plot_reliability, plot_slices
+from .slices import by_slice
 
 __all__ = [
     "METRICS",
@@ -39,6 +39,4 @@ __all__ = [
     "measure",
     "plot_reliability",
     "plot_slices",
-    "plot_staleness",
-    "staleness_curve",
 ]

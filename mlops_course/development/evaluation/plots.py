@@ -50,18 +50,6 @@ def plot_slices(table: pd.DataFrame, metric: str, *, title: str) -> "Figure":
     return axes.figure
 
 
-def plot_staleness(curve: pd.DataFrame, metric: str, *, title: str) -> "Figure":
-    """One metric of a frozen model by period with its interval, from the table of `staleness_curve`."""
-    _require_metric(metric)
-    axes = _axes(title, str(curve.index.name), METRICS[metric])
-    at = np.arange(len(curve))
-    axes.fill_between(at, curve[f"{metric}_low"], curve[f"{metric}_high"], color=BLUE, alpha=0.2, label="95 % interval")
-    axes.plot(at, curve[metric], "o-", color=BLUE, label="measured")
-    axes.legend(frameon=False)
-    axes.set_xticks(at, curve.index.astype(str), rotation=45, ha="right")
-    return axes.figure
-
-
 def _axes(title: str, x: str, y: str, *, height: float = 4.0) -> "Axes":
     from matplotlib.figure import Figure  # not pyplot: nothing is registered, so nothing needs closing
 

@@ -55,37 +55,6 @@ def by_slice(
     return result
 
 
-def staleness_curve(
-    frame: pd.DataFrame,
-    period: str,
-    *,
-    target: str,
-    probability: str,
-    threshold: float,
-    false_alarm: float,
-    missed: float,
-    seed: int,
-    groups: str | None = None,
-    draws: int = DRAWS,
-) -> pd.DataFrame:
-    """How a frozen model fares as the world moves on: one row per value of the column `period`, in sorted order.
-
-    `period`, `target`, `probability` and `groups` name columns of `frame`. Index the period; columns rows, base_rate,
-    mean_prediction, and each metric with its `_low` and `_high` (see `intervals`).
-
-    Raises ValueError if targets are not 0/1 or probabilities are not probabilities: drop the rows without a label.
-    """
-    costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
-    records = {}
-    for name, rows in frame.groupby(period, sort=True, observed=True):
-        y, p = _checked(rows[target], rows[probability])
-        blocks = None if groups is None else rows[groups]
-        table = intervals(rows[target], rows[probability], **costs, seed=seed, groups=blocks, draws=draws)
-        records[name] = {"rows": len(rows), "base_rate": y.mean(), "mean_prediction": p.mean(), **_wide(table)}
-    result = pd.DataFrame.from_dict(records, orient="index").rename_axis(period)
-    return result.astype({"rows": int})
-
-
 def _labels(column: pd.Series) -> np.ndarray:
     """A column's values as text; the missing ones get a name too, for they are rows like any other."""
     return column.astype("string").fillna("(missing)").to_numpy(dtype=object)

@@ -94,13 +94,11 @@ def staleness_cost(tested: SystemUnderTest) -> str:
     later["probability"] = frozen.predict_proba(later[tested.inputs])[:, 1]
     _require(later["period"].nunique() >= 3, "the champion's rows span fewer than three periods: train on more batches")
 
-    def losses(rows: pd.DataFrame) -> pd.Series:
-        columns = {"target": tested.target, "probability": "probability"}
-        drawn = {"threshold": tested.model.contract.threshold, "seed": tested.seed, "draws": 20}
-        return evaluation.staleness_curve(rows, "period", **columns, **tested.costs, **drawn)["log_loss"]
+    def losses(probability: pd.Series) -> pd.Series:
+        return pd.Series(_log_losses(later[tested.target], probability), later.index).groupby(later["period"]).mean()
 
-    curve, last = losses(later), later["period"] == later["period"].max()
-    decayed = losses(later.assign(probability=later["probability"].mask(last, 1 - later["probability"])))
+    curve, last = losses(later["probability"]), later["period"] == later["period"].max()
+    decayed = losses(later["probability"].mask(last, 1 - later["probability"]))
     bar = spec.retraining.max_log_loss_rise
     _require(decayed.iloc[-1] - curve.iloc[-1] > bar, "a model that decayed in the last period is not seen")
     span = rows[times].max() - rows[times][cut]
