@@ -58,7 +58,7 @@ from .errors import (
     UnknownVersionError,
     UntrustedTypesError,
 )
-from .history import CANARY, ENDED, PROMOTED, ROLLED_BACK, SHADOW, Chain, Trial, champions_of, trial_of
+from .history import CANARY, ENDED, PROMOTED, ROLLED_BACK, SHADOW, Chain, Trial, champion_steps, champions_of, trial_of
 from .model_files import PROBABILITY_TOLERANCE, TRUSTED
 from .registry import Registered, Registry
 
@@ -83,6 +83,7 @@ __all__ = [
     "Trial",
     "UnknownVersionError",
     "UntrustedTypesError",
+    "champion_steps",
     "champions_of",
     "describe",
     "trial_of",

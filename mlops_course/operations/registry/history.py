@@ -51,15 +51,23 @@ class Chain:
         return not self.defect
 
 
+def champion_steps(history: pd.DataFrame) -> pd.DataFrame:
+    """The steps that made the champions that a roll back could still return to, oldest first; the last is in charge.
+
+    Hand over the steps up to a moment to know who was in charge then.
+    """
+    steps: list[int] = []
+    for number, event in history.loc[history["in_effect"], "event"].items():
+        if event == PROMOTED:
+            steps = [*steps, number]
+        elif event == ROLLED_BACK:
+            steps = [*steps[:-2], number]
+    return history.loc[steps]
+
+
 def champions_of(history: pd.DataFrame) -> list[int]:
-    """Return the champions that a rollback could still return to, oldest first; the last one is in charge."""
-    champions: list[int] = []
-    for release in history[history["in_effect"]].itertuples():
-        if release.event == PROMOTED:
-            champions = [*champions, int(release.version)]
-        elif release.event == ROLLED_BACK:
-            champions = champions[:-1]
-    return champions
+    """Return the versions of `champion_steps`, oldest first; the last one is in charge."""
+    return champion_steps(history)["version"].tolist()
 
 
 def trial_of(history: pd.DataFrame) -> Trial | None:

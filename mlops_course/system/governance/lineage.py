@@ -19,6 +19,8 @@ from mlops_course.operations.registry import (
     ROLLED_BACK,
     Registered,
     RegistryError,
+    champion_steps,
+    trial_of,
 )
 from mlops_course.system.system import System
 
@@ -235,14 +237,8 @@ def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> No
 
 def _in_charge(effective: pd.DataFrame, asked: pd.Timestamp, number: int) -> pd.Series | None:
     """Return the step by which a version answered at a moment: as champion, or as canary."""
-    champions: list[pd.Series] = []
-    canary = None
-    for _, step in effective[effective["when"] <= asked].iterrows():
-        if step["event"] == PROMOTED:
-            champions = [*champions, step]
-        elif step["event"] == ROLLED_BACK:
-            champions = [*champions[:-2], step]
-        canary = step if step["event"] == CANARY else None
-    if champions and champions[-1]["version"] == number:
-        return champions[-1]
-    return canary if canary is not None and canary["version"] == number else None
+    until = effective[effective["when"] <= asked]
+    champions, trial = champion_steps(until), trial_of(until)
+    if champions["version"].tolist()[-1:] == [number]:
+        return champions.iloc[-1]
+    return until.iloc[-1] if trial and (trial.mode, trial.version) == (CANARY, number) else None
