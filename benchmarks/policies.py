@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from mlops_course.development import evaluation
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system.replay import Plan, Replayed, replay
 from mlops_course.system.scoring import error_costs
@@ -56,9 +57,9 @@ def main() -> None:
 
 def answered(replayed: Replayed) -> pd.DataFrame:
     table = PredictionLog(replayed.log_url).labelled(inputs=False)
-    p = np.where(table["label"] == 1, table["probability"], 1 - table["probability"])
+    loss = evaluation.log_losses(table["label"], table["probability"])
     cost = error_costs(table, replayed.system.specification)
-    return table.assign(loss=-np.log(p), cost=cost, day=table["time"].dt.floor("D"))
+    return table.assign(loss=loss, cost=cost, day=table["time"].dt.floor("D"))
 
 
 def by_month(table: pd.DataFrame) -> pd.Series:

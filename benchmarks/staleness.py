@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from mlops_course import flights
 from mlops_course.design import load_specification
-from mlops_course.development import training
+from mlops_course.development import evaluation, training
 from mlops_course.flights.features import WEATHER
 
 SPECIFICATION = load_specification(flights.SPECIFICATION)
@@ -59,7 +59,7 @@ def main() -> None:
             line[f"AUC {name}"] = roc_auc_score(truth["late"], p)
             line[f"log loss {name}"] = log_loss(truth["late"], p)
             line[f"bias {name}"] = p.mean() - truth["late"].mean()
-            loss = -np.where(truth["late"] == 1, np.log(p), np.log1p(-p))
+            loss = evaluation.log_losses(truth["late"], p)
             losses[name].append(pd.Series(loss, index=truth["scheduled_departure"].dt.date))
         lines.append(line)
     table = pd.DataFrame(lines).set_index("month")

@@ -4,7 +4,7 @@ import pytest
 import small_case
 
 from mlops_course.operations.deployment import rollout
-from mlops_course.system import demo, replay, service
+from mlops_course.system import demo, service
 from mlops_course.system.system import System
 
 pytestmark = pytest.mark.long  # what it is put together from has quick tests
@@ -70,5 +70,4 @@ def test_the_champion_of_the_workspace_is_the_first_release(told):
 def test_every_day_is_in_the_ledger(told):
     *_, pages = told
     assert len(pages["ledger"].read_text(encoding="utf-8").splitlines()) == 1 + demo.LAST
-    assert replay.DAY == demo.DAY
     assert small_case.batches()[6] in pages["ledger"].read_text(encoding="utf-8")

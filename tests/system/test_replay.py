@@ -18,8 +18,9 @@ from kills import die_at, in_a_child, spread
 from mlops_course.operations import registry, retraining
 from mlops_course.operations.deployment import rollout
 from mlops_course.operations.deployment.prediction_log import PredictionLog
-from mlops_course.system import replay, service
+from mlops_course.system import pipeline, replay, service
 from mlops_course.system.replay import Ledger, Plan
+from mlops_course.system.replay.questions import INTERVAL
 from mlops_course.system.system import System
 
 QUIET = "2024-08-05"  # the last day of a quiet time, in which nobody has anything to decide
@@ -113,7 +114,7 @@ def test_rows_are_asked_in_time_and_labels_come_when_they_were_known(monthly, as
     labels = log_of(monthly).labelled().set_index("id")
     late = labels["time"] - asked.loc[labels.index, "prediction_time"]
     assert (late >= pd.Timedelta(0)).all()
-    assert (late < replay.EVERY).all()
+    assert (late < INTERVAL).all()
     assert (labels["label_time"] == asked.loc[labels.index, "label_time"]).all()
 
 
@@ -235,13 +236,13 @@ def evenings(monkeypatch):
 
 
 def test_a_candidate_that_is_refused_leaves_the_champion_as_old_as_it_was(system, evenings, monkeypatch):
-    train = replay.pipeline.train
+    train = pipeline.train
 
     def refused(*arguments, **options):
         result = train(*arguments, **options)
         return replace(result, gate=replace(result.gate, reasons=("worse",)))
 
-    monkeypatch.setattr(replay.pipeline, "train", refused)
+    monkeypatch.setattr(pipeline, "train", refused)
     run(system, replace(PLAN, until="2024-07-05"), name="refused candidate")
     assert [state.age_days for state in evenings] == [1, 2, 3, 4]
     assert [state.cooldown_days for state in evenings] == [1, 2, 1, 2]
@@ -267,13 +268,13 @@ def test_faults_of_the_plan_reach_the_service(system):
 
 
 def test_rows_that_the_service_refuses_are_counted_and_the_others_answered(system, asked, monkeypatch):
-    inject = replay.pipeline.prediction_rows
+    inject = pipeline.prediction_rows
 
     def spoilt(*arguments, **options):
         rows = inject(*arguments, **options)
         return rows.assign(maker=rows["maker"].astype(object).mask(np.arange(len(rows)) % 10 == 0, None))
 
-    monkeypatch.setattr(replay.pipeline, "prediction_rows", spoilt)
+    monkeypatch.setattr(pipeline, "prediction_rows", spoilt)
     spoilt_run = run(system, replace(PLAN, until="2024-07-08", policy="never"), name="spoilt")
     ledger, rows = spoilt_run.ledger.frame(), (asked["prediction_time"] < pd.Timestamp("2024-07-08", tz="UTC")).sum()
     assert ledger["refused"].sum() == np.ceil(rows / 10)
@@ -303,13 +304,13 @@ def test_a_ledger_of_another_plan_is_refused(tmp_path):
         Ledger(tmp_path / "ledger.jsonl", replace(PLAN, policy="never"))
 
 
-def test_a_ledger_that_does_not_know_yet_when_the_champion_was_trained_is_gone_on_with(system, monthly):
+def test_a_ledger_of_an_older_version_which_kept_more_is_gone_on_with(system, monthly):
     plan = replace(PLAN, policy="never", until="2024-08-07")
     copied(system, system.workspace.root / "quiet", "older", plan)
     ledger = system.workspace.root / "replays" / "older" / "ledger.jsonl"
     first, *days = map(json.loads, ledger.read_text().splitlines())
     for day in days:
-        del day["loop"]["champion_trained"], day["loop"]["candidate_trained"]
+        day["loop"] |= {"phase": "quiet", "candidate": None, "since": None, "trained": None, "attempted": None}
     ledger.write_text("".join(f"{json.dumps(line)}\n" for line in (first, *days)))
     assert replay.replay(system, plan, name="older").ledger.days[-1]["day"] == "2024-08-06"
 

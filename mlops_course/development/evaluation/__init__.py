@@ -1,6 +1,7 @@
 """Evaluation: how good the probabilities are, how sure we are of it, and where they are worse.
 
     one model     `measure` gives every metric of METRICS, `intervals` adds how far each would move on other days
+    row by row    `log_losses`
     its parts     `by_slice` asks the same of each supplier or region
     two models    `compare` scores candidate and champion on the same rows: interval of the paired difference
     all of it     `evidence` collects the tables that a gate judges
@@ -23,7 +24,7 @@ True
 
 from .comparison import compare, evidence
 from .intervals import intervals
-from .metrics import METRICS, brier_score, calibration_error, expected_cost, measure
+from .metrics import METRICS, brier_score, calibration_error, expected_cost, log_losses, measure
 from .plots import plot_reliability, plot_slices
 from .slices import by_slice
 
@@ -36,6 +37,7 @@ __all__ = [
     "evidence",
     "expected_cost",
     "intervals",
+    "log_losses",
     "measure",
     "plot_reliability",
     "plot_slices",

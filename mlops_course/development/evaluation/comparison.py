@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from .intervals import DRAWS, LEVEL, _draws_of, _group_codes, intervals
-from .metrics import _checked, _cost, _log_loss, _require_same_rows
+from .metrics import _checked, _cost, _require_same_rows, log_losses
 from .slices import _labels, by_slice
 
 
@@ -42,8 +42,8 @@ def compare(
     y, p = _checked(target, probability)
     _require_same_rows(target, champion, "champion")
     q = _checked(y, champion, "champion")[1]
-    mine = np.column_stack([_log_loss(y, p), 1000 * _cost(y, p >= threshold, false_alarm, missed)])
-    theirs = np.column_stack([_log_loss(y, q), 1000 * _cost(y, q >= champion_threshold, false_alarm, missed)])
+    mine = np.column_stack([log_losses(y, p), 1000 * _cost(y, p >= threshold, false_alarm, missed)])
+    theirs = np.column_stack([log_losses(y, q), 1000 * _cost(y, q >= champion_threshold, false_alarm, missed)])
     codes = _group_codes(target, groups)
     parts = {("all", "all"): np.full(len(y), True), **_parts(target, slices, min_rows)}
     records = []

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .metrics import BINS, _bin_of, _checked, _cost, _log_loss, _require_same_rows, measure
+from .metrics import BINS, _bin_of, _checked, _cost, _require_same_rows, log_losses, measure
 
 AT_MOST_ONE = ["roc_auc", "average_precision", "brier", "calibration_error"]  # by definition; the others are open
 DRAWS = 200  # bootstrap resamples: the ends of a 95 % interval then rest on five draws each side
@@ -68,7 +68,7 @@ def _weighted_metrics(
     y, p = y[order], p[order]
     ties = np.flatnonzero(np.diff(p, prepend=np.inf))  # where each run of equal probabilities starts
     bins = _bin_of(p, BINS)
-    losses = np.column_stack([_log_loss(y, p), (p - y) ** 2, 1000 * _cost(y, p >= threshold, false_alarm, missed)])
+    losses = np.column_stack([log_losses(y, p), (p - y) ** 2, 1000 * _cost(y, p >= threshold, false_alarm, missed)])
 
     def metrics(weights: np.ndarray) -> list[float]:
         w = weights[order].astype(float)

@@ -56,6 +56,13 @@ def expected_cost(
     return float(1000 * np.mean(_cost(y, p >= threshold, false_alarm, missed)))
 
 
+def log_losses(target: ArrayLike, probability: ArrayLike) -> np.ndarray:
+    """Log loss of each row in nats; certainty is cut off as scikit-learn does it, so that no row costs infinity."""
+    y, p = np.asarray(target), np.asarray(probability, dtype=float)
+    tiny = np.finfo(float).eps
+    return -np.log(np.clip(np.where(y == 1, p, 1 - p), tiny, 1 - tiny))
+
+
 def measure(
     target: ArrayLike, probability: ArrayLike, *, threshold: float, false_alarm: float, missed: float
 ) -> pd.Series:
@@ -123,12 +130,6 @@ def _bin_of(p: np.ndarray, bins: int) -> np.ndarray:
     """The bin of each probability: equal counts as far as ties allow, since edges are quantiles and ties stay."""
     edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
     return np.searchsorted(edges, p, side="right")
-
-
-def _log_loss(y: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Log loss of each row in nats; certainty is cut off as scikit-learn does it, so that no row costs infinity."""
-    tiny = np.finfo(float).eps
-    return -np.log(np.clip(np.where(y == 1, p, 1 - p), tiny, 1 - tiny))
 
 
 def _cost(y: np.ndarray, acted: np.ndarray, false_alarm: float, missed: float) -> np.ndarray:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from mlops_course.development import data, gate, validation
+from mlops_course.development import data, evaluation, gate, validation
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system import governance
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
-from .system_under_test import SAMPLE_ROWS, STANDARD_ERRORS, SystemUnderTest, _log_losses, _ProbeFailed, _require
+from .system_under_test import SAMPLE_ROWS, STANDARD_ERRORS, SystemUnderTest, _ProbeFailed, _require
 
 LEAK_AUC = 0.9  # an input that alone ranks better than this knows the answer
 MAX_MISSING = 0.95  # an input that is missing in a larger share of rows is not worth its upkeep
@@ -57,7 +57,7 @@ def beneficial_inputs(tested: SystemUnderTest) -> str:
     unused, harmful, losses = [], [], {}
     for name in tested.inputs:
         shuffled = tested.test.assign(**{name: tested.test[name].to_numpy()[rng.permutation(len(tested.test))]})
-        loss = _log_losses(y, tested.predict(shuffled)) - _log_losses(y, before)
+        loss = evaluation.log_losses(y, tested.predict(shuffled)) - evaluation.log_losses(y, before)
         losses[name] = loss.mean()
         if shuffled[name].dtype.kind == "M":  # shuffled times of one year cannot show whether the year matters
             shuffled = shuffled.assign(**{name: shuffled[name] + TIME_SHIFT})

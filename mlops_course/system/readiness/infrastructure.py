@@ -17,7 +17,7 @@ from mlops_course.system import governance, pipeline, service
 from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import Workspace
 
-from .system_under_test import INTERVAL_DRAWS, SystemUnderTest, _log_losses, _ProbeFailed, _require
+from .system_under_test import INTERVAL_DRAWS, SystemUnderTest, _ProbeFailed, _require
 
 THINNED_ROWS = 4000  # of the largest table, when the whole pipeline is tried
 REQUESTS = 3000  # that a canary is tried with
@@ -56,7 +56,7 @@ def model_code(tested: SystemUnderTest) -> str:
         with threadpool_limits(1, user_api="openmp"):
             fitted = model.fit(rows, y)
         probability = fitted.predict_proba(rows)[:, 1]
-        losses[kind] = _log_losses(y, probability).mean()
+        losses[kind] = evaluation.log_losses(y, probability).mean()
         answers = fitted.predict_proba(unseen)
         _require(np.isfinite(answers).all() and np.allclose(answers.sum(axis=1), 1), f"{kind} fails on unseen values")
         decided = training.decide(fitted, 0.3).predict(rows) == fitted.classes_[1]

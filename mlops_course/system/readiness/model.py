@@ -9,7 +9,7 @@ import pandas as pd
 from mlops_course.development import evaluation, gate, training
 from mlops_course.system.scoring import error_costs
 
-from .system_under_test import INTERVAL_DRAWS, STANDARD_ERRORS, SystemUnderTest, _log_losses, _require
+from .system_under_test import INTERVAL_DRAWS, STANDARD_ERRORS, SystemUnderTest, _require
 
 MIN_RANK_CORRELATION = 0.9  # between the offline and the online order of models that get worse
 SETTINGS_TO_TRY: Mapping[str, Mapping[str, list[float]]] = {
@@ -49,7 +49,7 @@ def offline_online_correlation(tested: SystemUnderTest) -> str:
     for share in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):  # of probabilities that are those of another row
         offline = np.where(draws[0] < share, tested.probability[orders[0]], tested.probability)
         online = np.where(draws[1] < share, live["probability"].to_numpy()[orders[1]], live["probability"])
-        losses.append(_log_losses(y, offline).mean())
+        losses.append(evaluation.log_losses(y, offline).mean())
         costs.append(error_costs(live.assign(decision=online >= threshold), tested.system.specification).mean())
     correlation = spearmanr(losses, costs).statistic
     _require(
@@ -95,7 +95,8 @@ def staleness_cost(tested: SystemUnderTest) -> str:
     _require(later["period"].nunique() >= 3, "the champion's rows span fewer than three periods: train on more batches")
 
     def losses(probability: pd.Series) -> pd.Series:
-        return pd.Series(_log_losses(later[tested.target], probability), later.index).groupby(later["period"]).mean()
+        of_rows = pd.Series(evaluation.log_losses(later[tested.target], probability), later.index)
+        return of_rows.groupby(later["period"]).mean()
 
     curve, last = losses(later["probability"]), later["period"] == later["period"].max()
     decayed = losses(later["probability"].mask(last, 1 - later["probability"]))
@@ -110,11 +111,11 @@ def staleness_cost(tested: SystemUnderTest) -> str:
 def simpler_models(tested: SystemUnderTest) -> str:
     """Model 5: a simpler model is not better. The base rate and a logistic regression try on the test rows."""
     y = tested.test[tested.target]
-    ours = _log_losses(y, tested.probability)
+    ours = evaluation.log_losses(y, tested.probability)
     told = []
     for kind in ("base_rate", "logistic_regression"):
         simple = tested.candidates()[kind].fit(tested.train[tested.inputs], tested.train[tested.target])
-        gain = _log_losses(y, simple.predict_proba(tested.test[tested.inputs])[:, 1]) - ours
+        gain = evaluation.log_losses(y, simple.predict_proba(tested.test[tested.inputs])[:, 1]) - ours
         told.append(f"{kind.replace('_', ' ')} {gain.mean():+.4f}")
         least = 0.0 if kind == "base_rate" else -STANDARD_ERRORS * gain.std() / math.sqrt(len(gain))
         _require(gain.mean() > least, f"{kind} has a log loss lower by {-gain.mean():.4f}: use it, or find out why")

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from mlops_course.development import gate
+from mlops_course.development import evaluation, gate
 from mlops_course.operations.deployment import batch, rollout
 from mlops_course.operations.monitoring import drift, faults, performance
 from mlops_course.system import environment, service
 
-from .system_under_test import SAMPLE_ROWS, STANDARD_ERRORS, SystemUnderTest, _log_losses, _require
+from .system_under_test import SAMPLE_ROWS, STANDARD_ERRORS, SystemUnderTest, _require
 
 EXTREME_VALUES = (0.0, -1.0, 1e-300, 1e100, -1e100, math.nan)  # near 1e308 a regression overflows, which is an error
 FAULTY_INPUTS = 6
@@ -148,7 +148,7 @@ def prediction_quality(tested: SystemUnderTest) -> str:
         return performance.realised(rows, window=window, **tested.costs)["log_loss"].iloc[0]
 
     loss = log_loss(rows)
-    margin = STANDARD_ERRORS * _log_losses(rows["label"], rows["probability"]).std() / math.sqrt(len(rows))
+    margin = STANDARD_ERRORS * evaluation.log_losses(rows["label"], rows["probability"]).std() / math.sqrt(len(rows))
     span = {"start": rows["time"].min().isoformat(), "end": (rows["time"].max() + pd.Timedelta("1s")).isoformat()}
     fault = faults.Fault(kind="concept flip", size=0.5, **span)
     columns = {"time": "time", "label": "label", "label_time": "label_time"}

@@ -168,9 +168,3 @@ class SystemUnderTest:
         before = self.system.registry.newest_release()
         yield replace(self.system.registry, tracking_uri=f"sqlite:///{copy.as_posix()}")
         _require(self.system.registry.newest_release() == before, "the live registry was changed by the drill")
-
-
-def _log_losses(target: Any, probability: Any) -> np.ndarray:
-    """Return the log loss of each row, in nats."""
-    y, p = np.asarray(target, float), np.clip(np.asarray(probability, float), 1e-15, 1 - 1e-15)
-    return -(y * np.log(p) + (1 - y) * np.log(1 - p))
