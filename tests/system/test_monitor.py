@@ -70,7 +70,7 @@ def test_every_row_of_the_log_is_in_one_day_and_read_once(monitor, log):
 def test_inputs_come_out_of_the_log_as_they_went_in(monitor, system):
     rows = small_case.build(small_case.read([*BATCHES[-1:], *LIVE]))
     rows = rows[rows["batch"].isin(LIVE)].set_index("id")
-    found = monitor._table.set_index("id").loc[rows.index]
+    found = monitor.observed.table.set_index("id").loc[rows.index]
     for name in system.specification.inputs.all:
         pd.testing.assert_series_equal(found[name], rows[name], check_dtype=False, check_names=False)
 
@@ -78,11 +78,11 @@ def test_inputs_come_out_of_the_log_as_they_went_in(monitor, system):
 def test_a_monitor_that_reads_in_pieces_or_starts_anew_says_the_same(system, reference, log, monitor):
     pieces = Monitor(system, reference)
     whole, labels = log.predictions(), log.labelled()[["id", "label", "label_time"]]
-    parsed = pieces._parsed(whole)
+    parsed = pieces.observed.parsed(whole)
     for low, high in ((0, 130), (130, 131), (131, 500)):
-        pieces.observe(parsed.iloc[low:high], labels.iloc[:0])
-    pieces.observe(parsed.iloc[:0], labels.iloc[::2])
-    pieces.observe(parsed.iloc[:0], labels.iloc[1::2])
+        pieces.observed.add(parsed.iloc[low:high], labels.iloc[:0])
+    pieces.observed.add(parsed.iloc[:0], labels.iloc[::2])
+    pieces.observed.add(parsed.iloc[:0], labels.iloc[1::2])
     assert json.dumps(pieces.state(END)) == json.dumps(monitor.state(END))
 
 
@@ -91,11 +91,11 @@ def test_what_comes_after_a_moment_changes_nothing_that_is_said_of_it(system, re
     said = []
     for spoilt in (False, True):
         monitor = Monitor(system, reference)
-        rows, labels = monitor._parsed(log.predictions()), log.labelled()[["id", "label", "label_time"]]
+        rows, labels = monitor.observed.parsed(log.predictions()), log.labelled()[["id", "label", "label_time"]]
         if spoilt:
             rows = rows.assign(vibration=rows["vibration"].mask(rows["time"] >= now, 99.0))
             labels = labels.assign(label=labels["label"].where(labels["label_time"] <= now, 1 - labels["label"]))
-        monitor.observe(rows, labels)
+        monitor.observed.add(rows, labels)
         said.append(json.dumps(monitor.state(now)))
     assert said[0] == said[1]
 
@@ -118,9 +118,11 @@ def test_before_anything_was_asked_nothing_is_known_and_nothing_fails(system, re
 
 def spoiling(system, reference, log, **changes):
     monitor = Monitor(system, reference)
-    rows = monitor._parsed(log.predictions())
+    rows = monitor.observed.parsed(log.predictions())
     since = rows["time"] >= pd.Timestamp("2024-08-05", tz="UTC")
-    monitor.observe(rows.assign(**{name: rows[name].mask(since, to) for name, to in changes.items()}), pd.DataFrame())
+    monitor.observed.add(
+        rows.assign(**{name: rows[name].mask(since, to) for name, to in changes.items()}), pd.DataFrame()
+    )
     return monitor
 
 
@@ -163,7 +165,7 @@ def test_with_another_reference_drift_is_measured_against_that(system, reference
 
 def test_with_another_reference_alerts_stay_as_they_were(system, reference, log, monkeypatch):
     """A monitor that starts anew tells all again, with the reference of the champion of today."""
-    monkeypatch.setattr(monitors, "MIN_SLICE_ROWS", 1)
+    monkeypatch.setattr(monitors.findings, "MIN_SLICE_ROWS", 1)
     first, later = (spoiling(system, reference, log, temperature=90.0) for _ in range(2))
     later.rebase({name: rows.assign(temperature=90.0) for name, rows in reference.items()})
     assert later.alerts(END) == first.alerts(END)

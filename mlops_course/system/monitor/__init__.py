@@ -1,0 +1,25 @@
+"""The monitor of a running system: follows the prediction log, and says what has moved and how good the answers are.
+
+    Monitor          what is known of the days so far: drift, signals, alerts, performance, state, report
+    Monitor.of       one for a system, as if it had been there from the first release on
+    reference_rows   the rows that a registered version was made from, as the reference
+
+    monitor = Monitor.of(system)
+    monitor.read(log)
+    monitor.alerts(monitor.end)
+
+A monitor reads the log by the numbers of its rows, so each counts once, however late it comes. What it says of a moment
+rests on rows and labels of before that moment. It keeps nothing that the log does not hold: one that starts again says
+the same.
+
+Two references are in use, for two questions. Drift compares with the training sample of the champion: how far is the
+world from what the model has learnt? Alarms compare with the four weeks before: what has changed at once? A season is
+drift, and no alarm.
+
+`observed` takes in rows and labels, `findings` adds slice and cost to an alert, and `pages` tells people.
+"""
+
+from .monitor import Monitor
+from .reference import reference_rows
+
+__all__ = ["Monitor", "reference_rows"]
