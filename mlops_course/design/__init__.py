@@ -21,7 +21,8 @@ ErrorBudget(allowed=10.0, spent=4, left=6.0, share_left=0.6)
 
 from .canvas import canvas
 from .economics import ErrorBudget, break_even_volume, error_budget, operating_cost
-from .specification import Specification, SpecificationError, load_specification, parse_specification
+from .parsing import SpecificationError, load_specification, parse_specification
+from .specification import Specification
 from .use_cases import rank_use_cases
 
 __all__ = [

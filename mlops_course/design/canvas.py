@@ -25,8 +25,8 @@ def canvas(specification: Specification) -> str:
     The boxes are those of the Machine Learning Canvas (Dorard), as told on https://ml-ops.org/content/phase-zero.
     """
     s = specification
-    goals = [f"{k.indicator}: {k.direction} {k.goal:g} {k.unit} over {k.window_days} days" for k in s.kpis]
-    promises = [f"{o.indicator}: at least {100 * o.objective:g} % over {o.window_days} days" for o in s.slos]
+    goals = [f"{k.name}: {k.indicator}, {k.direction} {k.goal:g} {k.unit} over {k.window_days} days" for k in s.kpis]
+    promises = [f"{o.name}: {o.indicator}, at least {100 * o.objective:g} % over {o.window_days} days" for o in s.slos]
     hours = s.timing.lead / timedelta(hours=1)
     boxes = {
         "Value proposition": [s.value, f"For: {', '.join(s.users)}", *goals],

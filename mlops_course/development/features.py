@@ -149,7 +149,7 @@ def split_by_time(
 
 
 def split_in_three(labelled: pd.DataFrame, *, prediction_time: str, label_time: str) -> dict[str, pd.DataFrame]:
-    """Rows to train on, to calibrate on and to test on, as "train", "calibrate" and "test", each with an embargo.
+    """Rows to train on, to calibrate on and to test on, as "train", "calibrate" and "test", each purged.
 
     The test rows are the latest `TEST_SHARE` of the rows, and the calibration rows the latest `CALIBRATE_SHARE` of the
     past that remains. Raises ValueError as `split_by_time` does.

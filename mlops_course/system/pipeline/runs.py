@@ -124,6 +124,7 @@ def columns_of(specification: design.Specification) -> dict[str, Any]:
         "target": specification.target.column,
         "prediction_time": specification.timing.prediction_time,
         "label_time": specification.timing.label_time,
+        "lead": str(specification.timing.lead),
         "inputs": [*inputs.datetime, *inputs.numeric, *inputs.categorical],
         "numeric": list(specification.features.numeric),
         "categorical": list(specification.features.categorical),

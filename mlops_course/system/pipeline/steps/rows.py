@@ -67,10 +67,19 @@ def usable_rows(
 
 @depends_on(features)
 def split_rows(usable_rows: str, columns: dict[str, Any], workspace: Workspace) -> str:
-    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time."""
+    """Tables train, calibrate and test, one later than the other, without rows whose label was not known in time.
+
+    Raises ValueError if labels are known before the event that they are about: `lead` or `label_time` is wrong then.
+    """
     rows = data.load_snapshot(workspace.snapshots, usable_rows)["rows"]
     times = {name: columns[name] for name in ("prediction_time", "label_time")}
     labelled = rows.dropna(subset=[columns["target"], columns["label_time"]])
+    event = labelled[columns["prediction_time"]] + pd.Timedelta(columns["lead"])
+    if early := int((labelled[columns["label_time"]] < event).sum()):
+        raise ValueError(
+            f"expected labels after the event, {columns['lead']} after the prediction, got {early} before it; correct "
+            "`timing` in the specification, or the case's label time"
+        )
     labelled = labelled.sort_values([columns["prediction_time"], "id"])
     parts = features.split_in_three(labelled, **times)
     if lacking := [part for part, rows in parts.items() if rows[columns["target"]].nunique() < 2]:
