@@ -158,7 +158,7 @@ def measures_alone(world: World) -> Iterable[dict]:
 
 def known_at(alert: alerting.Alert) -> pd.Timestamp:
     """The evening on which an alert could be raised: labels are judged a day later."""
-    of_labels = any(subject == "labels" for subject, _ in alert.marks) and alert.subject == "labels"
+    of_labels = any(subject == "labels" for subject, _ in alert.series) and alert.subject == "labels"
     return alert.raised + DAY + (DAY if of_labels else pd.Timedelta(0))
 
 

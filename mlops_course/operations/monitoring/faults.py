@@ -1,19 +1,19 @@
-"""Faults put into a stream of predictions on purpose, so that what should notice them can be measured.
+"""Faults put into a stream of predictions on purpose, to measure what notices them.
 
     KINDS       the kinds of fault there are
-    Fault       one of them: what is wrong, from when until when, in which column, and how much
+    Fault       one of them: its kind, start and end, the column, and how much
     inject      a copy of a prediction frame with faults in it
-    schedule    faults drawn at random, one after the other, with quiet in between
+    schedule    faults drawn at random, one after the other, with quiet times between them
 
-Where the truth is known, monitoring can be scored: which fault was found, after how long, and was its kind told right;
-and what was an alarm over nothing. The faults are those that happen to real feeds:
+Where the truth is known, monitoring can be scored: which fault was found, after how long, was its kind right, and which
+alerts were false. The faults are those that happen to real feeds:
 
     unit error        a column comes in another unit: size × value + offset
     silent null       a share of a column is missing, without an error anywhere
     stuck sensor      a column keeps the last value it had before
-    covariate shift   rows with small values of a column hardly come any more; what comes is as it always was
-    concept flip      for a share of rows the label is the opposite; the inputs are as they always were
-    label outage      no label comes for what is predicted meanwhile
+    covariate shift   most rows with small values of a column stay away; the others are unchanged
+    concept flip      for a share of rows the label is the opposite; the inputs are unchanged
+    label outage      rows of this time never get a label
     duplicated batch  rows come a second time, under another id
     clock skew        clock columns are off by some hours
 
@@ -46,19 +46,19 @@ KINDS = (
 )
 OF_A_COLUMN = ("unit error", "silent null", "stuck sensor", "covariate shift", "clock skew")
 OF_A_SHARE = ("silent null", "covariate shift", "concept flip", "duplicated batch", "label outage")
-AGAIN = "-again"  # ends the id of a row that came a second time
+REPEATED = "-again"  # ends the id of a row that came a second time
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong from `start` to `end` (UTC, the end not included), in plain values that survive JSON.
+    """A fault from `start` to `end` (UTC, the end not included), in plain values that survive JSON.
 
     What `size` and `offset` mean depends on the kind. Unit error: the value becomes size × value + offset. Silent null:
     the share of values that is missing. Stuck sensor: the value that it shows. Covariate shift: the share left out of
     the rows whose value is below `offset`. Concept flip, label outage, duplicated batch: the share of rows. Clock skew:
     hours.
 
-    Raises ValueError naming the field that cannot be.
+    Raises ValueError that names the wrong field.
     """
 
     kind: str
@@ -86,11 +86,11 @@ class Fault:
             raise ValueError(f"size and offset: expected finite numbers, got {self.size} and {self.offset}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The fault as plain values; `Fault(**values)` reads them back."""
+        """Return the fault as plain values; `Fault(**values)` reads them back."""
         return asdict(self)
 
     def covers(self, times: pd.Series) -> np.ndarray:
-        """Which of some moments lie within the fault: one bool each."""
+        """Return whether each moment lies within the fault."""
         return ((times >= pd.Timestamp(self.start)) & (times < pd.Timestamp(self.end))).to_numpy()
 
 
@@ -102,14 +102,12 @@ def inject(
     label: str,
     label_time: str,
     seed: int,
-    identifier: str = "id",
 ) -> pd.DataFrame:
-    """A copy of a prediction frame with faults in it, in the order given; rows outside of them are as they were.
+    """Copy a prediction frame and put faults into it, in the order given; rows outside of a fault do not change.
 
-    `time`, `label`, `label_time` and `identifier` name the columns of the frame that say when a row was asked, its
-    label (0, 1 or missing), when that came, and its id. Which rows a fault of a share takes depends on their ids and
-    `seed` alone, so a frame that is cut into batches comes out the same. Numbers of a column that a fault has touched
-    are floats from then on, wherever the fault lies.
+    `time`, `label` and `label_time` name the columns that say when a row was asked, its label (0, 1 or missing) and
+    when that came; a column called id names each row. Which rows a fault of a share takes depends on their ids and
+    `seed` alone, so a frame that is cut into batches comes out the same. A column of numbers with a fault holds floats.
 
     Raises ValueError if a fault names a column that is not there or of the wrong kind.
     """
@@ -119,7 +117,7 @@ def inject(
         if fault.column and fault.column not in result.columns:
             raise ValueError(f"expected one of {[*result]} as the column of {fault.kind!r}, got {fault.column!r}")
         within = fault.covers(result[time])
-        drawn = within & (_chance(result[identifier], f"{seed} {number}") < fault.size)
+        drawn = within & (_chance(result["id"], f"{seed} {number}") < fault.size)
         match fault.kind:
             case "unit error":
                 result = _with(result, fault, within, _numbers(result, fault) * fault.size + fault.offset)
@@ -138,13 +136,13 @@ def inject(
                 result = result.assign(**{column: result[column].mask(drawn) for column in (label, label_time)})
             case "duplicated batch":
                 again = result[drawn]
-                again = again.assign(**{identifier: again[identifier] + AGAIN})
+                again = again.assign(id=again["id"] + REPEATED)
                 result = pd.concat([result, again]).sort_index(kind="stable").reset_index(drop=True)
     return result
 
 
 def _chance(ids: pd.Series, salt: str) -> np.ndarray:
-    """A number in [0, 1) for each id, made by hash: the same for an id wherever it stands."""
+    """A number in [0, 1) for each id, made from its hash: the same in every frame."""
     hashes = pd.util.hash_array((salt + ":" + ids.astype(str)).to_numpy(object), categorize=False)
     return (hashes >> np.uint64(11)).astype(float) / 2**53
 
@@ -177,10 +175,10 @@ def schedule(
     days: tuple[int, int] = (5, 10),
     quiet_days: tuple[int, int] = (21, 28),
 ) -> list[Fault]:
-    """Faults drawn from `options` between two moments, one after the other, each kind in its turn.
+    """Draw faults from `options` between two moments, one after the other; all kinds come before one comes again.
 
-    An option is a fault without start and end. The first fault comes after a quiet time, as does each later one; days
-    and quiet days are drawn between the two bounds, both included. The same seed gives the same schedule.
+    An option is a fault without start and end. A quiet time comes before each fault. Days and quiet days are drawn
+    between two bounds, both included. The same seed gives the same schedule.
 
     Raises ValueError if there is no option.
     """

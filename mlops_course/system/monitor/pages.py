@@ -59,7 +59,7 @@ def _traffic(rows: pd.DataFrame) -> Any:
 
 def _row(alert: alerting.Alert) -> dict[str, Any]:
     days = {name: getattr(alert, name) for name in ("since", "until", "raised")}
-    plain = {name: value for name, value in asdict(alert).items() if name != "marks"}
+    plain = {name: value for name, value in asdict(alert).items() if name != "series"}
     return plain | {name: day and f"{day:%Y-%m-%d}" for name, day in days.items()}
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlops_course.operations.monitoring import alerting
-from mlops_course.operations.monitoring.alerting import Mark
+from mlops_course.operations.monitoring.alerting import _Deviation, _diagnose
 
 SERIES = [("heat", "level"), ("heat", "missing"), ("wind", "level"), ("wind", "spread"), ("rows", "count")]
 DAYS = pd.date_range("2024-01-01", periods=200, freq="D", tz="UTC")
@@ -137,47 +137,51 @@ def test_a_larger_budget_has_lower_bars():
 # Kinds
 
 
-def mark(subject, measure, times=3.0, value=0.5):
-    return Mark(subject, measure, times, value, usual=0.0)
+def over(subject, measure, times=3.0, value=0.5):
+    return _Deviation(subject, measure, times, value, usual=0.0)
+
+
+def diagnose(unusual, moved_by=None):
+    return _diagnose(unusual, moved_by=moved_by or {})
 
 
 SIGNATURES = {
-    "duplicated batch": ([mark("rows", "repeated"), mark("rows", "count")], "rows"),
-    "label outage": ([mark("labels", "coverage", -5.0)], "labels"),
-    "clock skew": ([mark("clock", "off"), mark("clock", "low"), mark("clock", "level")], "clock"),
-    "silent null": ([mark("heat", "missing"), mark("wind", "residual", 9.0)], "heat"),
-    "stuck sensor": ([mark("heat", "largest", value=1.0), mark("heat", "spread", -4.0), mark("heat", "level")], "heat"),
-    "unit error": ([mark("heat", "level", 8.0), mark("wind", "residual")], "heat"),
-    "covariate shift": ([mark("size", "low"), mark("weight", "low"), mark("rows", "count", -2.0)], "size"),
-    "concept flip": ([mark("labels", "surprise")], "labels"),
-    "unknown": ([mark("heat", "spread", 1.2)], "heat"),
+    "duplicated batch": ([over("rows", "repeated"), over("rows", "count")], "rows"),
+    "label outage": ([over("labels", "coverage", -5.0)], "labels"),
+    "clock skew": ([over("clock", "off"), over("clock", "low"), over("clock", "level")], "clock"),
+    "silent null": ([over("heat", "missing"), over("wind", "residual", 9.0)], "heat"),
+    "stuck sensor": ([over("heat", "largest", value=1.0), over("heat", "spread", -4.0), over("heat", "level")], "heat"),
+    "unit error": ([over("heat", "level", 8.0), over("wind", "residual")], "heat"),
+    "covariate shift": ([over("size", "low"), over("weight", "low"), over("rows", "count", -2.0)], "size"),
+    "concept flip": ([over("labels", "surprise")], "labels"),
+    "unknown": ([over("heat", "spread", 1.2)], "heat"),
 }
 
 
 @pytest.mark.parametrize("kind", SIGNATURES)
-def test_each_kind_is_told_by_its_marks(kind):
-    marks, subject = SIGNATURES[kind]
-    assert [(found, of) for found, of, _ in alerting.diagnose(marks)] == [(kind, subject)]
+def test_each_kind_is_told_by_the_series_over_their_bars(kind):
+    unusual, subject = SIGNATURES[kind]
+    assert [(found, of) for found, of, _ in diagnose(unusual)] == [(kind, subject)]
 
 
 def test_of_columns_that_fell_out_of_line_the_one_that_moved_is_wrong():
-    marks = [mark("dew", "residual", 9.0), mark("heat", "residual", 4.0)]
-    ((kind, subject, _),) = alerting.diagnose(marks, strays={"heat": 0.9, "dew": 0.1})
+    unusual = [over("dew", "residual", 9.0), over("heat", "residual", 4.0)]
+    ((kind, subject, _),) = diagnose(unusual, moved_by={"heat": 0.9, "dew": 0.1})
     assert (kind, subject) == ("unit error", "heat")
 
 
 def test_two_troubles_at_once_are_two():
-    found = alerting.diagnose([mark("labels", "coverage", -5.0), mark("heat", "missing")])
+    found = diagnose([over("labels", "coverage", -5.0), over("heat", "missing")])
     assert {kind for kind, *_ in found} == {"label outage", "silent null"}
 
 
 def test_surprising_labels_are_explained_by_a_broken_input():
-    found = alerting.diagnose([mark("labels", "surprise"), mark("heat", "missing")])
+    found = diagnose([over("labels", "surprise"), over("heat", "missing")])
     assert [kind for kind, *_ in found] == ["silent null"]
 
 
 def test_labels_that_come_more_often_are_no_outage():
-    found = alerting.diagnose([mark("labels", "coverage", 5.0)])
+    found = diagnose([over("labels", "coverage", 5.0)])
     assert "label outage" not in {kind for kind, *_ in found}
 
 

@@ -1,40 +1,35 @@
-"""The pictures of the page: shapes with where they stand, in per cent, for the template to draw.
+"""The charts of the page: shapes and their places in per cent, for the template to draw.
 
-They are shapes in a square of 100 by 100 that is stretched; what is written stands outside it, and is not.
+A chart is a square of 100 by 100 that is stretched; its texts stand outside of it, and are not stretched.
 """
 
-import math
 from collections.abc import Iterable, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 
 from .formats import WELL_LABELLED, State, _date, _day, _number, _percent
 
-TICKS = 6  # dates on an axis at most, so that they fit on a phone
+HEIGHTS = 4  # intervals on an axis of values at most
+DATES = 6  # on an axis at most, so that they fit on a phone
 
 
-def _ticks(low: float, high: float, most: int = 4) -> list[float]:
+def _ticks(low: float, high: float, most: int = HEIGHTS) -> list[float]:
     """Round numbers from below the lowest to above the highest value."""
-    span = max(high - low, 1e-9 * max(abs(high), 1.0))
-    size = 10 ** math.floor(math.log10(span / most))
-    step = next(size * times for times in (1, 2, 2.5, 5, 10, 20) if math.ceil(span / (size * times)) < most)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(step * k, 12) for k in range(first, max(last, first + 1) + 1)]
+    from matplotlib.ticker import MaxNLocator
+
+    locator = MaxNLocator(most, steps=[1, 2, 5, 10])
+    return locator.tick_values(*locator.nonsingular(low, high)).tolist()
 
 
 def _dates(first: date, days: int) -> list[tuple[float, str]]:
     """Where to write which date on an axis of so many days, in per cent."""
-    if days > 10 * 7:
-        months = (days + 29) // 30
-        starts = [date(first.year + k // 12, k % 12 + 1, 1) for k in range(first.month, first.month + months)]
-        every = math.ceil(months / TICKS)
-        return [(100 * (day - first).days / days, _day(day)) for day in starts[::every] if (day - first).days < days]
-    every = next(step for step in (1, 2, 7, 14) if days / step <= TICKS)
-    offset = -first.weekday() % 7 if every >= 7 else 0
-    return [
-        (100 * (at + 0.5) / days, _day(first + timedelta(days=at))) for at in range(min(offset, days - 1), days, every)
-    ]
+    from matplotlib.dates import AutoDateLocator, num2date
+
+    ends = [datetime.combine(day, time()) for day in (first, first + timedelta(days=days))]
+    ticks = AutoDateLocator(minticks=2, maxticks=DATES, interval_multiples=False).tick_values(*ends)
+    found = sorted({num2date(tick).date() for tick in ticks})
+    return [(100 * ((day - first).days + 0.5) / days, _day(day)) for day in found if 0 <= (day - first).days < days]
 
 
 def _chart(
@@ -81,7 +76,7 @@ def _traffic_charts(days: Sequence[State], today: date) -> list[tuple[str, dict[
         return []
     first = _date(days[0]["day"])
     length = (_date(days[-1]["day"]) - first).days + 1
-    ticks, dates = _ticks(0, max(day["rows"] for day in days)), _dates(first, length)
+    ticks, dates = _ticks(0, max(day["rows"] for day in days) or 1), _dates(first, length)
     bars = []
     for day in days:
         left = 100 * ((_date(day["day"]) - first).days + 0.12) / length
@@ -98,7 +93,7 @@ def _traffic_charts(days: Sequence[State], today: date) -> list[tuple[str, dict[
             )
     rates = [(100 * ((_date(day["day"]) - first).days + 0.5) / length, day.get("positive_rate")) for day in days]
     known = [rate for _, rate in rates if rate is not None]
-    heights = _ticks(0, max(known, default=1), most=3)
+    heights = _ticks(0, max(known, default=0) or 1, most=3)
     line = _line((x, None if rate is None else _up(rate, heights)) for x, rate in rates)
     last = days[-1]
     return [
