@@ -159,7 +159,7 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("kind", SIGNATURES)
-def test_each_kind_is_told_by_the_series_over_their_bars(kind):
+def test_each_kind_is_told_by_its_series(kind):
     unusual, subject = SIGNATURES[kind]
     assert [(found, of) for found, of, _ in diagnose(unusual)] == [(kind, subject)]
 

@@ -135,18 +135,13 @@ def _group_codes(groups: pd.Series, side: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _drawn_aucs(side: np.ndarray, probability: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """AUC in each of DRAWS bootstrap samples of whole groups, drawn within each side."""
-    order = np.argsort(probability, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(probability[order]) > 0])  # ties count as half
+def _drawn_aucs(side: np.ndarray, scores: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """AUC in each bootstrap sample of whole groups, drawn within each side."""
+    from sklearn.metrics import roc_auc_score
+
     weights = np.zeros((DRAWS, len(side)))
     for value in (0, 1):
-        mine = side == value
-        codes, found = pd.factorize(groups[mine])
+        codes, found = pd.factorize(groups[side == value])
         times = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=DRAWS)
-        weights[:, mine] = times[:, codes]
-    weights = weights[:, order]
-    ones = np.add.reduceat(weights * side[order], first, axis=1)
-    zeros = np.add.reduceat(weights * (1 - side[order]), first, axis=1)
-    lower = np.cumsum(zeros, axis=1) - zeros / 2
-    return (ones * lower).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1))
+        weights[:, side == value] = times[:, codes]
+    return np.array([roc_auc_score(side, scores, sample_weight=times) for times in weights])

@@ -91,8 +91,6 @@ class Summary:
             and np.array_equal(self.excess, other.excess)
         )
 
-    __hash__ = None
-
 
 def reference(rows: pd.DataFrame, *, numeric: Sequence[str], categorical: Sequence[str], bins: int = BINS) -> Reference:
     """Make bins from a sample, and count the sample over them: everything else is measured against them.
