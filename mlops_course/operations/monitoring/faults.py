@@ -46,6 +46,7 @@ KINDS = (
 )
 OF_A_COLUMN = ("unit error", "silent null", "stuck sensor", "covariate shift", "clock skew")
 OF_A_SHARE = ("silent null", "covariate shift", "concept flip", "duplicated batch", "label outage")
+FAULT_DAYS, QUIET_DAYS = (5, 10), (21, 28)  # of a schedule: bounds, both included
 REPEATED = "-again"  # ends the id of a row that came a second time
 
 
@@ -172,13 +173,11 @@ def schedule(
     start: pd.Timestamp,
     end: pd.Timestamp,
     seed: int,
-    days: tuple[int, int] = (5, 10),
-    quiet_days: tuple[int, int] = (21, 28),
 ) -> list[Fault]:
     """Draw faults from `options` between two moments, one after the other; all kinds come before one comes again.
 
-    An option is a fault without start and end. A quiet time comes before each fault. Days and quiet days are drawn
-    between two bounds, both included. The same seed gives the same schedule.
+    An option is a fault without start and end. A fault lasts 5 to 10 days, and 21 to 28 quiet days come before it.
+    The same seed gives the same schedule.
 
     Raises ValueError if there is no option.
     """
@@ -188,14 +187,15 @@ def schedule(
     kinds = list(dict.fromkeys(option["kind"] for option in options))
     drawn: list[Fault] = []
     order: list[str] = []
-    begin = start + pd.Timedelta(days=int(rng.integers(*quiet_days, endpoint=True)))
+    draw = lambda bounds: pd.Timedelta(days=int(rng.integers(*bounds, endpoint=True)))  # noqa: E731
+    begin = start + draw(QUIET_DAYS)
     while True:
         order = order or [str(kind) for kind in rng.permutation(kinds)]
         kind = order.pop()
         choices = [option for option in options if option["kind"] == kind]
-        until = begin + pd.Timedelta(days=int(rng.integers(*days, endpoint=True)))
+        until = begin + draw(FAULT_DAYS)
         if until > end:
             return drawn
         choice = choices[int(rng.integers(len(choices)))]
         drawn.append(Fault(**choice, start=begin.isoformat(), end=until.isoformat()))
-        begin = until + pd.Timedelta(days=int(rng.integers(*quiet_days, endpoint=True)))
+        begin = until + draw(QUIET_DAYS)

@@ -111,8 +111,9 @@ def estimate(
     window, or of independent days if that is larger.
 
     Keys: estimated_log_loss, estimated_cost, estimated_rate, each also with _low and _high. The interval is NaN with
-    fewer than seven days of labels, and everything is without a row in the window. Raises ValueError if a column is
-    missing.
+    fewer than seven days of labels, and everything is NaN without a row in the window.
+
+    Raises ValueError if a column is missing.
     """
     _require(rows, ESTIMATE_COLUMNS)
     return _Estimator(rows, {"false_alarm": false_alarm, "missed": missed}).of(start, end, now)
@@ -171,8 +172,9 @@ def _calibration(known: pd.DataFrame) -> Line:
         return unchanged
     x, y = logit(_clipped(known)), known["label"].to_numpy(float)
 
+    # scikit-learn's LogisticRegression needs twenty times as long for these two numbers
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-        """Log loss and its gradient; scikit-learn's LogisticRegression needs twenty times as long for two numbers."""
+        """Log loss and its gradient."""
         z = line[0] + line[1] * x
         error = expit(z) - y
         return float((np.logaddexp(0, z) - y * z).mean()), np.array([error.mean(), (error * x).mean()])

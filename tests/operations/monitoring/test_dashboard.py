@@ -56,8 +56,7 @@ STATE = {
     "champion": {"version": 3, "since": day(31), "trained_on": "January to March"},
     "trial": {"version": 4, "mode": "canary", "share": 0.15, "note": "411 answers"},
     "traffic": [
-        {"day": day(n), "rows": 900 + n, "positive_rate": 0.2 + n / 1000, "latency_p95_ms": 3.1, "versions": {"3": 700}}
-        for n in range(44)
+        {"day": day(n), "rows": 900 + n, "positive_rate": 0.2 + n / 1000, "latency_p95_ms": 3.1} for n in range(44)
     ],
     "drift": {
         "reference": "the training sample",
@@ -65,7 +64,6 @@ STATE = {
         "warning": 0.12,
         "alert": 0.27,
         "features": [feature("heat", 0.31), feature("wind", 0.18, alarm=True), feature("maker", 0.05, unknown=0.02)],
-        "history": [{"day": day(n), "feature": "heat", "psi": n / 50} for n in range(40)],
     },
     "performance": [
         week(0),
@@ -175,7 +173,6 @@ TOLD = {
     "positive rate": "24 %",
     "positive rate of each day": "21.7 %",
     "latency": "3.1 ms",
-    "versions of a day": "3: 700",
     "loss by labels": "0.523",
     "where it comes from": "from 8 Apr on, 97 % labelled",
     "estimate": "from 22 Apr on, 0.456 to 0.567",
@@ -299,11 +296,7 @@ def test_before_the_first_prediction_the_page_waits():
 
 NEEDED = {"title", "now", "day", "start", "rows", "feature", "kind", "since", "slice", "value"}
 UNKNOWN = [path for path in leaves(changed(STATE, "traffic", to=STATE["traffic"][-9:])) if path[-1] not in NEEDED]
-UNKNOWN = [
-    path
-    for path in UNKNOWN
-    if path != ("trial", "version") and path[0] != "unit" and "versions" not in path and "history" not in path
-]
+UNKNOWN = [path for path in UNKNOWN if path != ("trial", "version") and path[0] != "unit"]
 
 
 @pytest.mark.parametrize("path", [*UNKNOWN, ("alerts", 0, "value")], ids=lambda path: ".".join(map(str, path)))
@@ -329,9 +322,7 @@ def test_a_day_without_a_rate_leaves_a_gap_in_the_line():
 def poisoned(value, key=""):
     """A state with markup wherever it holds text that is no moment."""
     if isinstance(value, dict):
-        return {
-            f"{name}{HOSTILE}" if key == "versions" else name: poisoned(inner, name) for name, inner in value.items()
-        }
+        return {name: poisoned(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [poisoned(inner, key) for inner in value]
     moment = key in ("now", "since", "until", "day", "start")

@@ -84,7 +84,7 @@ def _bands(low: Sequence[Point], high: Sequence[Point]) -> Iterator[str]:
 
 
 def _traffic_charts(days: Sequence[State], today: date) -> list[tuple[str, dict[str, Any]]]:
-    """Rows of each day, with those of other versions than the busiest on top, and the positive rate."""
+    """Rows of each day and their positive rate."""
     if not days:
         return []
     first = _date(days[0]["day"])
@@ -93,13 +93,9 @@ def _traffic_charts(days: Sequence[State], today: date) -> list[tuple[str, dict[
     bars = []
     for day in days:
         left = 100 * ((_date(day["day"]) - first).days + 0.12) / length
-        right, top, versions = left + 76 / length, _up(day["rows"], ticks), day.get("versions") or {}
-        others = sum(versions.values()) - max(versions.values(), default=0)
-        told = f"{_day(day['day'])}: {_number(day['rows'])} rows"
-        bars.append(("bar few" if _date(day["day"]) == today else "bar", _box(left, right, top, 100), told))
-        if others:
-            told += "; " + ", ".join(f"version {version}: {_number(rows)}" for version, rows in versions.items())
-            bars.append(("bar other", _box(left, right, top, _up(day["rows"] - others, ticks)), told))
+        box = _box(left, left + 76 / length, _up(day["rows"], ticks), 100)
+        kind = "bar few" if _date(day["day"]) == today else "bar"
+        bars.append((kind, box, f"{_day(day['day'])}: {_number(day['rows'])} rows"))
     rates = [(100 * ((_date(day["day"]) - first).days + 0.5) / length, day.get("positive_rate")) for day in days]
     heights = _ticks(0, max((rate for _, rate in rates if rate is not None), default=0) or 1, most=3)
     line = _line((x, None if rate is None else _up(rate, heights)) for x, rate in rates)

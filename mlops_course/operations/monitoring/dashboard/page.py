@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
-from .charts import _box, _performance_charts, _traffic_charts
+from .charts import _performance_charts, _traffic_charts
 from .formats import (
     ALERT,
     FULL_PSI,
@@ -34,10 +33,8 @@ from .formats import (
 
 REFRESH_SECONDS = 15.0
 STALE_SECONDS = 900.0  # a state older than that is no news
-WORST = 10  # features that are shown before the others fold away
-SHOWN_ALERTS = 5  # likewise
-SHOWN_SLICES = 5
-FEW_ROWS = 50  # with fewer labels a slice is shown last: it is dear or cheap by chance
+SHOWN_FEATURES, SHOWN_ALERTS, SHOWN_SLICES = 10, 5, 5  # the others fold away
+FEW_ROWS = 50  # with fewer labels a slice is shown last: its cost is high or low by chance
 MEASURES = {  # of drift: what the head of a column says
     "psi": "PSI",
     "ks": "KS",
@@ -58,18 +55,19 @@ def live_page(
     at: datetime | None = None,
     stale_seconds: float = STALE_SECONDS,
 ) -> str:
-    """The HTML of a page that tells the state at a glance and in full; the same state gives the same page.
+    """Render the state as one HTML page, at a glance and in full; the same state gives the same page.
 
-    It asks its own address again every `refresh_seconds`, and says so if there is no answer or nothing new for
-    `stale_seconds`; None leaves that out, for a page that is kept. With `at`, the moment at which the page is asked
-    for, it says from the beginning if the state is older than that.
+    The page asks its own address again every `refresh_seconds`, and says so if there is no answer or nothing new for
+    `stale_seconds`; None leaves the script out, for a page that is kept. `at` is the moment at which somebody asks for
+    the page: it then says at once if the state is older than `stale_seconds`.
 
     `state` has title and now (ISO 8601), and as far as they are known: unit ("EUR per order"), champion (version,
     since, trained_on), trial (version, mode, share, note), traffic (a row a day: day, rows, positive_rate,
-    latency_p95_ms, versions), drift (reference, days, warning, alert, features: a row each with feature, alarm and the
-    measures of `drift.drift`, history: rows of day, feature, psi), performance (a row a window: start, rows,
-    labelled, log_loss, cost, and both estimated with _low and _high), slices (slice, value, rows, labelled, log_loss,
-    cost, roc_auc) and alerts (kind, subject, value, usual, threshold, since, until, slice, cost, first_step, text).
+    latency_p95_ms), drift (reference, days, warning, alert, features: a row each with feature, alarm and the measures
+    of `drift.drift`), performance (a row a window: start, rows, labelled, log_loss, cost, and both estimated with _low
+    and _high), slices (slice, value, rows, labelled, log_loss, cost, roc_auc) and alerts (kind, subject, value, usual,
+    threshold, since, until, slice, cost, first_step, text).
+
     Raises KeyError if title or now is not there.
     """
     now, days, weeks = _moment(state["now"]), state.get("traffic") or [], state.get("performance") or []
@@ -93,7 +91,6 @@ def live_page(
         shown_alerts=max(SHOWN_ALERTS, len(open_)),
         days=days,
         partial=bool(days) and _date(days[-1]["day"]) == now.date(),
-        versions=any(day.get("versions") for day in days),
         traffic=_traffic_charts(days, now.date()),
         weeks=weeks,
         latest=_latest(weeks, "log_loss") or {},
@@ -128,13 +125,11 @@ def _alert(alert: State, now: datetime, currency: str) -> dict[str, Any]:
 
 
 def _drift_table(drift: State) -> dict[str, Any]:
-    """The features, those with an alarm first and then the most drifted, each with its bar and its past days."""
+    """The features, those with an alarm first and then the most drifted, each with its bar."""
     warning, alert = drift.get("warning") or WARNING, drift.get("alert") or ALERT
-    past = pd.DataFrame(list(drift.get("history") or []), columns=["day", "feature", "psi"])
-    past = past.pivot_table(index="feature", columns="day", values="psi", sort=True)
     features = []
     for row in drift.get("features") or []:
-        psi, days = row.get("psi"), past.loc[row["feature"]] if row["feature"] in past.index else []
+        psi = row.get("psi")
         new = [row[name] for name in ("unknown", "out_of_range") if row.get(name) is not None]
         features.append(
             {
@@ -142,24 +137,18 @@ def _drift_table(drift: State) -> dict[str, Any]:
                 "bar": round(100 * _reach(_or(psi, 0)), 1),
                 "level": "alarm" if row.get("alarm") else _level(psi, warning, alert),
                 "unseen": max(new, default=None),
-                "strip": [
-                    (_level(value, warning, alert), _box(*_column(at, len(days), value)))
-                    for at, value in enumerate(days)
-                    if not math.isnan(value)
-                ],
             }
         )
     features.sort(key=lambda row: (not row.get("alarm"), -(row.get("psi") or 0), str(row["feature"])))
     return {
         "features": features,
-        "shown": max(WORST, sum(bool(row.get("alarm")) for row in features)),
+        "shown": max(SHOWN_FEATURES, sum(bool(row.get("alarm")) for row in features)),
         "drifted": sum((row.get("psi") or 0) >= alert for row in features),
         "reference": drift.get("reference") or "the reference",
         "days": drift.get("days"),
         "marks": [(round(100 * _reach(bar), 1), bar) for bar in (warning, alert)],
         "ends": (f"{LEAST_PSI:g}", f"{FULL_PSI:g}"),
         "head": [("Feature", "text"), *((text, "") for text in MEASURES.values())],
-        "past": f"{_day(past.columns[0])} to {_day(past.columns[-1])}" if len(past.columns) else "",
     }
 
 
@@ -172,11 +161,6 @@ def _level(psi: float | None, warning: float, alert: float) -> str:
 def _reach(psi: float) -> float:
     """How far along its bar an index reaches: from 0 at the least to 1 at the full one, by its logarithm."""
     return min(max(math.log(max(psi, LEAST_PSI) / LEAST_PSI) / math.log(FULL_PSI / LEAST_PSI), 0.0), 1.0)
-
-
-def _column(at: int, of: int, psi: float) -> tuple[float, float, float, float]:
-    """One day in a strip."""
-    return 100 * at / of, 100 * (at + 0.8) / of, 100 - 100 * max(_reach(psi), 0.06), 100
 
 
 def _slice_table(slices: Sequence[State]) -> list[dict[str, Any]]:
