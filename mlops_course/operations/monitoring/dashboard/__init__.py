@@ -1,13 +1,13 @@
-"""What a monitor knows, for people and for other programs: a page to leave open, plots and gauges.
+"""The dashboard of a monitor: a page to leave open, plots for notebooks, and gauges for other programs.
 
-    live_page      one self-contained HTML page: is all quiet, what to do first, traffic, drift, performance, alerts
+    live_page      one self-contained HTML page: open alerts, what to do first, traffic, drift, performance
     export         the same as gauges with labels, for Prometheus
-    plot_alerts    what was raised when, above what was truly wrong, if that is known
+    plot_alerts    when each alert was raised, beside the true faults if they are known
     plot_traffic   rows a day, and the share of them that was decided positively
 
-All of them take the state of a monitor in plain values, as it survives JSON; None is what is not known. `live_page`
-says which keys are read. The page loads nothing from anywhere: its pictures are drawn into it, a policy in it forbids
-the browser every other place, and its few lines of script only ask its own address for the next state.
+All of them take the state of a monitor in plain values that survive JSON; None stands for an unknown value. `live_page`
+lists the keys. The page loads nothing: its charts are drawn into it, a policy in it forbids the browser to load
+anything, and its short script only asks the page's own address for the next state.
 
 >>> state = {"title": "Orders", "now": "2024-05-02T08:00:00+00:00", "unit": "EUR per order", "alerts": [],
 ...          "traffic": [{"day": "2024-05-01", "rows": 912, "positive_rate": 0.21}]}

@@ -6,9 +6,9 @@ from typing import Any
 
 import jinja2
 
-WARNING, ALERT = 0.1, 0.25  # of the population stability index, where the state names no bars (Siddiqi 2006)
-LEAST_PSI, FULL_PSI = 0.01, 10.0  # ends of the bars, whose scale is logarithmic: a season moves an index past 1
-WELL_LABELLED = 0.9  # with fewer labels, what came is drawn hollow: early labels are not like late ones
+WARNING, ALERT = 0.1, 0.25  # of the population stability index, if the state has no bars (Siddiqi 2006)
+LEAST_PSI, FULL_PSI = 0.01, 10.0  # ends of a bar on the page, on a logarithmic scale: a season moves an index past 1
+WELL_LABELLED = 0.9  # with fewer labels, a realised value is drawn hollow: early labels differ from late ones
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 State = Mapping[str, Any]
 
@@ -43,12 +43,12 @@ def _percent(value: Any, digits: int = 0) -> str:
 
 
 def _short(value: Any) -> str:
-    """A number of unknown size in three figures."""
+    """A number in three figures."""
     return _number(value) if _unknown(value) or abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
 
 
 def _age(now: datetime, at: datetime | None, stale_seconds: float) -> str:
-    """How old a state is that is too old."""
+    """Age of a state that is too old, in words; empty if it is not."""
     if at is None or (old := (at - now).total_seconds()) <= stale_seconds:
         return ""
     for name, seconds in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
@@ -58,12 +58,12 @@ def _age(now: datetime, at: datetime | None, stale_seconds: float) -> str:
 
 
 def _latest(weeks: Sequence[State], name: str) -> State | None:
-    """The last window in which a measure is known, of those with nearly all labels if there is one."""
+    """The last window in which a measure is known, if possible one with nearly all labels."""
     known = [week for week in weeks if week.get(name) is not None]
     return next(
-        (week for week in reversed(known) if _or(week.get("labelled"), 0) >= WELL_LABELLED), (known or [None])[-1]
+        (week for week in reversed(known) if _or_else(week.get("labelled"), 0) >= WELL_LABELLED), (known or [None])[-1]
     )
 
 
-def _or(value: float | None, otherwise: float) -> float:
+def _or_else(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value

@@ -7,13 +7,18 @@ from .formats import State, _latest, _moment
 
 
 def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
-    """The state as gauges: name, what it says, labels and value of each; what is not known is left out.
+    """Return the state as gauges: name, help text, labels and value of each; unknown values are left out.
 
-    Gauges of one name have the same labels. They are monitor_time_seconds (of the state, since 1970: old means that
-    nobody watches), monitor_alerts_open and with a kind monitor_alerts; of the last day monitor_rows and
-    monitor_positive_rate; by feature monitor_drift with its measure, and monitor_drift_alarm; of the last window that
-    has it monitor_performance (measure log_loss or cost; kind realised, estimated, estimated_low or estimated_high),
-    and of the last window monitor_labelled. Raises KeyError if the state has no now.
+    Gauges of one name have the same labels:
+
+    - monitor_time_seconds: when the state was made, since 1970; an old one means that the monitor has stopped
+    - monitor_alerts_open, and by kind monitor_alerts
+    - monitor_rows and monitor_positive_rate: of the last day
+    - monitor_drift by feature and measure, and monitor_drift_alarm by feature
+    - monitor_performance by measure (log_loss or cost) and kind (realised, estimated, estimated_low or
+      estimated_high): of the last window with that value; monitor_labelled: of the last window
+
+    Raises KeyError if the state has no now.
     """
     days, weeks = state.get("traffic") or [], state.get("performance") or []
     alerts = list(state.get("alerts") or [])

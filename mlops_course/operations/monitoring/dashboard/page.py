@@ -1,4 +1,4 @@
-"""The page to leave open: the state of a monitor put into words, tables and pictures for its template."""
+"""The page: the state of a monitor in words, tables and charts for its template."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ from .formats import (
     _latest,
     _moment,
     _number,
-    _or,
+    _or_else,
     _percent,
     _short,
     _unknown,
@@ -75,7 +75,7 @@ def live_page(
     script = _text("page.js")
     currency = unit.partition(" per ")[0]
     alerts = [_alert(alert, now, currency) for alert in state.get("alerts") or []]
-    open_ = sorted((alert for alert in alerts if alert["open"]), key=lambda alert: -_or(alert.get("cost"), -1))
+    open_ = sorted((alert for alert in alerts if alert["open"]), key=lambda alert: -_or_else(alert.get("cost"), -1))
     past = [alert for alert in alerts if not alert["open"]]
     return _template().render(
         title=title[:1].upper() + title[1:],
@@ -134,7 +134,7 @@ def _drift_table(drift: State) -> dict[str, Any]:
         features.append(
             {
                 **row,
-                "bar": round(100 * _reach(_or(psi, 0)), 1),
+                "bar": round(100 * _reach(_or_else(psi, 0)), 1),
                 "level": "alarm" if row.get("alarm") else _level(psi, warning, alert),
                 "unseen": max(new, default=None),
             }
@@ -159,18 +159,18 @@ def _level(psi: float | None, warning: float, alert: float) -> str:
 
 
 def _reach(psi: float) -> float:
-    """How far along its bar an index reaches: from 0 at the least to 1 at the full one, by its logarithm."""
+    """Length of the bar of an index, from 0 to 1 on a logarithmic scale."""
     return min(max(math.log(max(psi, LEAST_PSI) / LEAST_PSI) / math.log(FULL_PSI / LEAST_PSI), 0.0), 1.0)
 
 
 def _slice_table(slices: Sequence[State]) -> list[dict[str, Any]]:
-    """Slices in groups, the dearest first and those with few labels last, with a bar for the cost."""
-    rows = [{**row, "few": row["rows"] * _or(row.get("labelled"), 1) < FEW_ROWS} for row in slices]
-    dearest = max((_or(row.get("cost"), 0) for row in rows if not row["few"]), default=0) or 1
-    rows = [{**row, "bar": round(min(100 * _or(row.get("cost"), 0) / dearest, 100), 1)} for row in rows]
+    """Slices in groups, the most costly first and those with few labels last, with a bar for the cost."""
+    rows = [{**row, "few": row["rows"] * _or_else(row.get("labelled"), 1) < FEW_ROWS} for row in slices]
+    highest = max((_or_else(row.get("cost"), 0) for row in rows if not row["few"]), default=0) or 1
+    rows = [{**row, "bar": round(min(100 * _or_else(row.get("cost"), 0) / highest, 100), 1)} for row in rows]
     groups = list(dict.fromkeys(row["slice"] for row in rows))
     return sorted(
-        rows, key=lambda row: (row["few"], groups.index(row["slice"]), -_or(row.get("cost"), 0), str(row["value"]))
+        rows, key=lambda row: (row["few"], groups.index(row["slice"]), -_or_else(row.get("cost"), 0), str(row["value"]))
     )
 
 

@@ -14,10 +14,10 @@ BLUE, VERMILLION, GREY = "#0072B2", "#D55E00", "#6b7480"  # told apart by colour
 
 
 def plot_alerts(alerts: Sequence[State], *, title: str, until: Any, faults: Sequence[State] = ()) -> "Figure":
-    """Each alert from the day it began to the day it was over, and from the day it was raised in full colour.
+    """Plot each alert from the day it began to the day it was over, in full colour from the day it was raised.
 
-    `alerts` as in the state, with raised where it is known. `faults`, if the truth is known, has kind, start and end
-    of each: they stand in grey above the alerts of their kind. What is open lasts to `until`. `title` states the
+    `alerts` as in the state, with raised where it is known; an open alert lasts to `until`. `faults`, if the truth is
+    known, has kind, start and end of each: they stand in grey above the alerts of their kind. `title` states the
     finding.
     """
     figure, axes = _figure(1.2 + 0.32 * len({row["kind"] for row in [*alerts, *faults]}))
@@ -38,7 +38,7 @@ def plot_alerts(alerts: Sequence[State], *, title: str, until: Any, faults: Sequ
 
 
 def plot_traffic(traffic: pd.DataFrame, *, title: str) -> "Figure":
-    """Rows of each day, and below the share of them that was decided positively; `traffic` as in the state."""
+    """Plot the rows of each day, and the share of them that was decided positively; `traffic` as in the state."""
     figure, axes = _figure(3.6, rows=2)
     days = pd.to_datetime(traffic["day"])
     axes[0].bar(days, traffic["rows"], color=GREY, width=0.8)
@@ -69,5 +69,5 @@ def _titled(figure: "Figure", axes: Any, title: str) -> "Figure":
 
 
 def _span(start: Any, end: Any) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Two moments on one axis, whether or not they say that they are in UTC."""
+    """Two moments in UTC without a time zone, whether or not they have one."""
     return tuple(pd.to_datetime(moment, utc=True).tz_localize(None) for moment in (start, end))
