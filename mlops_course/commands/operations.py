@@ -131,24 +131,29 @@ def replay(
             told=lambda day, line: advance(f"{day:%Y-%m-%d} champion {line['champion']}", 1),
             progress=lambda step, event: advance(f"training: {step.replace('_', ' ')}", 0),
         )
-    _show_replay(done, title=f"{policy}, {window}")
+    _show_ledger(done.ledger, title=f"{policy}, {window}")
+    click.echo(f"Ledger: {done.ledger.path}\nTo look at it: MLOPS_HOME={done.system.workspace.root} mlops-course serve")
 
 
-def _show_replay(done: Any, *, title: str) -> None:
-    """Print what a replay cost by month, the steps that it took, and its alerts."""
-    ledger = done.ledger.frame()
-    sums = ["answered", "labelled", "error_cost", "training_cost", "serving_cost", "log_loss"]
-    months = ledger.groupby(ledger["day"].str[:7])[sums].sum()
+def _show_ledger(ledger: Any, *, title: str) -> None:
+    """Print the months of a replay, its releases and its alerts."""
+    days = ledger.frame()
+    months = days.groupby(days["day"].str[:7]).agg(
+        answered=("answered", "sum"),
+        labelled=("labelled", "sum"),
+        errors=("error_cost", "sum"),
+        training=("training_cost", "sum"),
+        serving=("serving_cost", "sum"),
+        log_loss=("log_loss", "sum"),
+    )
     months["log_loss"] = (months["log_loss"] / months["labelled"]).round(4)
-    months.columns = [name.replace("error_cost", "errors").removesuffix("_cost") for name in sums]
     show(months.round(0 if months.empty else 4).reset_index(names="month"), title=title)
-    for day in done.ledger.days:
+    for day in ledger.days:
         for step in day["steps"]:
             click.echo(f"{day['day']}  {step}")
-    raised = {(alert["since"], alert["text"]) for day in done.ledger.days for alert in day["alerts"]}
+    raised = {(alert["since"], alert["text"]) for day in ledger.days for alert in day["alerts"]}
     for since, text in sorted(raised):
         click.echo(f"{since}  alert: {text}")
-    click.echo(f"Ledger: {done.ledger.path}\nTo look at it: MLOPS_HOME={done.system.workspace.root} mlops-course serve")
 
 
 @click.command()

@@ -1,16 +1,16 @@
-"""When to train again, on what, and on what never: small pure functions, so that each can be replayed over a year.
+"""When to train again, on what, and what to leave out: small pure functions, so that each can be replayed over a year.
 
-    State, Decision    what is known in the evening, and what follows from it, with the reason in words
+    State, Decision    what is known on an evening, and whether to train then, with the reason in words
     POLICIES           never, monthly, on drift, on the estimated loss, on the realised loss, combined
     WINDOWS            which batches to train on: all past, the last ones, those of the same season
-    Exclusion          rows or columns that must not be trained on, from when until when
-    exclusions         what alerts forbid to train on: repaired where that is possible, left out where not
+    Exclusion          rows or columns of a stretch of time that must not be trained on
+    exclusions         what alerts exclude: values are masked where that is enough, rows left out where it is not
     apply              a prediction frame without what is excluded
 
-A model ages because the world moves, but not every move of the inputs ages it: a new season brings rows that the model
-has an answer to, and a broken feed brings rows that nobody should learn from. So *drift is no reason by itself*; the
-policy that thinks so is here to be compared with. And whatever the reason is, a window in which a feed was broken is
-never trained on as it is.
+A model ages because the world moves, but not every move of the inputs ages it. A new season brings rows that the model
+has an answer to, and a broken feed brings rows that nobody should learn from. So *drift is no reason by itself*; a
+policy that takes it for one is here for comparison. Whatever the reason is, nothing is trained on the rows of a broken
+feed as they are.
 
 >>> limits = {"min_new_rows": 1000, "max_log_loss_rise": 0.02, "max_age_days": 90, "cooldown_days": 28}
 >>> quiet = State(age_days=40, cooldown_days=40, new_rows=5000, new_batches=1, realised_rise=0.004)
@@ -43,13 +43,13 @@ SEASON = 4  # batches nearest in the calendar
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What is known when it is decided, in plain values; a number is None while nobody can know it.
+    """What a policy decides by, in plain values; a number is None while nobody can know it.
 
     `age_days` counts from the training of the champion, `cooldown_days` from the last attempt to train. `new_rows` are
     labelled rows and `new_batches` complete batches that came after those of the last candidate that went on trial or
     was promoted. `drift` is the largest population stability index of an input against the champion's training sample.
-    `estimated_rise` and `realised_rise` are log loss over that at release, estimated without labels and measured with
-    them. `faults` are kinds of fault with an open alert, `on_trial` says that a candidate is being tried.
+    `estimated_rise` and `realised_rise` say by how much log loss is higher than at release, estimated without labels
+    and measured with them. `faults` are kinds of fault with an open alert; `on_trial` is true while a candidate is.
     """
 
     age_days: int
@@ -91,19 +91,17 @@ def _on_drift(state: State, limits: Limits) -> Decision:
     return Decision(False, "inputs have not drifted")
 
 
-def _on_rise(what: str, rise: float | None, limits: Limits) -> Decision:
-    if rise is None:
-        return Decision(False, f"{what} log loss is not known yet")
-    over = rise > limits["max_log_loss_rise"]
-    return Decision(over, f"{what} log loss {rise:+.3f} against that at release, bar {limits['max_log_loss_rise']:g}")
+def _on_rise(what: str) -> Policy:
+    def decide(state: State, limits: Limits) -> Decision:
+        rise, bar = getattr(state, f"{what}_rise"), limits["max_log_loss_rise"]
+        if rise is None:
+            return Decision(False, f"{what} log loss is not known yet")
+        return Decision(rise > bar, f"{what} log loss {rise:+.3f} against that at release, bar {bar:g}")
+
+    return decide
 
 
-def _on_estimate(state: State, limits: Limits) -> Decision:
-    return _on_rise("estimated", state.estimated_rise, limits)
-
-
-def _on_realised(state: State, limits: Limits) -> Decision:
-    return _on_rise("realised", state.realised_rise, limits)
+_on_estimate, _on_realised = _on_rise("estimated"), _on_rise("realised")
 
 
 def _combined(state: State, limits: Limits) -> Decision:
@@ -169,18 +167,18 @@ WINDOWS: Mapping[str, Callable[[Sequence[str]], list[str]]] = {  # names of comp
 }
 
 
-# What never to train on -----------------------------------------------------------------------------------------------
+# What to leave out ----------------------------------------------------------------------------------------------------
 
 
 class CorruptedError(ValueError):
-    """So much of a training window is corrupted that nothing should be trained on the rest."""
+    """Too much of a training window is corrupted to train on the rest."""
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """What must not be trained on, of rows asked from `start` to `end` (UTC, the end not included).
+    """What not to train on, of the rows asked from `start` to `end` (UTC, the end not included).
 
-    "mask" makes the columns missing, "drop" leaves the rows out, "deduplicate" those that repeat an earlier one.
+    "mask" makes the columns missing, "drop" leaves out the rows, "deduplicate" the rows that repeat an earlier one.
     """
 
     action: str
@@ -204,11 +202,11 @@ class Exclusion:
 
 
 def exclusions(alerts: Sequence[Mapping[str, Any]], *, until: str) -> list[Exclusion]:
-    """What alerts forbid to train on; one that is still open forbids all up to `until`.
+    """What alerts exclude from training; an alert that is still open excludes all up to `until`.
 
     An alert is a mapping with kind, subject (a column, or empty), since and until (the first days with and without the
     fault; until may be None). Columns that came wrong are masked: a model that copes with missing values loses little.
-    Rows are dropped where the label or the clock cannot be trusted. Other kinds forbid nothing: a new season and a
+    Rows are dropped where the label or the clock cannot be trusted. Other kinds exclude nothing: a new season and a
     shift of the inputs are what a model has to learn, and a label that never came is in no training set.
     """
     found = []
@@ -225,7 +223,7 @@ def apply(
 ) -> pd.DataFrame:
     """A prediction frame without what is excluded; the order of rows stays.
 
-    Two rows are the same to "deduplicate" if they differ in nothing but `identifier`. Raises ValueError if a column to
+    To "deduplicate", two rows are the same if they differ in nothing but `identifier`. Raises ValueError if a column to
     mask holds no numbers, as other inputs have no missing value that a model knows; CorruptedError if more than half of
     all rows would go.
     """

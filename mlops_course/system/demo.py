@@ -1,18 +1,18 @@
 """The whole loop in a minute and a half, as a story: train, release, serve, break, notice, retrain, roll back.
 
-    tell    live through it on a case, say what happens, and return the folder where all of it can be looked at
+    tell    live through it on a case, say what happens, and return the pages that tell of it
 
-Staged are the clock, the fault and the bad challenger, and nothing else: the pipeline trains, the gate judges, the
-service answers over HTTP, the monitor reads the log, and the canary stops what the gate could not know.
+Only the clock, the fault and the bad challenger are staged: the pipeline trains, the gate judges, the service answers
+over HTTP, the monitor reads the log, and the canary stops what the gate could not know.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import dashboard
 from mlops_course.system import drill, pipeline, replay, report
 from mlops_course.system.monitor import Monitor
@@ -24,7 +24,7 @@ __all__ = ["tell"]
 NAME = "demo"
 SIGNED = {"approver": "demo"}
 DAY = pd.Timedelta("1D")
-BROKEN = (14, 18)  # days on which a feed is broken: from, and until before
+BROKEN = (14, 18)  # days on which a feed breaks, and on which it is whole again
 BAD_RELEASE = 5  # day on whose evening a challenger is tried whose labels were upside down
 LAST = 42  # day after which the story ends
 AFTER_PROMOTION = 3  # days until the retrained version is rolled back
@@ -37,11 +37,11 @@ def tell(
     train_on: int = 3,
     progress: Callable[[str, str], None] | None = None,
 ) -> dict[str, Path]:
-    """Live through the story, trained on the first batches there are, and return the pages that tell of it, by name.
+    """Live through the story, beginning with the first `train_on` batches, and return the pages that tell of it.
 
-    The first release is made in the workspace of `system`, where a version that is champion already stays it. What
-    follows is lived in a workspace of its own, the folder replays/demo, and made anew each time. The case needs
-    options for faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
+    The first release is made in the workspace of `system`, where a version that is champion already remains champion.
+    The rest happens in a workspace of its own, the folder replays/demo, which is emptied first. The case needs options
+    for faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
     """
     past, coming, wish = system.case.batches()[:train_on], system.case.batches()[train_on:], system.specification
     say(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
@@ -51,18 +51,11 @@ def tell(
         f"Trained on {past[0]} to {past[-1]}: version {first.training.version}, {first.training.chosen_model}. "
         f"The gate passed it, and it is champion. On {coming[0]}, which it has not seen, its ROC AUC is {auc:.3f}."
     )
-    start = pd.Timestamp(coming[0], tz="UTC")
     option = next(one for one in system.case.FAULTS if one["kind"] == "unit error")
-    edges = (start + days * DAY for days in BROKEN)
-    broken = {**option, **dict(zip(("start", "end"), (f"{edge:%Y-%m-%d}" for edge in edges), strict=True))}
-    plan = replay.Plan(
-        first=coming[0],
-        last=coming[1],
-        until=f"{start + LAST * DAY:%Y-%m-%d}",
-        policy="monthly",
-        faults=[broken],
-    )
-    shutil.rmtree(system.workspace.replay(NAME).root, ignore_errors=True)
+    start, end, until = (f"{pd.Timestamp(coming[0]) + days * DAY:%Y-%m-%d}" for days in (*BROKEN, LAST))
+    broken = {**option, "start": start, "end": end}
+    plan = replay.Plan(first=coming[0], last=coming[1], until=until, policy="monthly", faults=[broken])
+    system.workspace.fresh(NAME)
     story = _Story(system, say, past, broken)
     say(f"\nNow it serves: {LAST} days of {coming[0]} and {coming[1]}, each in a third of a second.")
     done = replay.replay(
@@ -78,16 +71,16 @@ def tell(
 
 
 class _Story:
-    """What is said of the days, and what somebody does in the evening of some of them."""
+    """What is said of each day, and what somebody does on some evenings."""
 
     def __init__(
         self, system: System, say: Callable[[str], None], past: Sequence[str], broken: Mapping[str, Any]
     ) -> None:
         self._system, self._say, self._past, self._broken = system, say, past, broken
-        self._days, self._open, self._bad, self._promoted = 0, set(), 0, 0
+        self._days, self._open, self._promoted = 0, set(), 0
 
     def day(self, day: pd.Timestamp, line: Mapping[str, Any]) -> None:
-        """Tell of a day that is on record, and act where the story wants it."""
+        """Tell of a day that is on record, and do what the story wants on its evening."""
         self._days += 1
         if f"{day:%Y-%m-%d}" == self._broken["start"]:
             self._say(f"{day:%d %b}  a feed breaks: {self._broken['column']} comes in another unit. Nobody is told.")
@@ -101,7 +94,7 @@ class _Story:
         if line["retrain"]:
             left = "; ".join(f"{' '.join(one['columns']) or 'rows'} of {one['start'][:10]} to {one['end'][:10]}"
                              for one in line.get("not_trained_on", []))  # fmt: skip
-            self._say(f"{day:%d %b}  trained anew on {', '.join(line['trained_on'])}, without {left or 'exception'}.")
+            self._say(f"{day:%d %b}  trained again on {', '.join(line['trained_on'])}, without {left or 'exception'}.")
             for objection in line.get("objections", []):
                 self._say(f"{day:%d %b}  the gate refuses: {objection}")
         for step in line["steps"]:
@@ -115,7 +108,6 @@ class _Story:
             flip = {"kind": "concept flip", "size": 1.0, "start": f"{self._past[0]}-01", "end": f"{day:%Y-%m-%d}"}
             flipped = drill.with_faults(own.case, [flip])
             bad = pipeline.train(flipped, self._past, workspace=own.workspace, seed=0)
-            self._bad = bad.version
             judged = "passed it" if bad.gate.passed else f"refused it ({bad.gate.reasons[0]}), and somebody waives that"
             self._say(
                 f"{day:%d %b}  a challenger, version {bad.version}, was trained on labels that came upside down. Its "
@@ -130,9 +122,7 @@ class _Story:
             self._say(f"{day:%d %b}  somebody rolls back: version {back} answers again, within a second.")
 
     def end(self, done: replay.Replayed) -> dict[str, Path]:
-        """Write the report and the last state of the live page, and say what it came to."""
-        from mlops_course.operations.deployment.prediction_log import PredictionLog
-
+        """Write the report and the last state of the live page, and say what all of it cost."""
         own, days = done.system, done.ledger.frame()
         monitor = Monitor.of(own)
         log = PredictionLog(done.log_url)

@@ -1,6 +1,7 @@
 """The closed loop in simulated time: all is asked and labelled once, released with care, and resumed after a kill."""
 
 import asyncio
+import doctest
 import json
 import os
 import shutil
@@ -414,3 +415,7 @@ def test_every_policy_and_window_has_a_plan_that_survives_json():
         for window in retraining.WINDOWS:
             plan = Plan(first="2024-07", last="2024-08", policy=policy, window=window)
             assert Plan(**json.loads(json.dumps(plan.__dict__))) == replace(plan, faults=[])
+
+
+def test_the_example_of_the_replay_holds():
+    assert doctest.testmod(replay) == (0, 2)
