@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import Rejected, YourTurn, check, expect, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks import YourTurn, check, expect, hint, summary
+from mlops_course.course.checks.cases import TRUTH, raised, result
 
 __all__ = ["YourTurn", "answered", "hint", "judge", "reply", "stop", "summary"]
 
@@ -36,46 +36,39 @@ def answered(answer):
     def table(pairs: list[tuple[str, float]], *names: str) -> pd.DataFrame:
         return pd.DataFrame(pairs, columns=names).astype({names[0]: object, names[1]: float})
 
-    def ask(before: list[tuple], questions: list[tuple], expected: list[tuple], asked: list[str], words: str) -> None:
-        case = f"Earlier answers {before}, questions {questions}."
-        model, given = _Model(), table(questions, "id", "wind").set_axis(range(7, 7 + len(questions)), axis="index")
+    def ask(before: list[tuple], questions: list[tuple], expected: list[tuple], words: str) -> None:
+        case, model = f"Earlier answers {before}, questions {questions}.", _Model()
+        given = table(questions, "id", "wind").set_axis(range(7, 7 + len(questions)), axis="index")
+        fails, give = f"answered fails, perhaps because it asks when nothing is new. {case}", "a table"
         earlier = table(before, "id", "probability")
-        told = f"answered fails, perhaps because it asks when nothing is new. {case}"
-        came = attempt(lambda: answer(earlier, given, model), hint=told)
-        expect(isinstance(came, pd.DataFrame), f"Give a table; a {type(came).__name__} came.", case=case)
+        came = result(answer, earlier, given, model, case=case, hint=fails, kind=pd.DataFrame, give=give)
         expect(sorted(came.columns) == ["id", "probability"], "Its columns are id and probability.", case=case)
         ids = came["id"].tolist()
         twice = sorted({name for name in ids if ids.count(name) > 1})
         expect(not twice, f"The id {', '.join(twice)} is there twice.", case=case)
         pairs = list(zip(ids, came["probability"].round(9).tolist(), strict=True))
-        for pair in before:
-            expect(pair in pairs, "An earlier answer is gone, or has become another one.", case=f"{case} {pairs} came.")
-        expect(pairs == expected, words, case=f"{case} {pairs} came, expected {expected}.")
-        calls = [name for call in model.asked for name in call]
-        told = f"{case} It was asked {model.asked}, expected {[asked] if asked else []}."
-        expect(
-            sorted(calls) == sorted(asked),
-            "The model was asked for something else than what is new, once each.",
-            case=told,
-        )
-        expect(len(model.asked) <= 1, "Ask once for all that is new: each call costs.", case=told)
+        gone, told = "An earlier answer is gone, or has become another one.", f"{case} {pairs} came"
+        expect(set(before) <= set(pairs), gone, case=f"{told}.")
+        expect(pairs == expected, words, case=f"{told}, expected {expected}.")
+        new = [name for name, _ in expected[len(before) :]]
+        asked = f"{case} It was asked {model.asked}, expected {[new] if new else []}."
+        other = "The model was asked for something else than what is new, once each."
+        expect(sorted(name for call in model.asked for name in call) == sorted(new), other, case=asked)
+        expect(len(model.asked) <= 1, "Ask once for all that is new: each call costs.", case=asked)
 
-    ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], ["b"], "New answers come after the earlier ones.")
-    ask([("a", 0.2)], [("a", 9.0)], [("a", 0.2)], [], "Nothing is new.")
-    ask([("a", 0.0)], [("a", 9.0)], [("a", 0.0)], [], "An earlier answer of 0 is an answer, and nothing is new.")
+    ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], "New answers come after the earlier ones.")
+    ask([("a", 0.2)], [("a", 9.0)], [("a", 0.2)], "Nothing is new.")
+    ask([("a", 0.0)], [("a", 9.0)], [("a", 0.0)], "An earlier answer of 0 is an answer, and nothing is new.")
     words = "Earlier answers come first, as they stand; new ones follow, whatever their ids."
-    ask([("c", 0.2), ("b", 0.1)], [("a", 9.0)], [("c", 0.2), ("b", 0.1), ("a", 0.09)], ["a"], words)
-    ask([("ab", 0.2)], [("a", 9.0)], [("ab", 0.2), ("a", 0.09)], ["a"], "An id is the whole of it.")
-    ask(
-        [], [("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], ["b", "a"], "They come in the order of the questions."
-    )
-    ask([], [("b", 9.0), ("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], ["b", "a"], "A question came twice.")
-    ask([("a", 0.2), ("z", 0.1)], [], [("a", 0.2), ("z", 0.1)], [], "There was no question.")
-    ask([], [], [], [], "There was neither an answer nor a question.")
+    ask([("c", 0.2), ("b", 0.1)], [("a", 9.0)], [("c", 0.2), ("b", 0.1), ("a", 0.09)], words)
+    ask([("ab", 0.2)], [("a", 9.0)], [("ab", 0.2), ("a", 0.09)], "An id is the whole of it.")
+    words = "They come in the order of the questions."
+    ask([], [("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], words)
+    ask([], [("b", 9.0), ("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], "A question came twice.")
+    ask([("a", 0.2), ("z", 0.1)], [], [("a", 0.2), ("z", 0.1)], "There was no question.")
+    ask([], [], [], "There was neither an answer nor a question.")
     mixed = [("a", 1.0), ("c", 3.0), ("a", 1.0), ("d", 4.0), ("c", 3.0), ("b", 2.0)]
-    ask(
-        [("a", 0.5), ("b", 0.6)], mixed, [("a", 0.5), ("b", 0.6), ("c", 0.03), ("d", 0.04)], ["c", "d"], "Some are new."
-    )
+    ask([("a", 0.5), ("b", 0.6)], mixed, [("a", 0.5), ("b", 0.6), ("c", 0.03), ("d", 0.04)], "Some are new.")
 
 
 @check(
@@ -94,42 +87,39 @@ def reply(answer):
         given.clear()
         return 0.7
 
-    def ask(shadow: Callable, kept: list[tuple], words: str, *, what: str, keep: bool = True) -> None:
-        notes, handed = [], dict(row)
+    def ask(what: str, shadow: Callable, kept: tuple, words: str, *, keep: bool = True, says: float = 0.2) -> None:
+        notes, calls = [], []
+
+        def champion(given: dict) -> float:
+            calls.append(given)
+            return says if given == row else 0.9
 
         def record(*both: float | None) -> None:
             notes.append(both)
             if not keep:
                 raise OSError("the disk is full")
 
-        said = attempt(
-            lambda: answer(handed, lambda given: 0.2 if given == row else 0.9, shadow, record),
-            hint=f"If {what}: {words}",
-        )
-        expect(said == 0.2, "The caller has to get the champion's answer, 0.2.", case=f"If {what}, {said!r} came.")
-        expect(handed == row, "The row was changed on the way.", case=f"If {what}, it is {handed} now.")
-        expect(notes == kept, f"{words} On record should be {kept}.", case=f"If {what}, it is {notes}.")
+        said = result(answer, row, champion, shadow, record, case="", hint=f"If {what}: {words}")
+        right = f"The caller has to get the champion's answer, {says}."
+        expect(said == says, right, case=f"If {what}, {said!r} came.")
+        expect(notes == [kept], f"{words} On record should be {[kept]}.", case=f"If {what}, it is {notes}.")
+        expect(len(calls) == 1, "The champion is asked once.", case=f"It was asked {len(calls)} times.")
 
-    ask(lambda given: 0.7, [(0.2, 0.7)], "Both are kept, the champion's first.", what="the shadow says 0.7")
-    ask(fails, [(0.2, None)], "It is on record with None.", what="the shadow raises an error")
-    ask(spoils, [(0.2, 0.7)], "The shadow gets a row of its own.", what="the shadow has changed its row")
-    ask(lambda given: 0.0, [(0.2, 0.0)], "0 is an answer, and no failure.", what="the shadow says 0")
-    ask(lambda given: 7.0, [(0.2, 7.0)], "It is kept as it came.", what="the shadow says 7")
-    ask(lambda given: {}["wind"], [(0.2, None)], "It is on record with None.", what="the shadow raises a KeyError")
-    ask(lambda given: 0.7, [(0.2, 0.7)], "The answer goes out.", what="record raises an error", keep=False)
-    ask(fails, [(0.2, None)], "The answer goes out.", what="both raise an error", keep=False)
-    calls, notes = [], []
-    said = answer(dict(row), lambda given: calls.append(1) or 0.0, lambda given: 0.7, lambda *both: notes.append(both))
-    expect(said == 0.0, "0 is an answer of the champion like any other.", case=f"{said!r} came.")
-    expect(notes == [(0.0, 0.7)], "0 is an answer of the champion like any other.", case=f"On record is {notes}.")
-    expect(len(calls) == 1, "The champion is asked once.", case=f"It was asked {len(calls)} times.")
-    asked, notes = [], []
-    try:
-        said = answer(dict(row), fails, lambda given: asked.append(1) or 0.7, lambda *both: notes.append(both))
-    except Rejected as error:
-        expect(isinstance(error.__cause__, RuntimeError), "If the champion fails, its own error has to come out.")
-    else:
-        raise Rejected(f"If the champion fails, its error has to come out; the caller got {said!r}.")
+    ask("the shadow says 0.7", lambda given: 0.7, (0.2, 0.7), "Both are kept, the champion's first.")
+    ask("the shadow raises an error", fails, (0.2, None), "It is on record with None.")
+    ask("the shadow has changed its row", spoils, (0.2, 0.7), "The shadow gets a row of its own.")
+    ask("the shadow says 0", lambda given: 0.0, (0.2, 0.0), "0 is an answer, and no failure.")
+    ask("the shadow says 7", lambda given: 7.0, (0.2, 7.0), "It is kept as it came.")
+    ask("the shadow raises a KeyError", lambda given: {}["wind"], (0.2, None), "It is on record with None.")
+    ask("record raises an error", lambda given: 0.7, (0.2, 0.7), "The answer goes out.", keep=False)
+    ask("both raise an error", fails, (0.2, None), "The answer goes out.", keep=False)
+    words = "0 is an answer of the champion like any other."
+    ask("the champion says 0", lambda given: 0.7, (0.0, 0.7), words, says=0.0)
+    asked, notes, came = [], [], []
+    shadow = lambda given: asked.append(1) or 0.7  # noqa: E731
+    error = raised(lambda: came.append(answer(row, fails, shadow, lambda *both: notes.append(both))))
+    expect(error is not None, f"If the champion fails, its error has to come out; the caller got {came}.")
+    expect(isinstance(error, RuntimeError), "If the champion fails, its own error has to come out.")
     expect(not asked, "If the champion fails, the shadow is not asked.")
     expect(not notes, "If the champion fails, nothing is to be kept.")
 
@@ -148,7 +138,7 @@ def judge(answer):
     def ask(body: object, status: int, places: list[str], words: str) -> None:
         text = body if isinstance(body, str) else json.dumps(body)
         case = f"judge({text!r})"
-        came = attempt(lambda: answer(text, dict(FIELDS)), hint=f"It fails: {case}.")
+        came = result(answer, text, FIELDS, case=case)
         expect(isinstance(came, tuple | list) and len(came) == 2, "Give a status and a list of places.", case=case)
         told = f"{case} gave {came!r}, expected {(status, places)!r}."
         expect(came[0] == status and list(came[1]) == places, words, case=told)
@@ -219,8 +209,8 @@ def _stopped(answer, factor: float, seed: int, number: int) -> int:
 def stop(answer):
     """Challengers that are as good or better go on, looked at twenty times, and those twice as dear are stopped."""
     rng = np.random.default_rng(0)
-    first = attempt(lambda: answer(rng.uniform(0, 60, 24), rng.uniform(0, 60, 26)), hint="stop fails on fifty costs.")
-    expect(isinstance(first, bool | np.bool_), f"Say True or False; a {type(first).__name__} came.")
+    costs = rng.uniform(0, 60, 24), rng.uniform(0, 60, 26)
+    result(answer, *costs, case="", hint="stop fails on fifty costs.", kind=TRUTH, give="True or False")
     number = 60
     equal = _stopped(answer, 1.0, seed=10, number=number)
     words = "Of challengers that are exactly as good, at most 5 in 100 may be stopped in twenty looks."

@@ -1,6 +1,8 @@
 """Checks of the exercises of lesson 09: champions, the way back, contracts, altered files, a history."""
 
+import functools
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -12,7 +14,7 @@ from unittest import mock
 import numpy as np
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt, raised
+from mlops_course.course.checks.cases import expect_error, expect_items, result
 
 __all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
 
@@ -28,23 +30,19 @@ def champion(answer):
     def ask(entries: list[tuple[int, str, int]], expected: int | None, words: str) -> None:
         history = [{"number": n, "event": event, "version": version} for n, event, version in entries]
         case = f"champion of (number, event, version) {entries}"
-        expect_same(attempt(lambda: answer(history), hint=f"It fails: {case}."), expected, words, case=case)
+        expect_same(result(answer, history, case=case), expected, words, case=case)
 
     ask([(1, "promoted", 4)], 4, "The only version that was promoted is in charge.")
-    ask(
-        [(1, "promoted", 4), (2, "promoted", 2)],
-        2,
-        "The last promotion counts, and not the highest number of a version.",
-    )
+    words = "The last promotion counts, and not the highest number of a version."
+    ask([(1, "promoted", 4), (2, "promoted", 2)], 2, words)
     tried = [(1, "promoted", 4), (2, "shadow", 5), (3, "canary", 5), (4, "trial ended", 5)]
     ask(tried, 4, "A trial changes nothing.")
     ask([*tried, (5, "approved", 6)], 4, "An event that is not known yet changes nothing.")
     ask([(1, "promoted", 1), (2, "promoted", 3), (3, "rolled back", 1)], 1, "It was rolled back to version 1.")
     twice = [(1, "promoted", 1), (2, "promoted", 2), (3, "promoted", 3), (4, "rolled back", 2), (5, "rolled back", 1)]
     ask(twice, 1, "It was rolled back twice, to version 1 in the end.")
-    ask(
-        [(1, "promoted", 1), (2, "promoted to canary", 2)], 1, "Only the events that are named put a version in charge."
-    )
+    words = "Only the events that are named put a version in charge."
+    ask([(1, "promoted", 1), (2, "promoted to canary", 2)], 1, words)
     mixed = [(3, "rolled back", 1), (1, "promoted", 1), (2, "promoted", 3)]
     ask(mixed, 1, "The list may be in any order: the number says what came last.")
     ask([(2, "promoted", 3), (3, "shadow", 7), (1, "promoted", 1)], 3, "The list may be in any order.")
@@ -74,28 +72,26 @@ def way_back(answer):
 
     def ask(history: list[tuple[str, int]], expected: int | None, words: str) -> None:
         case = f"way_back({history})"
-        came = attempt(lambda: answer(list(history)), hint=f"It fails: {case}.")
+        came = result(answer, history, case=case)
         expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
 
-    up = [("promoted", 1), ("promoted", 3)]
-    ask(up, 1, "It leads to the champion before, whatever its number.")
-    ask([("promoted", 5), ("promoted", 2)], 5, "It leads to the champion before, whatever its number.")
+    def promoted(*versions: int) -> list[tuple[str, int]]:
+        return [("promoted", version) for version in versions]
+
+    ask(promoted(1, 3), 1, "It leads to the champion before, whatever its number.")
+    ask(promoted(5, 2), 5, "It leads to the champion before, whatever its number.")
     ask([("promoted", 1), ("canary", 2), ("trial ended", 2), ("promoted", 3)], 1, "Version 2 was never champion.")
-    ask([("promoted", 1)], None, "There is no champion before the first.")
+    ask(promoted(1), None, "There is no champion before the first.")
     ask([], None, "There is no champion at all, and no champion before.")
-    three = [("promoted", 1), ("promoted", 2), ("promoted", 3)]
-    back = ("rolled back", 2)
-    ask([*three, back], 1, "After a rollback the version that had to go must not come back by the next one.")
-    ask([*three, back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
-    five = [("promoted", version) for version in range(1, 6)]
-    ask([*five, *(("rolled back", version) for version in (4, 3, 2))], 1, "The way back goes on to the very first one.")
-    ask([*three, back, ("promoted", 4)], 2, "Version 4 followed version 2, which was in charge after the rollback.")
-    ask([*up, ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
-    ask(
-        [*up, ("promoted", 1), ("rolled back", 3), ("rolled back", 1), ("promoted", 9)],
-        1,
-        "Step by step it is version 1.",
-    )
+    back = [*promoted(1, 2, 3), ("rolled back", 2)]
+    ask(back, 1, "After a rollback the version that had to go must not come back by the next one.")
+    ask([*back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
+    far = [*promoted(1, 2, 3, 4, 5), *(("rolled back", version) for version in (4, 3, 2))]
+    ask(far, 1, "The way back goes on to the very first one.")
+    ask([*back, ("promoted", 4)], 2, "Version 4 followed version 2, which was in charge after the rollback.")
+    ask([*promoted(1, 3), ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
+    steps = [*promoted(1, 3, 1), ("rolled back", 3), ("rolled back", 1), ("promoted", 9)]
+    ask(steps, 1, "Step by step it is version 1.")
     rng = np.random.default_rng(9)
     for _ in range(150):
         history, standing = [], []
@@ -125,39 +121,26 @@ def refusals(answer):
 
     def ask(contract: dict[str, tuple[str, bool]], sent: dict[str, str], expected: list[str], words: str) -> None:
         case = f"refusals({contract}, sent={sent})"
-        came = attempt(lambda: answer(contract, sent), hint=f"It fails: {case}.")
-        expect(isinstance(came, list), f"Give a list of names; a {type(came).__name__} came.", case=case)
-        expect(came == expected, words, case=f"{case} gave {came}, expected {expected}.")
+        came = result(answer, contract, sent, case=case, kind=list, give="a list of names")
+        expect_items(came, expected, words, case=case)
 
-    one = {"temp": ("double", False)}
+    one, optional = {"temp": ("double", False)}, {"temp": ("double", True)}
     ask(one, {"temp": "double"}, [], "It is sent as it is asked for.")
     ask(one, {}, ["temp"], "Nobody sends it, and the model needs it.")
     ask(one, {"temp": "double", "mood": "string"}, [], "What is sent and not asked for is no reason.")
-    ask({"temp": ("double", True)}, {}, [], "It may be missing.")
+    ask(optional, {}, [], "It may be missing.")
     ask(one, {"temp": "string"}, ["temp"], "It is sent as another kind.")
-    ask(
-        {"temp": ("double", True)},
-        {"temp": "string"},
-        ["temp"],
-        "It is sent as another kind, also if it may be missing.",
-    )
+    ask(optional, {"temp": "string"}, ["temp"], "It is sent as another kind, also if it may be missing.")
     ask(one, {"temp": "long"}, [], "A whole number fits where a double is asked for.")
-    ask(
-        {"seats": ("long", False)},
-        {"seats": "double"},
-        ["seats"],
-        "A double does not fit where a whole number is asked for.",
-    )
+    words = "A double does not fit where a whole number is asked for."
+    ask({"seats": ("long", False)}, {"seats": "double"}, ["seats"], words)
     ask({"seats": ("long", True)}, {"seats": "long"}, [], "A whole number fits itself.")
     three = {"b": ("string", False), "c": ("datetime", False), "a": ("long", False)}
     ask(three, {"c": "string"}, ["a", "b", "c"], "Give the names in alphabetical order.")
     ask({}, {"a": "long"}, [], "A model without inputs asks for nothing.")
-    for kind in KINDS:
-        for other in KINDS:
-            fits = kind == other or (kind, other) == ("double", "long")
-            for optional in (True, False):
-                words = f"Asked for {kind}, and {other} came."
-                ask({"x": (kind, optional)}, {"x": other}, [] if fits else ["x"], words)
+    for kind, other, optional in itertools.product(KINDS, KINDS, (True, False)):
+        fits = kind == other or (kind, other) == ("double", "long")
+        ask({"x": (kind, optional)}, {"x": other}, [] if fits else ["x"], f"Asked for {kind}, and {other} came.")
 
 
 @check(
@@ -167,12 +150,8 @@ def refusals(answer):
 )
 def altered(answer):
     """Changed, removed and added files are all named."""
-    files = {
-        "model.skops": bytes(range(256)),
-        "contract.json": b'{"threshold": 0.2}',
-        "lines.txt": b"one\r\ntwo\n",
-        "weights.bin": bytes(200_000),
-    }
+    lines, model, contract = b"one\r\ntwo\n", bytes(range(256)), b'{"threshold": 0.2}'
+    files = {"model.skops": model, "contract.json": contract, "lines.txt": lines, "weights.bin": bytes(200_000)}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
     def ask(changes: dict[str, bytes | None], expected: list[str], words: str) -> None:
@@ -182,13 +161,12 @@ def altered(answer):
             for name, content in (files | changes).items():
                 if content is not None:
                     Path(folder, name).write_bytes(content)
-            came = attempt(lambda: answer(Path(folder), dict(digests)), hint=f"altered fails on this: {case}")
-        expect(isinstance(came, list), f"Give a list of names; a {type(came).__name__} came.", case=case)
-        expect(came == expected, words, case=f"{case} It gave {came}, expected {expected}.")
+            fails, give = f"altered fails on this: {case}", "a list of names"
+            came = result(answer, Path(folder), digests, case=case, hint=fails, kind=list, give=give)
+        expect_items(came, expected, words, case=f"{case} It")
 
     ask({}, [], "Nothing is wrong with these files.")
-    flipped = bytes([1]) + files["model.skops"][1:]
-    ask({"model.skops": flipped}, ["model.skops"], "A file of the same length has other bytes.")
+    ask({"model.skops": b"\1" + model[1:]}, ["model.skops"], "A file of the same length has other bytes.")
     ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
     ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
     ask({"extra": b"surprise"}, ["extra"], "A file without a dot in its name is a file, too.")
@@ -196,8 +174,8 @@ def altered(answer):
     words = "A large file has another byte, the last one: read all of it."
     ask({"weights.bin": bytes(199_999) + b"1"}, ["weights.bin"], words)
     ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
-    swapped = {"model.skops": files["contract.json"], "contract.json": files["model.skops"]}
-    ask(swapped, ["contract.json", "model.skops"], "Two files have swapped their contents: a digest belongs to a name.")
+    words = "Two files have swapped their contents: a digest belongs to a name."
+    ask({"model.skops": contract, "contract.json": model}, ["contract.json", "model.skops"], words)
     ask(dict.fromkeys(files), sorted(files), "Every file is missing.")
     every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
     ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
@@ -225,12 +203,10 @@ def _taken_away(path: Path) -> Iterator[list[str]]:
 
 
 class _Folder:
-    """A folder with a history, and a second name of the file that shows whether the old bytes were touched."""
+    """A folder for a history."""
 
-    def __init__(self, folder: str, entries: list[dict] | None) -> None:
+    def __init__(self, folder: str) -> None:
         self.path = Path(folder) / "history.json"
-        if entries is not None:
-            self.path.write_text(json.dumps(entries), encoding="utf-8")
 
     def read(self) -> object:
         try:
@@ -240,8 +216,10 @@ class _Folder:
         except ValueError:
             return "a torn file"
 
-    def names(self) -> list[str]:
-        return sorted(path.name for path in self.path.parent.iterdir())
+    def expect(self, names: list[str], words: str) -> None:
+        """Go on if the folder holds these files."""
+        there = sorted(path.name for path in self.path.parent.iterdir())
+        expect(there == names, words, case=f"It holds {there}.")
 
 
 @check(
@@ -254,45 +232,37 @@ def note(answer):
     """Readers find the old history or the new one, never half of it, and whoever decided on an older one is told."""
     first, second = {"event": "promoted", "version": 1}, {"event": "promoted", "version": 3}
     with tempfile.TemporaryDirectory() as folder:
-        place = _Folder(folder, None)
-        attempt(lambda: answer(place.path, dict(first), 0), hint="note fails on a history that has no file yet.")
-        expect_same(
-            place.read(), [first], "The first entry is the whole history.", case="After note(path, entry, 0) the file"
-        )
+        place = _Folder(folder)
+        result(answer, place.path, first, 0, case="", hint="note fails on a history that has no file yet.")
+        case = "After note(path, entry, 0) the file"
+        expect_same(place.read(), [first], "The first entry is the whole history.", case=case)
         old = Path(folder) / "old"
         os.link(place.path, old)
         with _taken_away(place.path) as gone:
-            attempt(lambda: answer(place.path, dict(second), 1), hint="note fails on a history of one entry.")
+            result(answer, place.path, second, 1, case="", hint="note fails on a history of one entry.")
         expect_same(place.read(), [first, second], "The new entry comes last.", case="After a second note the file")
         words = "The file was written in place: whoever reads while it is written finds a part of it."
         expect(json.loads(old.read_text(encoding="utf-8") or "0") == [first], words)
         old.unlink()
-        expect(
-            place.names() == ["history.json"],
-            "The folder holds more than the history.",
-            case=f"It holds {place.names()}.",
-        )
+        place.expect(["history.json"], "The folder holds more than the history.")
         for seen in (0, 1, 3):
             before = place.path.read_bytes()
-            came = raised(lambda seen=seen: answer(place.path, {"event": "rolled back", "version": 1}, seen))
+            late = functools.partial(answer, place.path, {"event": "rolled back", "version": 1}, seen)
             words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
-            expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "")
+            expect_error(late, ValueError, words)
             expect(place.path.read_bytes() == before, "Somebody was quicker, and the history was changed all the same.")
-        came = raised(lambda: answer(place.path, {"event": "promoted", "version": 4, "model": object()}, 2))
-        expect(
-            came is not None,
-            "An entry that cannot be written as JSON must not be lost without a word: let the error out.",
-        )
+        words = "An entry that cannot be written as JSON must not be lost without a word: let the error out."
+        odd = {"event": "promoted", "version": 4, "model": object()}
+        expect_error(lambda: answer(place.path, odd, 2), Exception, words)
         words = "An entry that cannot be written as JSON must leave the history as it was."
         expect(place.read() == [first, second], words, case=f"The file holds {place.read()}.")
         words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
-        expect(place.names() == ["history.json"], words, case=f"It holds {place.names()}.")
+        place.expect(["history.json"], words)
         expect(not gone, "For a moment there was no history, and whoever reads then finds none.", case=f"By {gone}.")
     with tempfile.TemporaryDirectory() as folder:
-        place = _Folder(folder, None)
-        came = raised(lambda: answer(place.path, dict(first), 2))
+        place = _Folder(folder)
         words = "There is no file and 2 entries were seen: somebody was quicker, and no ValueError came."
-        expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "")
-        expect(place.names() == [], "Nothing was to be written, and a file is there.", case=f"It is {place.names()}.")
-        attempt(lambda: answer(place.path, {"why": "Größe"}, 0), hint="note fails on letters beyond ASCII.")
+        expect_error(lambda: answer(place.path, first, 2), ValueError, words)
+        place.expect([], "Nothing was to be written, and a file is there.")
+        result(answer, place.path, {"why": "Größe"}, 0, case="", hint="note fails on letters beyond ASCII.")
         expect_same(place.read(), [{"why": "Größe"}], "Letters beyond ASCII are lost.", case="The file")
