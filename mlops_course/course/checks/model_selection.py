@@ -1,10 +1,12 @@
 """Checks of the exercises of lesson 06: a calibration error, a rule, a choice that sees no future, and a decision."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import TRUTH, attempt, result
 
 __all__ = ["YourTurn", "calibration_error", "choose", "hint", "simplest", "summary", "to_act"]
 
@@ -22,38 +24,30 @@ def _distance(said: np.ndarray, came: np.ndarray, groups: int) -> float:
 )
 def calibration_error(answer):
     """Groups hold the same number of rows, and what is said too much does not cancel what is said too little."""
-    said, came = np.array([0.1, 0.2, 0.7, 0.8]), np.array([1, 0, 0, 1])
-    found = attempt(lambda: answer(said.copy(), came.copy(), 2), hint="calibration_error fails on four rows.")
-    case = "calibration_error([0.1, 0.2, 0.7, 0.8], [1, 0, 0, 1], groups=2)"
-    expect_same(found, 0.3, "Too much in one group and too little in another must not cancel.", case=case)
-    one = answer(np.array([0.1, 0.4]), np.array([0, 1]), 1)
-    case = "calibration_error([0.1, 0.4], [0, 1], groups=1)"
-    expect_same(one, 0.25, "Within one group only the means count.", case=case)
-    mixed, labels = np.array([0.8, 0.1, 0.7, 0.2]), np.array([1, 1, 0, 0])
+
+    def ask(said: Sequence[float], came: Sequence[int], groups: int, words: str, *, case: str = "") -> None:
+        p, y = np.array(said), np.array(came)
+        case = case or f"calibration_error({p.tolist()}, {y.tolist()}, groups={groups})"
+        found = result(answer, p, y, groups, case=case, hint=f"calibration_error fails on {len(p)} rows.")
+        expect_same(found, _distance(p, y, groups), words, case=case)
+
+    words = "Too much in one group and too little in another must not cancel."
+    ask([0.1, 0.2, 0.7, 0.8], [1, 0, 0, 1], 2, words)
+    ask([0.1, 0.4], [0, 1], 1, "Within one group only the means count.")
     words = "The same rows in another order: each label belongs to its probability, so sort both in one way."
-    case = "calibration_error([0.8, 0.1, 0.7, 0.2], [1, 1, 0, 0], groups=2)"
-    expect_same(answer(mixed, labels, 2), 0.3, words, case=case)
-    low = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.9])
-    ones = np.array([0, 0, 0, 1, 1, 1])
+    ask([0.8, 0.1, 0.7, 0.2], [1, 1, 0, 0], 2, words)
     words = "Scores crowd at the low end, and a group has to hold the same number of rows wherever they lie."
-    case = "calibration_error([0.01, 0.02, 0.03, 0.04, 0.05, 0.9], [0, 0, 0, 1, 1, 1], groups=3)"
-    expect_same(answer(low.copy(), ones.copy(), 3), _distance(low, ones, 3), words, case=case)
-    odd, few = np.array([0.1, 0.2, 0.3, 0.6, 0.9]), np.array([0, 0, 1, 0, 1])
+    ask([0.01, 0.02, 0.03, 0.04, 0.05, 0.9], [0, 0, 0, 1, 1, 1], 3, words)
     words = "Five rows in two groups are three and two: a group counts with the number of its rows."
-    case = "calibration_error([0.1, 0.2, 0.3, 0.6, 0.9], [0, 0, 1, 0, 1], groups=2)"
-    expect_same(answer(odd.copy(), few.copy(), 2), _distance(odd, few, 2), words, case=case)
-    eleven = np.array([0.45, 0.6, 0.35, 0.3, 0.1, 0.15, 0.5, 0.2, 0.55, 0.4, 0.25])
-    labels = np.array([0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0])
-    words = "Eleven rows in four groups are three, three, three and two, as np.array_split cuts."
-    case = f"calibration_error({eleven.tolist()}, {labels.tolist()}, groups=4)"
-    expect_same(answer(eleven.copy(), labels.copy(), 4), _distance(eleven, labels, 4), words, case=case)
-    words = "With eleven groups each row is a group."
-    expect_same(answer(eleven.copy(), labels.copy(), 11), _distance(eleven, labels, 11), words, case=case[:-2] + "11)")
+    ask([0.1, 0.2, 0.3, 0.6, 0.9], [0, 0, 1, 0, 1], 2, words)
+    eleven, labels = [0.45, 0.6, 0.35, 0.3, 0.1, 0.15, 0.5, 0.2, 0.55, 0.4, 0.25], [0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
+    ask(eleven, labels, 4, "Eleven rows in four groups are three, three, three and two, as np.array_split cuts.")
+    ask(eleven, labels, 11, "With eleven groups each row is a group.")
     rng = np.random.default_rng(6)
     p = rng.beta(1, 6, 1_003)
     y = (rng.random(1_003) < p**0.8).astype(int)
     words = "On a thousand rows and ten groups the number is another one."
-    expect_same(answer(p.copy(), y.copy(), 10), _distance(p, y, 10), words, case="calibration_error(1,003 rows)")
+    ask(p, y, 10, words, case="calibration_error(1,003 rows)")
 
 
 def _rule(losses: pd.DataFrame) -> str:
@@ -68,25 +62,29 @@ def _rule(losses: pd.DataFrame) -> str:
 )
 def simplest(answer):
     """The first model that is within one standard error, taken fold by fold, is the one."""
+
+    def ask(what: str, losses: pd.DataFrame, expected: str, words: str) -> None:
+        fails, give = f"simplest fails on {what}.", "the name of one model"
+        came = result(answer, losses, case="", hint=fails, kind=str, give=give)
+        expect_same(came, expected, words, case=f"On {what}, simplest")
+
     base = np.array([0.50, 0.60, 0.55, 0.45])
     plain = pd.DataFrame({"rule": base + 0.2, "line": base + np.array([0.01, -0.01, 0.02, -0.015]), "trees": base})
-    name = attempt(lambda: answer(plain.copy()), hint="simplest fails on four folds of three models.")
-    expect(isinstance(name, str), f"Give the name of one model; a {type(name).__name__} came.")
     words = "A simpler model lies within one standard error of the best, and was not taken."
-    expect_same(name, "line", words, case="On a line that is 0.00125 ± 0.0083 worse than trees, simplest")
+    ask("a line that is 0.00125 ± 0.0083 worse than trees", plain, "line", words)
     hard = pd.DataFrame({"line": base + np.array([0.010, 0.012, 0.011, 0.009]), "trees": base})
     words = "Compare fold by fold: a hard fold is hard for both, so the spread of the losses themselves says nothing."
-    expect_same(answer(hard), "trees", words, case="On a line that is about 0.01 worse in each of four folds, simplest")
+    ask("a line that is about 0.01 worse in each of four folds", hard, "trees", words)
     nearly = pd.DataFrame({"line": base + np.array([0.00, 0.02, 0.00, 0.02]), "trees": base})
     words = "The standard error is the standard deviation divided by the root of the number of folds."
-    expect_same(answer(nearly), "trees", words, case="On a line that is 0.01 ± 0.0058 worse, simplest")
+    ask("a line that is 0.01 ± 0.0058 worse", nearly, "trees", words)
     three = pd.DataFrame({"line": [0.3999, 0.5, 0.6031], "trees": [0.4, 0.5, 0.6]})
     words = "The standard deviation of a few folds has the divisor n - 1."
-    expect_same(answer(three), "line", words, case="On a line that is -0.0001, 0 and 0.0031 worse, simplest")
+    ask("a line that is -0.0001, 0 and 0.0031 worse", three, "line", words)
     first = pd.DataFrame({"trees": base, "rule": base + 0.2})
-    expect_same(answer(first), "trees", "The best may be the first.", case="On trees before a bad rule, simplest")
+    ask("trees before a bad rule", first, "trees", "The best may be the first.")
     words = "The best one counts as good enough as well, and here it is the first."
-    expect_same(answer(plain[["trees", "line"]]), "trees", words, case="On trees before a line that is nearly as good")
+    ask("trees before a line that is nearly as good", plain[["trees", "line"]], "trees", words)
     rng = np.random.default_rng(3)
     for _ in range(200):
         number = int(rng.integers(3, 8))
@@ -94,10 +92,8 @@ def simplest(answer):
         steps = rng.choice([0.0, 0.002, 0.004, 0.02], 4)
         losses = pd.DataFrame(common + steps + rng.normal(0, 0.006, (number, 4)), columns=list("abcd"))
         best = losses.sub(losses[losses.mean().idxmin()], axis=0)
-        if ((best.mean() - best.sem()).abs().drop(losses.mean().idxmin()) < 1e-6).any():
-            continue
-        case = f"On\n{losses.round(4).to_string()}\nsimplest"
-        expect_same(answer(losses.copy()), _rule(losses), "Another model is meant by the rule.", case=case)
+        if ((best.mean() - best.sem()).abs().drop(losses.mean().idxmin()) >= 1e-6).all():
+            ask(f"\n{losses.round(4).to_string()}\n", losses, _rule(losses), "Another model is meant by the rule.")
 
 
 class _Spies:
@@ -154,7 +150,7 @@ def choose(answer):
     rows, spies = _rows(), _Spies()
     first = rows["asked"].min()
     start, cut = first + pd.Timedelta("30D"), first + pd.Timedelta("60D")
-    ours = attempt(lambda: answer(spies.models, rows.copy(), start, cut), hint="choose fails on ninety days of rows.")
+    ours = attempt(lambda: answer(spies.models, rows, start, cut), hint="choose fails on ninety days of rows.")
     expect(isinstance(ours, tuple | list) and len(ours) == 2, "Give two things: the name, and the fitted model.")
     name, model = ours
     expect(isinstance(name, str) and name in spies.models, f"The first is one of the names; {name!r} came.")
@@ -219,46 +215,36 @@ def to_act(answer):
     """It is acted where it pays, on the most probable rows of each day, and on no more than there are places."""
 
     def ask(
-        probability: list[float], day: list[str], expected: list[bool], words: str, *, places: int, **costs
+        rows: pd.DataFrame, expected: list[bool], words: str, *, places: int, case: str = "", **costs: float
     ) -> None:
-        rows = pd.DataFrame({"probability": probability, "day": day}, index=[f"f{7 * n % 10}" for n in range(len(day))])
         costs = {"false_alarm": 15, "missed": 60, **costs}
-        case = f"to_act({probability} on {day}, {', '.join(f'{k}={v}' for k, v in costs.items())}, places={places})"
-        came = attempt(lambda: answer(rows, places=places, **costs), hint=f"to_act fails: {case}.")
-        truths = not isinstance(came, pd.Series) or all(isinstance(one, bool | np.bool_) for one in came)
+        case = case or f"to_act({rows['probability'].tolist()} on {rows['day'].tolist()}, {costs}, places={places})"
+        came = result(answer, rows, places=places, **costs, case=case)
+        truths = not isinstance(came, pd.Series) or all(isinstance(one, TRUTH) for one in came)
         expect(truths, "Give True and False, not numbers.", case=case)
         expect_same(came, pd.Series(expected, index=rows.index), words, case=case)
 
-    ask([0.3, 0.9], ["mon"] * 2, [True, True], "At 30 % it is cheaper to act.", places=2)
-    ask([0.22, 0.9], ["mon"] * 2, [True, True], "At 22 % it is cheaper to act: the threshold is 15 / 75.", places=2)
-    ask([0.3, 0.2], ["mon"] * 2, [True, True], "At 20 % both cost the same, and at most means to act.", places=5)
-    ask([0.19, 0.05], ["mon"] * 2, [False, False], "It is dearer to act, also where there is a place.", places=2)
-    ask(
-        [0.6, 0.4],
-        ["mon"] * 2,
-        [False, False],
-        "With these costs it is dearer to act.",
-        places=2,
-        false_alarm=60,
-        missed=30,
-    )
-    ask([0.3, 0.9, 0.5], ["mon"] * 3, [False, True, True], "Two places go to the highest probability.", places=2)
-    days = ["mon", "tue", "mon", "tue"]
-    ask(
-        [0.9, 0.3, 0.8, 0.25],
-        days,
-        [True, True, False, False],
-        "The places count by day: each day has its own.",
-        places=1,
-    )
-    ask([0.9, 0.3], ["mon", "tue"], [False, False], "There is no place at all.", places=0)
-    ask([0.9, 0.1, 0.3], ["mon"] * 3, [True, False, True], "There are more places than rows.", places=9)
+    def day(*probability: float, days: str = "mon") -> pd.DataFrame:
+        names = days.split() * (1 if " " in days else len(probability))
+        index = [f"f{7 * n % 10}" for n in range(len(probability))]
+        return pd.DataFrame({"probability": probability, "day": names}, index=index)
+
+    ask(day(0.3, 0.9), [True, True], "At 30 % it is cheaper to act.", places=2)
+    ask(day(0.22, 0.9), [True, True], "At 22 % it is cheaper to act: the threshold is 15 / 75.", places=2)
+    ask(day(0.3, 0.2), [True, True], "At 20 % both cost the same, and at most means to act.", places=5)
+    ask(day(0.19, 0.05), [False, False], "It is dearer to act, also where there is a place.", places=2)
+    words = "With these costs it is dearer to act."
+    ask(day(0.6, 0.4), [False, False], words, places=2, false_alarm=60, missed=30)
+    ask(day(0.3, 0.9, 0.5), [False, True, True], "Two places go to the highest probability.", places=2)
+    words = "The places count by day: each day has its own."
+    ask(day(0.9, 0.3, 0.8, 0.25, days="mon tue mon tue"), [True, True, False, False], words, places=1)
+    ask(day(0.9, 0.3, days="mon tue"), [False, False], "There is no place at all.", places=0)
+    ask(day(0.9, 0.1, 0.3), [True, False, True], "There are more places than rows.", places=9)
     rng = np.random.default_rng(1)
-    p, day = rng.permutation(np.linspace(0.01, 0.99, 60)), rng.choice(list("abcd"), 60)
+    p, days = rng.permutation(np.linspace(0.01, 0.99, 60)), rng.choice(list("abcd"), 60)
     for places in (1, 4, 11):
-        rows = pd.DataFrame({"probability": p, "day": day}, index=rng.permutation(60))
+        rows = pd.DataFrame({"probability": p, "day": days}, index=rng.permutation(60))
         pays = p >= 4 / (4 + 7)
-        expected = [bool(ok and (p[day == d] > x).sum() < places) for x, d, ok in zip(p, day, pays, strict=True)]
-        came = answer(rows, false_alarm=4, missed=7, places=places)
-        words = "Sixty rows on four days are decided in another way."
-        expect_same(came, pd.Series(expected, index=rows.index), words, case=f"to_act(60 rows, places={places})")
+        expected = [bool(ok and (p[days == d] > x).sum() < places) for x, d, ok in zip(p, days, pays, strict=True)]
+        case, words = f"to_act(60 rows, places={places})", "Sixty rows on four days are decided in another way."
+        ask(rows, expected, words, places=places, case=case, false_alarm=4, missed=7)

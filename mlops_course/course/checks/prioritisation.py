@@ -41,7 +41,7 @@ def audit(answer):
     fine = {"label": "arr_delay", "time": "time_hour", "owner": "operations", "personal": ["passenger", "crew"]}
 
     def ask(table: pd.DataFrame, expected: list[str], words: str, *, case: str, **facts: object) -> None:
-        came = attempt(lambda: answer(table.copy(), {**fine, **facts}), hint=f"audit fails on {case}.")
+        came = attempt(lambda: answer(table, {**fine, **facts}), hint=f"audit fails on {case}.")
         came = list(came) if isinstance(came, tuple) else came
         expect(isinstance(came, list), f"Give a list of flags, empty if there is none; a {type(came).__name__} came.")
         said = f"Of {case} it said {came}, expected {expected}."
@@ -122,7 +122,7 @@ def ranked(answer):
     """Neither the unit of money nor another idea on the list changes the order, and it is that of expected value."""
 
     def order(ideas: pd.DataFrame, case: str) -> list[str]:
-        came = attempt(lambda: answer(ideas.copy()), hint=f"ranked fails on {case}.")
+        came = attempt(lambda: answer(ideas), hint=f"ranked fails on {case}.")
         expect(
             isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"]),
             "Give a list with the name of each idea, once.",
@@ -202,7 +202,7 @@ def verdicts(answer):
     """One broken rule ends an idea whatever its value, a missing fact is asked for, and duties end nothing."""
 
     def said(ideas: pd.DataFrame, case: str) -> dict:
-        came = attempt(lambda: answer(ideas.copy()), hint=f"verdicts fails on {case}.")
+        came = attempt(lambda: answer(ideas), hint=f"verdicts fails on {case}.")
         expect(isinstance(came, dict), f"Give a dictionary from name to verdict; a {type(came).__name__} came.")
         missing = [name for name in ideas["name"] if name not in came]
         expect(not missing and len(came) == len(ideas), "Each idea needs one verdict.", case=f"Without one: {missing}.")
@@ -273,7 +273,7 @@ def volume(answer):
         )
         case = f"volume([{lines}], {', '.join(f'{name}={number:g}' for name, number in use.items())})"
         came = attempt(
-            lambda: answer(sheet.copy(), use["years"], use["value"], use["followed"]), hint=f"{case} does not work."
+            lambda: answer(sheet, use["years"], use["value"], use["followed"]), hint=f"{case} does not work."
         )
         expect_same(came, expected, words, case=case)
 

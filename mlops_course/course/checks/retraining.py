@@ -1,16 +1,13 @@
 """Checks of the exercises of lesson 13: the price of age, a fingerprint, rows that are fit to train on, a policy."""
 
-import builtins
-import inspect
-import sys
+import itertools
 from collections.abc import Callable, Mapping
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
-from mlops_course.course.checks.cases import attempt, raised
+from mlops_course.course.checks.cases import TRUTH, calls_hash, expect_error, expect_items, result
 
 __all__ = ["YourTurn", "decide", "fingerprint", "fit_to_train", "hint", "lived", "price_of_age", "summary"]
 
@@ -26,19 +23,18 @@ def price_of_age(answer):
     def ask(frozen: dict[str, float], fresh: dict[str, float], expected: dict[str, float], words: str) -> None:
         case = f"price_of_age({frozen}, {fresh})"
         left, right = pd.Series(frozen, dtype=float), pd.Series(fresh, dtype=float)
-        came = attempt(lambda: answer(left, right), hint=f"It fails: {case}.")
-        expect(isinstance(came, pd.Series), f"Give a series from month to price; a {type(came).__name__} came.")
+        came = result(answer, left, right, case=case, kind=pd.Series, give="a series from month to price")
+        both, order = "A month counts if both have a loss for it.", "Put the oldest month first."
+        expect_items(list(came.index), sorted(expected), both, case=case, order=order)
         told = f"{case} gave {came.round(4).to_dict()}, expected {expected}."
-        words_of_months = "A month counts if both have a loss for it."
-        expect(sorted(came.index) == sorted(expected), words_of_months, case=told)
-        expect(list(came.index) == sorted(expected), "Put the oldest month first.", case=told)
         expect(np.allclose(came.to_numpy(dtype=float), [expected[month] for month in came.index]), words, case=told)
 
+    may, june = {"2013-05": 0.4, "2013-06": 0.6}, {"2013-05": 0.3, "2013-06": 0.55}
     words = "Compare with the fresh model of the same month, and not with another month."
-    ask({"2013-05": 0.4, "2013-06": 0.6}, {"2013-05": 0.3, "2013-06": 0.55}, {"2013-05": 0.1, "2013-06": 0.05}, words)
+    ask(may, june, {"2013-05": 0.1, "2013-06": 0.05}, words)
     ask({"2013-05": 0.4}, {"2013-05": 0.5}, {"2013-05": -0.1}, "A fresh model may be the worse one.")
     words = "The months came in another order: bring them together by their names."
-    ask({"2013-06": 0.6, "2013-05": 0.4}, {"2013-05": 0.3, "2013-06": 0.55}, {"2013-05": 0.1, "2013-06": 0.05}, words)
+    ask(dict(reversed(may.items())), june, {"2013-05": 0.1, "2013-06": 0.05}, words)
     same = {"2013-06": 0.5, "2013-05": 0.4}
     ask(same, {"2013-06": 0.5, "2013-05": 0.3}, {"2013-05": 0.1, "2013-06": 0.0}, "A price of 0 is a price.")
     turn = {"2014-01": 0.5, "2013-12": 0.4, "2013-11": 0.6}
@@ -57,6 +53,17 @@ def _answers(size: int = 40) -> pd.DataFrame:
     return pd.DataFrame({"id": ids, "probability": rng.beta(2, 6, size)})
 
 
+def _next_bit(rows: pd.DataFrame, place: int, towards: float) -> pd.DataFrame:
+    """Rows of which one probability differs in its last bit."""
+    moved = rows.copy()
+    moved.loc[place, "probability"] = np.nextafter(moved.loc[place, "probability"], towards)
+    return moved
+
+
+def _pair(ids: list[str], *probabilities: float) -> pd.DataFrame:
+    return pd.DataFrame({"id": ids, "probability": probabilities or [0.25, 0.5]})
+
+
 @check(
     "What has to be the same, and what may differ? Bring the rows into one order first.",
     "`float.hex` or `repr` writes a number so that no bit is lost; or take the bytes of the array.",
@@ -65,75 +72,51 @@ def _answers(size: int = 40) -> pd.DataFrame:
 def fingerprint(answer):
     """The same answers have the same fingerprint anywhere, and one bit makes another one."""
     rows = _answers()
-    first = attempt(lambda: answer(rows.copy()), hint="fingerprint fails on forty answers.")
-    expect(isinstance(first, str), f"A fingerprint is a text; a {type(first).__name__} came.")
-    expect(answer(rows.copy()) == first, "The same answers got two fingerprints.")
+    first = result(answer, rows, case="", hint="fingerprint fails on forty answers.", kind=str, give="a text")
+
+    def differ(left: pd.DataFrame, right: pd.DataFrame, words: str, *, case: str = "") -> None:
+        expect(answer(left) != answer(right), words, case=case)
+
+    def probability(place: int, value: float) -> pd.DataFrame:
+        return rows.assign(probability=rows["probability"].where(rows.index != place, value))
+
+    expect(answer(rows) == first, "The same answers got two fingerprints.")
     expect(answer(rows.sample(frac=1, random_state=1)) == first, "The order of rows made another fingerprint.")
     expect(answer(rows.set_index(rows.index + 7)) == first, "Another index made another fingerprint.")
+    words = "A probability changed in its last bit, and nobody noticed: round nothing."
     for place, towards in ((0, 1.0), (17, 0.0), (39, 1.0)):
-        moved = rows.copy()
-        moved.loc[place, "probability"] = np.nextafter(moved.loc[place, "probability"], towards)
-        words = "A probability changed in its last bit, and nobody noticed: round nothing."
-        expect(answer(moved) != first, words, case=f"It was row {place} of 40.")
-    swapped = rows.assign(probability=rows["probability"].iloc[[1, 0, *range(2, 40)]].to_numpy())
-    expect(
-        answer(swapped) != first, "Two rows have swapped their probabilities unnoticed: keep the id beside its number."
-    )
-    renamed = rows.assign(id=rows["id"].where(rows.index != 3, "another flight"))
-    expect(answer(renamed) != first, "Another flight got the answer, and nobody noticed.")
-    beside = rows.assign(id=rows["id"].where(rows.index != 3, rows["id"] + "x"))  # at the same place in order
-    expect(answer(beside) != first, "A flight has another name, and nobody noticed: the id belongs to its number.")
-    glued = [pd.DataFrame({"id": ids, "probability": [0.25, 0.5]}) for ids in (["ab", "c"], ["a", "bc"])]
+        differ(rows, _next_bit(rows, place, towards), words, case=f"It was row {place} of 40.")
     small = pd.DataFrame({"id": list("abcd"), "probability": [1e-3, 1e-5, 0.1, 0.9]})
-    for place in range(4):
-        moved = small.copy()
-        moved.loc[place, "probability"] = np.nextafter(moved.loc[place, "probability"], 1)
-        words = "A small probability changed in its last bit, and nobody noticed: round nothing."
-        expect(answer(moved) != answer(small), words, case=f"It was {small.loc[place, 'probability']}.")
+    words = "A small probability changed in its last bit, and nobody noticed: round nothing."
+    for place, value in small["probability"].items():
+        differ(small, _next_bit(small, place, 1.0), words, case=f"It was {value}.")
+    swapped = rows.assign(probability=rows["probability"].iloc[[1, 0, *range(2, 40)]].to_numpy())
+    words = "Two rows have swapped their probabilities unnoticed: keep the id beside its number."
+    differ(rows, swapped, words)
+    renamed = rows.assign(id=rows["id"].where(rows.index != 3, "another flight"))
+    differ(rows, renamed, "Another flight got the answer, and nobody noticed.")
+    beside = rows.assign(id=rows["id"].where(rows.index != 3, rows["id"] + "x"))  # at the same place in order
+    differ(rows, beside, "A flight has another name, and nobody noticed: the id belongs to its number.")
     tied = pd.DataFrame({"id": ["a", "b", "c"], "probability": 0.5})
     words = "The same answers in another order, and with a new index, have another fingerprint: sort by the id."
     expect(answer(tied[::-1].reset_index(drop=True)) == answer(tied), words, case="All probabilities were 0.5.")
-    gaps = [pd.DataFrame({"id": ["a", "b"], "probability": pair}) for pair in ([np.nan, 0.1], [0.1, np.nan])]
-    expect(answer(gaps[0]) != answer(gaps[1]), "Another row has lost its probability, and nobody noticed.")
-    half = gaps[0].assign(probability=[0.5, 0.1])
-    expect(answer(gaps[0]) != answer(half), "A probability that is missing is taken for one of 0.5.")
-    comma = [pd.DataFrame({"id": ids, "probability": [0.25, 0.5]}) for ids in (["a,b", "c"], ["a", "b,c"])]
+    gap = _pair(["a", "b"], np.nan, 0.1)
+    differ(gap, _pair(["a", "b"], 0.1, np.nan), "Another row has lost its probability, and nobody noticed.")
+    differ(gap, _pair(["a", "b"], 0.5, 0.1), "A probability that is missing is taken for one of 0.5.")
     words = "Two tables with other ids have one fingerprint: what stands between ids may be in an id."
-    expect(answer(comma[0]) != answer(comma[1]), words, case="The ids were 'a,b', 'c' and 'a', 'b,c'.")
+    differ(_pair(["a,b", "c"]), _pair(["a", "b,c"]), words, case="The ids were 'a,b', 'c' and 'a', 'b,c'.")
     words = "Two tables with other ids have one fingerprint: keep parts apart when you put them together."
-    expect(answer(glued[0]) != answer(glued[1]), words, case="The ids were ab, c and a, bc.")
-    expect(answer(rows.head(39)) != first, "An answer is missing, and nobody noticed.")
-    gap = rows.assign(probability=rows["probability"].where(rows.index != 5))
-    missing = attempt(lambda: answer(gap), hint="fingerprint fails on a missing probability.")
-    expect(missing == answer(gap.copy()), "The same answers, one of them missing, got two fingerprints.")
+    differ(_pair(["ab", "c"]), _pair(["a", "bc"]), words, case="The ids were ab, c and a, bc.")
+    differ(rows, rows.head(39), "An answer is missing, and nobody noticed.")
+    gap, zero = probability(5, np.nan), probability(5, 0.0)
+    missing = result(answer, gap, case="", hint="fingerprint fails on a missing probability.")
+    expect(missing == answer(gap), "The same answers, one of them missing, got two fingerprints.")
     expect(missing != first, "A probability has gone missing unnoticed.")
-    zero = rows.assign(probability=rows["probability"].where(rows.index != 5, 0.0))
-    expect(missing != answer(zero), "A probability that is missing is taken for one of 0.")
-    expect(missing != answer(rows.drop(index=5)), "A probability that is missing is taken for a row that is not there.")
-    minus = zero.assign(probability=zero["probability"].where(rows.index != 5, -0.0))
-    expect(answer(zero) != answer(minus), "0.0 and -0.0 are equal, and differ in a bit.")
-    words = (
-        "`hash` begins anew in each process: tomorrow, in another process, the same answers get another fingerprint."
-    )
-    expect(not _uses_hash(answer, rows), words)
-
-
-def _uses_hash(answer: Callable, rows: pd.DataFrame) -> bool:
-    """Whether the learner's own code calls the built-in `hash`, whose result nobody can compare with yesterday's."""
-    home, real, calls = getattr(inspect.unwrap(answer), "__code__", None), hash, []
-
-    def spy(value: object) -> int:
-        if home is not None and sys._getframe(1).f_code.co_filename == home.co_filename:
-            calls.append(value)
-        return real(value)
-
-    with mock.patch.object(builtins, "hash", spy):
-        answer(rows)
-    return bool(calls)
-
-
-def _times() -> pd.DatetimeIndex:
-    return pd.date_range("2013-05-01", periods=8, tz="UTC")
+    differ(gap, zero, "A probability that is missing is taken for one of 0.")
+    differ(gap, rows.drop(index=5), "A probability that is missing is taken for a row that is not there.")
+    differ(zero, probability(5, -0.0), "0.0 and -0.0 are equal, and differ in a bit.")
+    words = "`hash` begins anew in each process: in another process the same answers get another fingerprint."
+    expect(not calls_hash(answer, rows), words)
 
 
 @check(
@@ -143,63 +126,51 @@ def _times() -> pd.DatetimeIndex:
 )
 def fit_to_train(answer):
     """What cannot be trusted is left out, what is news is kept, and on scraps nothing is trained."""
-    days = _times()
+    days = pd.date_range("2013-05-01", periods=8, tz="UTC")
     rows = pd.DataFrame({"asked": days, "temp": np.arange(50.0, 58.0), "wind": np.arange(8.0), "late": [0.0, 1.0] * 4})
     rows = rows.set_axis([3, 1, 4, 7, 5, 9, 2, 6], axis="index")
 
+    def alert(kind: str, column: str | None, since: int, until: int | None) -> dict:
+        return {"kind": kind, "column": column, "since": days[since], "until": None if until is None else days[until]}
+
     def ask(alerts: list[tuple], gone: list[int], masked: dict[str, list[int]], words: str, *, now: int = 7) -> None:
-        given = [dict(zip(("kind", "column", "since", "until"), alert, strict=True)) for alert in alerts]
-        told = [(kind, column, f"{since:%d %B}", until and f"{until:%d %B}") for kind, column, since, until in alerts]
-        case = f"Eight days from 1 May, now {days[now]:%d %B}, alerts {told}."
-        came = attempt(lambda: answer(rows, given, days[now]), hint=f"It fails. {case}")
+        given = [alert(*one) for one in alerts]
+        case = f"Eight days, the first has number 0, now {now}, alerts (kind, column, since, until) {alerts}."
+        came = result(answer, rows, given, days[now], case=case, kind=pd.DataFrame, give="a table of rows")
         expected = rows.copy()
         for column, places in masked.items():
             expected.loc[expected.index[places], column] = np.nan
         expected = expected.drop(expected.index[gone])
-        expect(isinstance(came, pd.DataFrame), f"Give a table of rows; a {type(came).__name__} came.")
         left = f"{case} {len(came)} rows came, expected {len(expected)}."
         expect(len(came) == len(expected), words, case=left)
         expect(list(came.index) == list(expected.index), "Rows keep index and order.", case=case)
         for column in rows:
-            same = came[column].equals(expected[column]) if column in came else False
+            same = column in came and came[column].equals(expected[column])
             expect(same, words, case=f"{case} The column {column} is another one.")
 
     ask([], [], {}, "Without an alert everything stays.")
     words = "Labels of that time cannot be trusted: rows that asked in it go, both ends included."
-    ask([("labels", None, days[1], days[3])], [1, 2, 3], {}, words)
-    words = "A shift is the world, and has to be learned: nothing goes."
-    ask([("shift", "temp", days[1], days[3])], [], {}, words)
+    ask([("labels", None, 1, 3)], [1, 2, 3], {}, words)
+    ask([("shift", "temp", 1, 3)], [], {}, "A shift is the world, and has to be learned: nothing goes.")
     words = "One column was broken: its values of that time become missing, and the rows stay."
-    ask([("column", "temp", days[2], days[4])], [], {"temp": [2, 3, 4]}, words)
+    ask([("column", "temp", 2, 4)], [], {"temp": [2, 3, 4]}, words)
     words = "An alert that is still open reaches to now."
-    ask([("labels", None, days[6], None)], [6, 7], {}, words)
-    ask([("column", "wind", days[5], None)], [], {"wind": [5, 6, 7]}, words)
-    ask(
-        [("column", "wind", days[3], None)],
-        [],
-        {"wind": [3, 4, 5]},
-        "An open alert reaches to now, and no further; rows that asked later stay as they are.",
-        now=5,
-    )
+    ask([("labels", None, 6, None)], [6, 7], {}, words)
+    ask([("column", "wind", 5, None)], [], {"wind": [5, 6, 7]}, words)
+    words = "An open alert reaches to now, and no further; rows that asked later stay as they are."
+    ask([("column", "wind", 3, None)], [], {"wind": [3, 4, 5]}, words, now=5)
     words = "Two alerts of one kind hold side by side, also where they overlap."
-    ask([("labels", None, days[0], days[1]), ("labels", None, days[1], days[2])], [0, 1, 2], {}, words)
-    ask([("labels", None, days[0], days[0]), ("labels", None, days[7], None)], [0, 7], {}, words)
-    ask([("column", "temp", days[0], days[0]), ("column", "temp", days[2], days[2])], [], {"temp": [0, 2]}, words)
-    both = [
-        ("column", "temp", days[0], days[1]),
-        ("labels", None, days[1], days[2]),
-        ("column", "wind", days[0], days[0]),
-    ]
+    ask([("labels", None, 0, 1), ("labels", None, 1, 2)], [0, 1, 2], {}, words)
+    ask([("labels", None, 0, 0), ("labels", None, 7, None)], [0, 7], {}, words)
+    ask([("column", "temp", 0, 0), ("column", "temp", 2, 2)], [], {"temp": [0, 2]}, words)
+    both = [("column", "temp", 0, 1), ("labels", None, 1, 2), ("column", "wind", 0, 0)]
     ask(both, [1, 2], {"temp": [0, 1], "wind": [0]}, "Several alerts hold side by side.")
-    ask([("labels", None, days[0], days[3])], [0, 1, 2, 3], {}, "Half of the rows are enough.")
-    scraps = {"kind": "labels", "column": None, "since": days[0], "until": days[4]}
-    came = raised(lambda: answer(rows, [scraps], days[7]))
+    ask([("labels", None, 0, 3)], [0, 1, 2, 3], {}, "Half of the rows are enough.")
     words = "Three of eight rows are left, fewer than half: raise ValueError, as somebody has to look first."
-    expect(isinstance(came, ValueError), words, case=f"It raised {came!r}." if came else "It raised nothing.")
-    odd = {"kind": "sun storm", "column": None, "since": days[0], "until": days[0]}
-    came = raised(lambda: answer(rows, [odd], days[7]))
+    expect_error(lambda: answer(rows, [alert("labels", None, 0, 4)], days[7]), ValueError, words)
     words = "Nobody knows what an alert of the kind 'sun storm' means: raise ValueError that names it."
-    expect(isinstance(came, ValueError) and "sun storm" in str(came), words, case=f"It raised {came!r}.")
+    odd = alert("sun storm", None, 0, 0)
+    expect_error(lambda: answer(rows, [odd], days[7]), ValueError, words, names="sun storm")
 
 
 # A small world --------------------------------------------------------------------------------------------------------
@@ -248,13 +219,11 @@ def _year(policy: Callable[[Mapping[str, float]], bool], seed: int) -> tuple[flo
 def decide(answer):
     """It costs less than never and monthly in years that it has not seen, and learns from no broken day."""
     calm = {"age": 30, "rise": 0.0, "broken_days": 0}
-    came = attempt(lambda: answer(dict(calm)), hint=f"decide fails on {calm}.")
-    expect(isinstance(came, bool | np.bool_), f"Say True or False; a {type(came).__name__} came.")
-    for broken in (1, 5, 10):
-        for rise in (0.0, 0.2, 3.0):
-            state = {"age": 90, "rise": rise, "broken_days": broken}
-            words = "It trains on labels of a broken feed. Its rise may be the feed's, and so would be what is learned."
-            expect(not answer(dict(state)), words, case=f"decide({state}) said True.")
+    result(answer, calm, case="", hint=f"decide fails on {calm}.", kind=TRUTH, give="True or False")
+    words = "It trains on labels of a broken feed. Its rise may be the feed's, and so would be what is learned."
+    for broken, rise in itertools.product((1, 5, 10), (0.0, 0.2, 3.0)):
+        state = {"age": 90, "rise": rise, "broken_days": broken}
+        expect(not answer(state), words, case=f"decide({state}) said True.")
     ours, trainings, never, monthly = [], [], [], []
     for seed in range(101, 113):
         cost, trained, spoilt = _year(answer, seed)
@@ -263,16 +232,10 @@ def decide(answer):
         trainings.append(trained)
         never.append(lived(lambda state: False, seed=seed))
         monthly.append(lived(lambda state: state["age"] >= 30 and not state["broken_days"], seed=seed))
-    mean, of_never, of_monthly = float(np.mean(ours)), float(np.mean(never)), float(np.mean(monthly))
-    told = f"In twelve years it cost {mean:,.0f} EUR a year with {np.mean(trainings):.0f} trainings; "
-    costs = f"{told}never costs {of_never:,.0f}, monthly {of_monthly:,.0f}."
-    if np.mean(trainings) > 30:
-        expect(
-            mean <= 0.9 * of_monthly, "Most of it goes into trainings: it should have a reason for each.", case=costs
-        )
+    mean, of_never, of_monthly, often = map(float, map(np.mean, (ours, never, monthly, trainings)))
+    costs = f"In twelve years it cost {mean:,.0f} EUR a year with {often:.0f} trainings; "
+    costs += f"never costs {of_never:,.0f}, monthly {of_monthly:,.0f}."
+    cheap, words = mean <= 0.9 * of_monthly, "Most of it goes into trainings: it should have a reason for each."
+    expect(cheap or often <= 30, words, case=costs)
     expect(mean <= 0.5 * of_never, "It costs more than half of what a team does that never trains.", case=costs)
-    expect(
-        mean <= 0.9 * of_monthly,
-        "It costs more than nine tenths of what a team does that trains each month.",
-        case=costs,
-    )
+    expect(cheap, "It costs more than nine tenths of what a team does that trains each month.", case=costs)
