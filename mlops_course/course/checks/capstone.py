@@ -1,10 +1,12 @@
 """Checks of the exercises of lesson 15: a frozen test period, a probe for leaks, and a rubric that is computed."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import attempt, result
 
 __all__ = ["YourTurn", "frozen_split", "hint", "know_too_much", "rubric_score", "summary"]
 
@@ -33,9 +35,8 @@ def frozen_split(answer):
 
     plain = _orders([(5, "2026-01-10", "2026-01-24"), (2, "2026-03-05", "2026-03-19"), (9, "2026-01-02", "2026-01-16")])
     train, test = split(plain, "on two orders of January and one of March")
-    expect(
-        train == [5, 9], "Training rows are those whose answer was known at the start.", case=f"Training was {train}."
-    )
+    words = "Training rows are those whose answer was known at the start."
+    expect(train == [5, 9], words, case=f"Training was {train}.")
     expect(test == [2], "Test rows are those asked in the test period.", case=f"Test was {test}.")
     late = pd.concat([plain, _orders([(7, "2026-02-25", "2026-03-11")])])
     train, test = split(late, "on an order asked in February and known in March")
@@ -48,15 +49,9 @@ def frozen_split(answer):
     open_ones = pd.concat([plain, _orders([(3, "2026-03-06", None), (4, "2026-01-06", None)])])
     train, test = split(open_ones, "when two answers never came")
     expect(3 not in test and 4 not in train, "A row whose answer never came can neither be learned from nor judged.")
-    ends = _orders(
-        [
-            (1, "2026-02-15", "2026-03-01"),
-            (2, "2026-03-01", "2026-03-15"),
-            (3, "2026-04-01", "2026-04-15"),
-            (4, "2026-03-31", "2026-04-14"),
-        ]
-    )
-    train, test = split(ends, "on rows at the ends of the period")
+    early = [(1, "2026-02-15", "2026-03-01"), (2, "2026-03-01", "2026-03-15")]
+    late = [(3, "2026-04-01", "2026-04-15"), (4, "2026-03-31", "2026-04-14")]
+    train, test = split(_orders([*early, *late]), "on rows at the ends of the period")
     expect(train == [1], "What is known at the very start is known by then.", case=f"Training was {train}.")
     expect(test == [2, 4], "The start belongs to the period and its end to the next one.", case=f"Test was {test}.")
     rng = np.random.default_rng(3)
@@ -101,12 +96,8 @@ def know_too_much(answer):
     honest = ["noise", "useful", "scanned", "constant"]
 
     def named(inputs, table=rows, bar=0.9):
-        came = attempt(
-            lambda: answer(table, list(inputs), "returned", bar),
-            hint=f"know_too_much fails on the inputs {', '.join(inputs)}.",
-        )
-        expect(isinstance(came, list), f"Give a list of names of columns; a {type(came).__name__} came.")
-        return came
+        fails, give = f"know_too_much fails on the inputs {', '.join(inputs)}.", "a list of names of columns"
+        return result(answer, table, list(inputs), "returned", bar, case="", hint=fails, kind=list, give=give)
 
     expect(named(["noise", "refund"]) == ["refund"], "A refund ranks nearly all rows, noise ranks none: name the one.")
     expect(named(honest) == [], "An honest column was accused.", case=f"Of {honest} it named {named(honest)}.")
@@ -119,9 +110,8 @@ def know_too_much(answer):
     expect(named(["partly"]) == ["partly"], words)
     unknown = pd.concat([rows, rows.assign(returned=np.nan)], ignore_index=True)
     came = named(["noise", "refund"], unknown)
-    expect(
-        came == ["refund"], "Rows without a label have no answer to give away: leave them out.", case=f"Came {came}."
-    )
+    words = "Rows without a label have no answer to give away: leave them out."
+    expect(came == ["refund"], words, case=f"Came {came}.")
     gone = pd.concat([rows, rows.assign(returned=np.nan, noise=np.nan)], ignore_index=True)
     expect(named(["noise", "refund_date"], gone) == ["refund_date"], "Leave rows without a label out of the gaps, too.")
     expect(named(["useful"], bar=0.6) == ["useful"], "The bar is an argument: a lower one names more columns.")
@@ -141,18 +131,16 @@ def rubric_score(answer):
     """Every probe is tried, a crash is a failure, and the weakest section is the score."""
     asked = []
 
-    def passes(project):
-        asked.append(project)
-        return True
+    def probe(passes: bool | None) -> Callable:
+        def ask(project: dict) -> bool:
+            asked.append(project)
+            if passes is None:
+                raise KeyError("no such artefact")
+            return passes
 
-    def fails(project):
-        asked.append(project)
-        return False
+        return ask
 
-    def crashes(project):
-        asked.append(project)
-        raise KeyError("no such artefact")
-
+    passes, fails, crashes = probe(True), probe(False), probe(None)
     project = {"name": "returns"}
 
     def told(came, right, words, *, case):

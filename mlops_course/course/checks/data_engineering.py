@@ -26,15 +26,13 @@ def impossible_rows(answer):
     expect(not any(map(len, clean.values())), "Clean weather was rejected: a missing value is not an impossible one.")
     shuffled = rows.sample(frac=1, random_state=2)
     expect(not any(map(len, answer(shuffled).values())), "Shuffled rows were rejected: their order means nothing here.")
-    bad = rows.assign(
-        wind_speed=rows["wind_speed"].mask(rows.index == 5, 1_048.0), humid=rows["humid"].mask(rows.index == 9, -3.0)
-    )
+    bad = rows.copy()
+    bad.loc[5, "wind_speed"], bad.loc[9, "humid"] = 1_048.0, -3.0
     found = {column: sorted(labels) for column, labels in answer(bad).items() if len(labels)}
     expect("wind_speed" in found, "A wind of 1,048 mph passed: compare every value with what weather can be.")
     expect("humid" in found, "A humidity of -3 % passed: a range has a lower end as well.")
-    expect(
-        found == {"wind_speed": [5], "humid": [9]}, "Name the row by its index label, and only the row that is wrong."
-    )
+    words = "Name the row by its index label, and only the row that is wrong."
+    expect(found == {"wind_speed": [5], "humid": [9]}, words)
     ends = pd.DataFrame({"temp": [-60.0, 120.0], "humid": [0.0, 100.0], "wind_speed": [0.0, 150.0]}, index=[7, 3])
     expect_same(answer(ends), {name: [] for name in ends}, "Both ends of a range are possible.", case="On the ends it")
     just = ends + pd.DataFrame({name: [-0.5, 0.5] for name in ends}, index=[7, 3])

@@ -8,9 +8,12 @@ import pandas as pd
 
 from mlops_course import flights
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt
+from mlops_course.course.checks.cases import expect_items, result
 
 __all__ = ["YourTurn", "audit", "hint", "ranked", "summary", "verdicts", "volume"]
+
+
+NO_LABEL = ["no label", "short history"]
 
 
 # An audit -------------------------------------------------------------------------------------------------------------
@@ -41,30 +44,28 @@ def audit(answer):
     fine = {"label": "arr_delay", "time": "time_hour", "owner": "operations", "personal": ["passenger", "crew"]}
 
     def ask(table: pd.DataFrame, expected: list[str], words: str, *, case: str, **facts: object) -> None:
-        came = attempt(lambda: answer(table, {**fine, **facts}), hint=f"audit fails on {case}.")
-        came = list(came) if isinstance(came, tuple) else came
-        expect(isinstance(came, list), f"Give a list of flags, empty if there is none; a {type(came).__name__} came.")
-        said = f"Of {case} it said {came}, expected {expected}."
-        expect(sorted(map(str, came)) == sorted(expected), words, case=said)
-        expect(came == expected, "Give the flags in the order of the task.", case=said)
+        fails, give = f"audit fails on {case}.", "a list of flags, empty if there is none"
+        came = result(answer, table, {**fine, **facts}, case=case, hint=fails, kind=list | tuple, give=give)
+        expect_items(list(came), expected, words, case=f"{case}: it", order="Give the flags in the order of the task.")
 
+    def with_label(where: pd.Series) -> pd.DataFrame:
+        return rows.assign(arr_delay=rows["arr_delay"].where(where))
+
+    at = rows.index
     ask(rows, [], "Nothing is wrong with this table.", case="three years of labelled flights with an owner")
     ask(rows.head(60), ["short history"], "That is less than 730 days.", case="the first 21 months of it")
-    few = rows.assign(arr_delay=rows["arr_delay"].where((rows.index < 30) | (rows.index == 99)))
     words = "A column is not yet a label: most of its values may be missing."
-    ask(few, ["no label"], words, case="three years with 31 labels in 100 rows")
-    late = rows.assign(arr_delay=rows["arr_delay"].where(rows.index >= 40))
+    ask(with_label((at < 30) | (at == 99)), ["no label"], words, case="three years with 31 labels in 100 rows")
     words = "History is measured between rows with a label: what came before them teaches nothing."
-    ask(late, ["short history"], words, case="three years without a label in the first")
-    whole = ["no label", "short history", "no owner", "personal data"]
-    bad = rows.assign(arr_delay=rows["arr_delay"].where(rows.index < 20), crew="a name")
-    ask(bad, whole, "One flag hides another: raise all that apply.", case="a table with all four defects", owner=None)
+    ask(with_label(at >= 40), ["short history"], words, case="three years without a label in the first")
+    words, whole = "One flag hides another: raise all that apply.", [*NO_LABEL, "no owner", "personal data"]
+    ask(with_label(at < 20).assign(crew="a name"), whole, words, case="a table with all four defects", owner=None)
     words = "A table without rows has neither label nor history: a comparison with the mean of nothing is false."
-    ask(rows.iloc[:0], ["no label", "short history"], words, case="a table of these columns and no row")
+    ask(rows.iloc[:0], NO_LABEL, words, case="a table of these columns and no row")
     words = "Without the column there is no label, and so no history of rows with a label."
-    ask(rows.drop(columns="arr_delay"), ["no label", "short history"], words, case="a table without the label's column")
+    ask(rows.drop(columns="arr_delay"), NO_LABEL, words, case="a table without the label's column")
     words = "Without any value there is no label, and so no history of rows with a label."
-    ask(rows.assign(arr_delay=np.nan), ["no label", "short history"], words, case="a table with an empty label")
+    ask(rows.assign(arr_delay=np.nan), NO_LABEL, words, case="a table with an empty label")
     ask(rows, ["no owner"], "Nobody answers for it.", case="three years and the owner None", owner=None)
     ask(rows, ["no owner"], "An empty text is no owner.", case="three years and the owner ''", owner="")
     ask(rows, ["no owner"], "A text of nothing but spaces is no owner.", case="the owner '  '", owner="  ")
@@ -72,11 +73,10 @@ def audit(answer):
     words = "One column about persons is enough."
     ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
     ask(rows, [], "No column of the table is on that list.", case="a use without personal columns", personal=[])
-    half = rows.assign(arr_delay=rows["arr_delay"].where((rows.index % 2 == 0) | (rows.index == 99)))
-    half = half.assign(arr_delay=half["arr_delay"].where(half.index != 50))
-    ask(half, [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
-    fewer = half.assign(arr_delay=half["arr_delay"].where(half.index != 52))
-    ask(fewer, ["no label"], "Fewer than half of the rows have a label.", case="49 labels in 100 rows")
+    half = ((at % 2 == 0) | (at == 99)) & (at != 50)
+    ask(with_label(half), [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
+    words = "Fewer than half of the rows have a label."
+    ask(with_label(half & (at != 52)), ["no label"], words, case="49 labels in 100 rows")
     ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
     ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
     ask(_labelled([4]), ["short history"], "One row has no history.", case="a single row with a label")
@@ -122,12 +122,9 @@ def ranked(answer):
     """Neither the unit of money nor another idea on the list changes the order, and it is that of expected value."""
 
     def order(ideas: pd.DataFrame, case: str) -> list[str]:
-        came = attempt(lambda: answer(ideas), hint=f"ranked fails on {case}.")
-        expect(
-            isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"]),
-            "Give a list with the name of each idea, once.",
-            case=f"For {case} it gave {came!r}.",
-        )
+        came = result(answer, ideas, case=case, hint=f"ranked fails on {case}.")
+        each = isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"])
+        expect(each, "Give a list with the name of each idea, once.", case=f"For {case} it gave {came!r}.")
         return list(came)
 
     def same(ideas: pd.DataFrame, expected: list[str], words: str) -> None:
@@ -138,8 +135,7 @@ def ranked(answer):
     words = "The best in value, in feasibility and in risk is the best, and comes first: much risk is bad."
     same(clear, ["good", "fair", "poor"], words)
     turned = clear.iloc[[1, 2, 0]].set_axis([5, 5, 1], axis="index")
-    words = "Rows may come in any order, with any index."
-    same(turned, ["good", "fair", "poor"], words)
+    same(turned, ["good", "fair", "poor"], "Rows may come in any order, with any index.")
     two = _ideas({"X": (500_000, 0.6, 0.3), "Y": (100_000, 0.9, 0.3)})
     cents = two.assign(value_low=100 * two["value_low"], value_high=100 * two["value_high"])
     euros, other = order(two, "two ideas in euros"), order(cents, "two ideas in cents")
@@ -147,36 +143,28 @@ def ranked(answer):
     expect(euros == other, words, case=f"In euros {euros}, in cents {other}.")
     pair = {"P": (500_000, 0.5, 0.28), "Q": (200_000, 0.6, 0.3)}
     before = order(_ideas(pair), "two ideas")
-    large = {"W": (10_000_000, 0.05, 0.9)}
-    small = {"S": (100_000, 0.55, 0.5), "T": (90_000, 0.56, 0.4)}
+    large, small = {"W": (10_000_000, 0.05, 0.9)}, {"S": (100_000, 0.55, 0.5), "T": (90_000, 0.56, 0.4)}
+    words = "What another idea on the list is like changed the order of P and Q, which are as they were."
     for more in (large, small):
         after = order(_ideas(pair | more), "two ideas and others")
-        words = "What another idea on the list is like changed the order of P and Q, which are as they were."
         expect([name for name in after if name in pair] == before, words, case=f"It was {before}, and is {after}.")
-    words = "An idea that can be built and may not be used came first: it is worth little."
     risky = _ideas({"sued": (400_000, 0.8, 0.9), "safe": (300_000, 0.8, 0.1)})
-    same(risky, ["safe", "sued"], words)
-    words = "An idea that can hardly be built came first: it is worth little."
+    same(risky, ["safe", "sued"], "An idea that can be built and may not be used came first: it is worth little.")
     hard = _ideas({"dream": (400_000, 0.1, 0.1), "plain": (300_000, 0.8, 0.1)})
-    same(hard, ["plain", "dream"], words)
-    ends = [
-        {"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)},
-        {"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)},
-        {"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))},
-    ]
-    for rows in ends:
-        came = order(_ideas(rows), "a wide and a narrow range")
-        expect(
-            came[0] == "narrow", "Both ends of a range count, not the best case alone.", case=f"Of {rows} came {came}."
-        )
-    hopeful = {"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}
-    came = order(_ideas(hopeful), "a wide and a narrow range")
-    expect(
-        came[0] == "wide", "Both ends of a range count, not the worst case alone.", case=f"Of {hopeful} came {came}."
+    same(hard, ["plain", "dream"], "An idea that can hardly be built came first: it is worth little.")
+    best, worst = (f"Both ends of a range count, not the {one} case alone." for one in ("best", "worst"))
+    ends = (
+        ({"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)}, "narrow", best),
+        ({"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)}, "narrow", best),
+        ({"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))}, "narrow", best),
+        ({"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}, "wide", worst),
     )
+    for rows, first, words in ends:
+        came = order(_ideas(rows), "a wide and a narrow range")
+        expect(came[0] == first, words, case=f"Of {rows} came {came}.")
+    words = "What they are worth on average puts them in another order: multiply money and probabilities."
     for seed in range(4):
         ideas, expected = _many_ideas(seed)
-        words = "What they are worth on average puts them in another order: multiply money and probabilities."
         same(ideas, list(expected), words)
 
 
@@ -202,8 +190,8 @@ def verdicts(answer):
     """One broken rule ends an idea whatever its value, a missing fact is asked for, and duties end nothing."""
 
     def said(ideas: pd.DataFrame, case: str) -> dict:
-        came = attempt(lambda: answer(ideas), hint=f"verdicts fails on {case}.")
-        expect(isinstance(came, dict), f"Give a dictionary from name to verdict; a {type(came).__name__} came.")
+        fails, give = f"verdicts fails on {case}.", "a dictionary from name to verdict"
+        came = result(answer, ideas, case=case, hint=fails, kind=dict, give=give)
         missing = [name for name in ideas["name"] if name not in came]
         expect(not missing and len(came) == len(ideas), "Each idea needs one verdict.", case=f"Without one: {missing}.")
         odd = sorted({str(verdict) for verdict in came.values()} - {"kill", "ask", "rank"})
@@ -218,15 +206,14 @@ def verdicts(answer):
     broken = {"law": ("prohibited", 0.9, True), "label": ("minimal", 0.3, True), "time": ("minimal", 0.9, False)}
     each({"fine": FINE}, "rank", "No rule ends this idea.")
     each(broken, "kill", "One of the three rules is enough to end an idea.")
-    words = "A rule that ends an idea is not weighed against its value."
-    each(broken, "kill", words, value=50_000_000.0)
+    each(broken, "kill", "A rule that ends an idea is not weighed against its value.", value=50_000_000.0)
     each({"poor": FINE}, "rank", "Value is not looked at here, so a small one ends nothing.", value=1.0)
     allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
     each(allowed, "rank", "A use of this class may be built, with its duties.")
     unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
-    for rows in ({name: facts} for name, facts in unknown.items()):
-        [(name, verdict)] = said(_facts(rows), "an idea with a missing fact").items()
-        case = f"{rows[name]} as class, share of labels and known in time got {verdict!r}."
+    for name, facts in unknown.items():
+        verdict = said(_facts({name: facts}), "an idea with a missing fact")[name]
+        case = f"{facts} as class, share of labels and known in time got {verdict!r}."
         expect(verdict != "rank", "What is not answered is not fine: a rule might end it.", case=case)
         expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
     settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
@@ -237,25 +224,15 @@ def verdicts(answer):
     each({"all": (None, None, None)}, "ask", "Nothing is known, so nothing is settled.")
     mixed = {**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE}
     table = _facts(mixed).sample(frac=1, random_state=4).set_axis([3] * len(mixed), axis="index")
-    expected = {name: "rank" if name == "fine" else "ask" if name.endswith("?") else "kill" for name in mixed}
+    expected = {name: "rank" if name == "fine" else "ask" if name.endswith("?") else "kill" for name in table["name"]}
     words = "Each idea is judged by its own row, whatever the order and the index."
-    expect_same(
-        said(table, "seven ideas"), {name: expected[name] for name in table["name"]}, words, case="A mixed list"
-    )
-    nan = table.assign(
-        eu_class=table["eu_class"].astype(object).where(table["eu_class"].notna(), np.nan),
-        known_in_time=table["known_in_time"].astype(object).where(table["known_in_time"].notna(), np.nan),
-    )
-    expect_same(said(nan, "seven ideas"), {name: expected[name] for name in nan["name"]}, words, case="NaN for None")
+    expect_same(said(table, "seven ideas"), expected, words, case="A mixed list")
+    columns = table[["eu_class", "known_in_time"]].astype(object)
+    nan = table.assign(**columns.where(columns.notna(), np.nan))
+    expect_same(said(nan, "seven ideas"), expected, words, case="NaN for None")
 
 
 # The volume that pays -------------------------------------------------------------------------------------------------
-
-
-def _sheet(*items: tuple[float, float, str]) -> pd.DataFrame:
-    return pd.DataFrame(list(items), columns=["quantity", "unit_price", "paid"]).astype(
-        {"quantity": float, "unit_price": float, "paid": object}
-    )
 
 
 @check(
@@ -266,54 +243,47 @@ def _sheet(*items: tuple[float, float, str]) -> pd.DataFrame:
 def volume(answer):
     """All costs are covered at that number and not at one fewer, and where nothing is left it is infinite."""
 
-    def ask(sheet: pd.DataFrame, expected: float, words: str, **use: float) -> None:
+    def ask(expected: float, words: str, *items: tuple[float, float, str], **use: float) -> None:
+        sheet = pd.DataFrame(items, columns=["quantity", "unit_price", "paid"], index=[2] * len(items))
+        sheet = sheet.astype({"quantity": float, "unit_price": float, "paid": object})
         use = {"years": 1, "value": 2.5, "followed": 1.0} | use
-        lines = (
-            ", ".join(f"{row.quantity:g} at {row.unit_price:g} {row.paid}" for row in sheet.itertuples()) or "no item"
-        )
+        lines = ", ".join(f"{number:g} at {price:g} {paid}" for number, price, paid in items) or "no item"
         case = f"volume([{lines}], {', '.join(f'{name}={number:g}' for name, number in use.items())})"
-        came = attempt(
-            lambda: answer(sheet, use["years"], use["value"], use["followed"]), hint=f"{case} does not work."
-        )
+        came = result(answer, sheet, *use.values(), case=case, hint=f"{case} does not work.")
         expect_same(came, expected, words, case=case)
 
     build, run, each = (100.0, 900.0, "once"), (10.0, 900.0, "yearly"), (1.0, 0.25, "each")
-    ask(_sheet(build, each), 40_000, "90,000 euros at 2.25 euros left of each prediction.")
-    ask(_sheet(build), 36_000, "Without a cost of each prediction, all of its value is left.")
-    ask(
-        _sheet(build, run, each),
-        52_000,
-        "What is paid every year has to be covered three times in three years.",
-        years=3,
-    )
-    ask(_sheet(run, each), 12_000, "What is paid every year has to be covered, also where nothing was built.", years=3)
-    ask(_sheet(run), 1_800, "Half a year is half of what is paid every year.", years=0.5)
-    ask(_sheet(build), 72_000, "A prediction that nobody follows brings nothing.", followed=0.5)
+    ask(40_000, "90,000 euros at 2.25 euros left of each prediction.", build, each)
+    ask(36_000, "Without a cost of each prediction, all of its value is left.", build)
+    words = "What is paid every year has to be covered three times in three years."
+    ask(52_000, words, build, run, each, years=3)
+    ask(12_000, "What is paid every year has to be covered, also where nothing was built.", run, each, years=3)
+    ask(1_800, "Half a year is half of what is paid every year.", run, years=0.5)
+    ask(72_000, "A prediction that nobody follows brings nothing.", build, followed=0.5)
     words = "An answer that nobody follows is paid for all the same: only the value depends on the share."
-    ask(_sheet(build, each), 90_000, words, followed=0.5)
+    ask(90_000, words, build, each, followed=0.5)
     words = "Costs are not yet covered at that number: the next whole number is the first that covers them."
-    ask(_sheet((1, 100, "once")), 34, words, value=3.0)
-    ask(_sheet((1, 100, "yearly")), 34, words, value=3.0)
-    ask(_sheet((1, 0.5, "once")), 1, "Half a euro has to be covered as well.")
-    ask(_sheet((1, 101, "once")), 34, "The next whole number is the first that covers the costs.", value=3.0)
-    ask(_sheet((1, 99, "once")), 33, "33 predictions of 3 euros cover 99 euros: one more is not needed.", value=3.0)
+    ask(34, words, (1, 100, "once"), value=3.0)
+    ask(34, words, (1, 100, "yearly"), value=3.0)
+    ask(1, "Half a euro has to be covered as well.", (1, 0.5, "once"))
+    ask(34, "The next whole number is the first that covers the costs.", (1, 101, "once"), value=3.0)
+    ask(33, "33 predictions of 3 euros cover 99 euros: one more is not needed.", (1, 99, "once"), value=3.0)
     words = "Nothing is left of a prediction, or less than nothing, so no number of predictions covers the costs."
-    ask(_sheet(build, each), math.inf, words, value=0.2)
-    ask(_sheet(build, each), math.inf, words, value=0.25)
-    ask(_sheet(build, each), math.inf, words, followed=0.0)
-    ask(_sheet(build), math.inf, words, followed=0.0)
-    ask(_sheet(run, each), math.inf, words, value=0.5, followed=0.25)
-    ask(_sheet(each), 0, "Nothing is paid once or yearly, so there is nothing to cover.")
-    ask(_sheet(each), 0, "Nothing is paid once or yearly, so there is nothing to cover.", value=0.1)
-    ask(_sheet(), 0, "There is no cost at all.")
-    several = _sheet((2, 0.0625, "each"), build, run, (1, 0.125, "each"), (50, 300, "once"), (4, 1_500, "yearly"))
-    several = several.set_axis([2] * 6, axis="index")
-    ask(several, 60_000, "There may be several items of a kind, in any order: add them up.", years=2)
+    ask(math.inf, words, build, each, value=0.2)
+    ask(math.inf, words, build, each, value=0.25)
+    ask(math.inf, words, build, each, followed=0.0)
+    ask(math.inf, words, build, followed=0.0)
+    ask(math.inf, words, run, each, value=0.5, followed=0.25)
+    ask(0, "Nothing is paid once or yearly, so there is nothing to cover.", each)
+    ask(0, "Nothing is paid once or yearly, so there is nothing to cover.", each, value=0.1)
+    ask(0, "There is no cost at all.")
+    several = [(2, 0.0625, "each"), build, run, (1, 0.125, "each"), (50, 300, "once"), (4, 1_500, "yearly")]
+    ask(60_000, "There may be several items of a kind, in any order: add them up.", *several, years=2)
     rng = np.random.default_rng(2)
     for _ in range(30):
         once, yearly, per = rng.uniform(1_000, 90_000), rng.uniform(0, 20_000), rng.uniform(0, 0.2)
         use = {"years": float(rng.integers(1, 6)), "value": rng.uniform(1, 4), "followed": rng.uniform(0.3, 1)}
         exact = (once + use["years"] * yearly) / (use["followed"] * use["value"] - per)
         if 0.01 < exact % 1 < 0.99:  # away from whole numbers, where the last digit of a sum would decide
-            sheet = _sheet((1, once, "once"), (2, yearly / 2, "yearly"), (1, per, "each"))
-            ask(sheet, math.ceil(exact), "That is not the smallest number that covers all costs.", **use)
+            items = (1, once, "once"), (2, yearly / 2, "yearly"), (1, per, "each")
+            ask(math.ceil(exact), "That is not the smallest number that covers all costs.", *items, **use)
