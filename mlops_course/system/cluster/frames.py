@@ -1,7 +1,6 @@
 """The prediction frame of many batches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,20 +13,11 @@ from mlops_course.operations.deployment import batch
 from mlops_course.system import pipeline
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
-from mlops_course.system.workspace import Workspace
 
 from .tasks import _check_shared, _run
 
 if TYPE_CHECKING:
     from distributed import Client
-
-
-@dataclass(frozen=True)
-class _Building:
-    """What a worker has to know to build the rows of a batch."""
-
-    case: str
-    workspace: Workspace
 
 
 def features(
@@ -55,8 +45,8 @@ def features(
     workspace = system.workspace.create()
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    about, versions = _Building(system.case_name, workspace), {}
-    for span, version in _run(client, partial(_build, about), spans, what=_batch_named, case=system.case_name):
+    build, versions = partial(_build, System(system.case_name, workspace)), {}
+    for span, version in _run(client, build, spans, what=lambda names: f"batch {names[-1]}", case=system.case_name):
         versions[span[-1]] = version
         progress(1, len(names))
 
@@ -73,14 +63,10 @@ def features(
     return pq.read_metadata(target).num_rows
 
 
-def _batch_named(names: tuple[str, ...]) -> str:
-    return f"batch {names[-1]}"
-
-
-def _build(job: _Building, names: tuple[str, ...]) -> str:
+def _build(system: System, names: tuple[str, ...]) -> str:
     """The version of the snapshot with the rows of these batches, by the pipeline's own steps."""
-    version = _usable_rows(System(job.case, job.workspace), names)
-    data.load_snapshot(job.workspace.snapshots, version)  # raises if a file that was there before has been altered
+    version = _usable_rows(system, names)
+    data.load_snapshot(system.workspace.snapshots, version)  # raises if a file that was there before has been altered
     return version
 
 

@@ -52,8 +52,7 @@ class Search:
 class _Searching:
     """What a worker has to know to score one draw."""
 
-    case: str
-    workspace: Workspace
+    system: System
     rows: str
     space: Space
 
@@ -87,19 +86,17 @@ def search(
     usable = _usable_rows(system, sorted(set(batches)))
     rows = steps.split_rows(usable, pipeline.columns_of(system.specification), workspace)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    about = _Searching(system.case_name, workspace, rows, space)
+    try_one = partial(_try, _Searching(System(system.case_name, workspace), rows, space))
     drawn = list(enumerate(ParameterSampler(dict(space.settings), space.draws, random_state=space.seed)))
     losses = {}
-    for (number, _), found in _run(client, partial(_try, about), drawn, what=_draw_named, case=system.case_name):
+    for (number, _), found in _run(
+        client, try_one, drawn, what=lambda draw: f"the settings {draw[1]}", case=system.case_name
+    ):
         losses[number] = found
         progress(1, len(drawn))
     folds = pd.DataFrame([losses[number] for number, _ in drawn]).add_prefix("fold_")
     table = pd.DataFrame([draw for _, draw in drawn]).join(folds).assign(log_loss=np.average(folds, axis=1))
     return Search(drawn[int(table["log_loss"].argmin())][1], table)
-
-
-def _draw_named(draw: tuple[int, dict[str, Any]]) -> str:
-    return f"the settings {draw[1]}"
 
 
 def _candidates(system: System, seed: int) -> dict[str, Any]:
@@ -109,11 +106,10 @@ def _candidates(system: System, seed: int) -> dict[str, Any]:
 
 def _try(job: _Searching, draw: tuple[int, dict[str, Any]]) -> list[float]:
     """The log loss of each fold with these settings."""
-    system = System(job.case, job.workspace)
-    columns, rows = pipeline.columns_of(system.specification), _training_rows(job.workspace, job.rows)
+    columns, rows = pipeline.columns_of(job.system.specification), _training_rows(job.system.workspace, job.rows)
     times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
     scores = training.cross_validate_in_time(
-        _candidates(system, job.space.seed)[job.space.kind].set_params(**draw[1]),
+        _candidates(job.system, job.space.seed)[job.space.kind].set_params(**draw[1]),
         rows[columns["inputs"]],
         target=rows[columns["target"]],
         folds=training.TimeFolds(training.FOLDS, **times),

@@ -10,7 +10,6 @@ from mlops_course.operations.deployment import batch
 from mlops_course.operations.registry import Registered
 from mlops_course.system import scoring
 from mlops_course.system.system import System
-from mlops_course.system.workspace import Workspace
 
 from .parts import _read, _rows_named, _Span, _spans
 from .tasks import _check_shared, _loading, _run
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 class _Scoring:
     """What a worker has to know to score a span: names, and no rows and no model."""
 
-    case: str
-    workspace: Workspace
+    system: System
     version: int
     digest: str
     source: Path
@@ -58,7 +56,8 @@ def score_to_file(
             return done
         run.folder.mkdir(parents=True, exist_ok=True)
         _check_shared(client, read=[path, system.workspace.database], write=run.folder)
-        about = _Scoring(system.case_name, system.workspace, model.version, model.digest, path, per_part, run.folder)
+        bare = System(system.case_name, system.workspace)  # without what `system` has loaded
+        about = _Scoring(bare, model.version, model.digest, path, per_part, run.folder)
         parts, new, known = {}, 0, batch.count_rows(path)
         spans = _spans(path, per_part)
         for _, (rows, made) in _run(client, partial(_score, about), spans, what=partial(_rows_named, per_part)):
@@ -86,12 +85,12 @@ def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
 
 def _model(job: _Scoring) -> Registered:
     with _loading:
-        return _load(job.case, job.workspace, job.version, job.digest)
+        return _load(job.system, job.version, job.digest)
 
 
 @lru_cache(maxsize=1)
-def _load(case: str, workspace: Workspace, version: int, digest: str) -> Registered:
-    found = System(case, workspace).registry.load(version)
+def _load(system: System, version: int, digest: str) -> Registered:
+    found = system.registry.load(version)
     if found.digest != digest:
         raise ValueError(
             f"expected version {version} with the digest {digest}, got {found.digest}; is the workspace shared?"
