@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 
 __all__ = [
-    "CALIBRATE_SHARE",
     "TEST_SHARE",
     "as_of",
     "in_progress",
