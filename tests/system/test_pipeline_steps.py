@@ -16,7 +16,7 @@ from mlops_course.system.workspace import Workspace
 
 FILES = (rows, candidate, judgement, record)
 SNAPSHOTS = {"data.load_snapshot", "data.save_snapshot"}  # a table comes out as it went in, or there is an error
-COLUMNS = {"target": "failed", "prediction_time": "prediction_time", "label_time": "label_time"}
+COLUMNS = {"target": "failed", "prediction_time": "prediction_time", "label_time": "label_time", "lead": "PT0S"}
 PARTS = ["train", "calibrate", "test"]
 
 FUNCTIONS = {

@@ -1,8 +1,8 @@
-"""What a monitor knows, for the live page and for a report."""
+"""What a monitor knows, for the live page and for a report; `monitor` is a `Monitor`, whose file imports this one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,15 +11,12 @@ from mlops_course.operations.monitoring import alerting, performance
 from mlops_course.operations.registry import champion_steps
 from mlops_course.system import report
 
-if TYPE_CHECKING:
-    from .monitor import Monitor
-
 SHOWN_DAYS = 60  # of traffic in the state
 COLUMNS = ("raised", "until", "kind", "subject", "slice", "text", "first_step", "cost")  # of alerts in the report
 MEASURES = ("psi", "psi_season", "js", "ks", "wasserstein_scaled", "missing", "missing_rise", "out_of_range", "unknown")
 
 
-def state(monitor: "Monitor", now: pd.Timestamp) -> dict[str, Any]:
+def state(monitor: Any, now: pd.Timestamp) -> dict[str, Any]:
     """All that is known at a moment, in plain values that survive JSON."""
     specification, registry = monitor.specification, monitor.system.registry
     drift, alerts = monitor.drift(now), monitor.alerts(now)
@@ -77,7 +74,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
 
 
-def report_page(monitor: "Monitor", now: pd.Timestamp) -> str:
+def report_page(monitor: Any, now: pd.Timestamp) -> str:
     """The HTML of a page that tells of the days up to a moment."""
     slices = {"Slices": monitor.slices(now).round(3)}
     return report.render(
@@ -92,7 +89,7 @@ def report_page(monitor: "Monitor", now: pd.Timestamp) -> str:
     )
 
 
-def _alerts(monitor: "Monitor", now: pd.Timestamp) -> report.Section:
+def _alerts(monitor: Any, now: pd.Timestamp) -> report.Section:
     alerts, specification = monitor.alerts(now), monitor.specification
     table = pd.DataFrame([_row(alert) for alert in reversed(alerts)], columns=[*COLUMNS])
     return report.Section(
@@ -104,7 +101,7 @@ def _alerts(monitor: "Monitor", now: pd.Timestamp) -> report.Section:
     )
 
 
-def _performance(monitor: "Monitor", now: pd.Timestamp) -> report.Section:
+def _performance(monitor: Any, now: pd.Timestamp) -> report.Section:
     title, weeks = "How good the answers are", monitor.performance(now)
     if weeks.empty:
         return report.Section(title)
@@ -118,7 +115,7 @@ def _performance(monitor: "Monitor", now: pd.Timestamp) -> report.Section:
     return report.Section(title, text, figures=figures)
 
 
-def _drift(monitor: "Monitor", now: pd.Timestamp) -> report.Section:
+def _drift(monitor: Any, now: pd.Timestamp) -> report.Section:
     drift, season, tables = monitor.drift(now), monitor.drift(now, season=True), {}
     if len(drift):
         drift = drift.assign(psi_season=season["psi"]) if len(season) else drift
