@@ -6,6 +6,7 @@
     score_to_file    predictions for a batch or a file, written to a file
     source_file      the file to be scored, and `file_rules`, how a model answers and checks its rows
     stream           predictions by a consumer of events, one after the other in simulated time
+    label_records    labels as log and service take them, and `plain_records`, rows as JSON can hold them
     error_costs      what each decision cost, once its label is there
     evaluate         metrics of predictions whose labels have come: with intervals, and by slice
 
@@ -36,6 +37,8 @@ __all__ = [
     "error_costs",
     "evaluate",
     "file_rules",
+    "label_records",
+    "plain_records",
     "predict",
     "score",
     "score_to_file",
@@ -143,24 +146,31 @@ def stream(
     def handle(part: pd.DataFrame, position: int) -> None:
         questions = rows.iloc[part.loc[part["kind"] == streaming.ASKED, "row"]]
         known = rows.iloc[part.loc[part["kind"] == streaming.LABELLED, "row"]]
-        labels = [
-            {"id": name, "label": int(label), "time": moment.to_pydatetime()}
-            for name, label, moment in zip(
-                known["id"], known[specification.target.column], known[labelled], strict=True
-            )
-        ]
         answers = []
         if len(questions):
             answers = _records(questions, predict(model, questions), asked, list(model.contract.inputs))
-        log.append(answers, labels=labels, position=(consumer, position))
+        log.append(answers, labels=label_records(known, specification), position=(consumer, position))
 
     return streaming.consume(events, handle, start=log.position(consumer), most=most)
 
 
 def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list[str]) -> list[dict[str, Any]]:
     """Rows with their answers as the prediction log takes them."""
-    values = rows[inputs].astype(object).where(rows[inputs].notna(), None).to_dict("records")
-    return answers.assign(id=rows["id"], time=rows[times], inputs=values).to_dict("records")
+    return answers.assign(id=rows["id"], time=rows[times], inputs=plain_records(rows[inputs])).to_dict("records")
+
+
+def label_records(rows: pd.DataFrame, specification: Specification) -> list[dict[str, Any]]:
+    """The labels of rows of a prediction frame as the prediction log and a service take them: id, label and time."""
+    columns = rows["id"], rows[specification.target.column], rows[specification.timing.label_time]
+    return [
+        {"id": name, "label": int(label), "time": moment.to_pydatetime()}
+        for name, label, moment in zip(*columns, strict=True)
+    ]
+
+
+def plain_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dictionaries that JSON can hold, with None for what is missing."""
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")
 
 
 def error_costs(rows: pd.DataFrame, specification: Specification) -> np.ndarray:

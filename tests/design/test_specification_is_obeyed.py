@@ -273,6 +273,11 @@ def answer_or_refusal(seen, content, reader):
         return refusal
 
 
+@pytest.mark.parametrize("reader", dict.fromkeys(reader for _, reader in SEEN_BY.values()))
+def test_a_reader_says_the_same_of_the_same_specification(reader, seen):
+    assert seen(content_of_the_case(), reader) == seen(content_of_the_case(), reader), "else it notices anything"
+
+
 def test_no_field_is_without_a_case():
     assert sorted(SEEN_BY) == sorted(leaves(Specification))
 

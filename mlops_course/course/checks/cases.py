@@ -18,10 +18,20 @@ import numpy as np
 from mlops_course.course.checks.answers import Rejected, YourTurn
 from mlops_course.course.checks.comparison import expect
 
-__all__ = ["attempt", "calls_hash", "expect_error", "expect_fit", "expect_items", "expect_unfit", "raised", "result"]
+__all__ = [
+    "TRUTH",
+    "attempt",
+    "calls_hash",
+    "expect_error",
+    "expect_fit",
+    "expect_items",
+    "expect_unfit",
+    "raised",
+    "result",
+]
 
 T = TypeVar("T")
-TRUTH = bool | np.bool_
+TRUTH = bool | np.bool_  # what a condition may give
 
 
 def attempt(call: Callable[[], T], *, hint: str) -> T:

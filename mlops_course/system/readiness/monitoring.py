@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from mlops_course.development import evaluation, gate
 from mlops_course.operations.deployment import batch, rollout
 from mlops_course.operations.monitoring import drift, faults, performance
-from mlops_course.system import environment, service
+from mlops_course.system import environment, scoring, service
 
 from .system_under_test import SAMPLE_ROWS, STANDARD_ERRORS, SystemUnderTest, _require
 
@@ -78,9 +78,8 @@ def training_serving_skew(tested: SystemUnderTest) -> str:
     """Monitoring 3: training and serving are not skewed. Service and log have the registered model's probabilities."""
     rows = tested.test[tested.inputs].head(300)
     served = service.servable(tested.model)
-    requests = rows.astype(object).where(rows.notna(), None).to_dict("records")
     with threadpool_limits(1):
-        gap = np.abs(served.predict(requests) - tested.predict(rows)).max()
+        gap = np.abs(served.predict(scoring.plain_records(rows)) - tested.predict(rows)).max()
     _require(gap == 0, f"the service answers {gap:.2g} away from the registered model")
     logged = tested.predictions[tested.predictions["model_version"] == tested.model.version].tail(300)
     _require(len(logged) > 0, "the champion has answered nothing that is in the log: serve or stream some rows first")

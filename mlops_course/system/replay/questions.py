@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic_core import to_json
 
 from mlops_course.operations.deployment import serving, streaming
-from mlops_course.system import drill, pipeline
+from mlops_course.system import drill, pipeline, scoring
 from mlops_course.system.system import System
 
 from .ledger import Plan
@@ -99,30 +99,19 @@ class Desk:
         self.clock.now = day.to_pydatetime()
         self._send("/refresh", b"")
         times, rows = self.questions.events["time"], self.questions.rows
+        specification = self.questions.system.specification
         events = self.questions.events.iloc[times.searchsorted(day) : times.searchsorted(day + DAY)]
         answered = refused = 0
         for _, part in events.groupby(events["time"].dt.floor(INTERVAL)):
             self.clock.now = part["time"].iloc[-1].to_pydatetime()
-            for labels in self._labels(rows.iloc[part.loc[part["kind"] == streaming.LABELLED, "row"]]):
+            known = rows.iloc[part.loc[part["kind"] == streaming.LABELLED, "row"]]
+            due = rows.iloc[part.loc[part["kind"] == streaming.ASKED, "row"]]
+            for labels in _parts(scoring.label_records(known, specification)):
                 self._send("/feedback", to_json({"labels": labels}))
-            for asked in self._asked(rows.iloc[part.loc[part["kind"] == streaming.ASKED, "row"]]):
+            for asked in _parts(scoring.plain_records(due[["id", *specification.inputs.all]])):
                 missed = self._ask(asked)
                 answered, refused = answered + len(asked) - missed, refused + missed
         return {"answered": answered, "refused": refused}
-
-    def _asked(self, rows: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
-        columns = ["id", *self.questions.system.specification.inputs.all]
-        return _parts(rows[columns].astype(object).where(rows[columns].notna(), None).to_dict("records"))
-
-    def _labels(self, rows: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
-        specification = self.questions.system.specification
-        columns = rows["id"], rows[specification.target.column], rows[specification.timing.label_time]
-        return _parts(
-            [
-                {"id": name, "label": int(label), "time": moment.to_pydatetime()}
-                for name, label, moment in zip(*columns, strict=True)
-            ]
-        )
 
     def _ask(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Ask for some rows, and for each by itself if they are refused together; how many are refused."""
