@@ -30,8 +30,8 @@ __all__ = ["evaluate", "score", "train"]
 def train(system: Any, batches: tuple[str, ...], seed: int, as_json: bool) -> None:
     """Train on BATCHes (such as 2013-01), and register a model that passes the gate as challenger.
 
-    A second run does nothing, and a run that was killed continues where it stopped. Exit code 3: the gate refused the
-    model, which is then registered with the reasons and without a role.
+    A second run does nothing, and a run that was killed continues where it stopped. Exit code 3: the gate refused or
+    held the model, which is then registered with the reasons and without a role.
     """
     from mlops_course.system import pipeline
 
@@ -40,14 +40,16 @@ def train(system: Any, batches: tuple[str, ...], seed: int, as_json: bool) -> No
     if as_json:
         facts = {name: getattr(trained, name) for name in ("run_id", "data_version", "chosen_model", "executed")}
         facts |= {"version": trained.version, "passed": trained.gate.passed, "reasons": trained.gate.reasons}
+        facts |= {"outcome": trained.gate.outcome, "against_champion": trained.gate.against_champion}
         click.echo(json.dumps(facts | {"metrics": trained.metrics["value"].to_dict()}, indent=1))
     else:
         show(trained.metrics.reset_index().round(4), title=f"Version {trained.version}: {trained.chosen_model}")
         click.echo(f"{len(trained.executed)} steps ran, {len(trained.cached)} were there from before.")
+        click.echo(trained.gate.against_champion)
         click.echo(
             f"The gate passed it. To release: mlops-course promote {trained.version} --approver NAME --reason WHY"
             if trained.gate.passed
-            else "\n".join(["The gate refused it:", *trained.gate.reasons])
+            else "\n".join([f"The gate {trained.gate.outcome} it:", *trained.gate.reasons])
         )
     if not trained.gate.passed:
         raise click.exceptions.Exit(REFUSED)

@@ -8,7 +8,9 @@ from .specification import Columns, Specification
 
 
 def _thresholds(part: BaseModel) -> list[str]:
-    lines = [f"{field.description}: {getattr(part, name):g}" for name, field in type(part).model_fields.items()]
+    values = {name: getattr(part, name) for name in type(part).model_fields}
+    shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in values.items()}
+    lines = [f"{field.description}: {shown[name]}" for name, field in type(part).model_fields.items()]
     return [line[0].upper() + line[1:] for line in lines]
 
 

@@ -167,8 +167,11 @@ class Gates(_Part):
     min_roc_auc: Annotated[float, Field(ge=0.5, lt=1)] = Field(description="lowest area under the ROC curve")
     max_calibration_error: Share = Field(description="largest calibration error, as probability")
     max_cost_ratio: Positive = Field(description="cost over that of the best constant decision must stay below")
-    noninferiority_margin: Annotated[float, Field(ge=0)] = Field(
-        description="log loss by which the model may at most be worse than the champion"
+    tolerated_loss: Annotated[float, Field(ge=0)] = Field(
+        description="log loss by which the model may be worse than the champion: a price that was agreed on"
+    )
+    when_not_known: Literal["pass", "hold", "refuse"] = Field(
+        description="what follows if the data cannot tell whether it is worse than that: pass, hold or refuse"
     )
     min_slice_rows: Count = Field(description="rows from which a slice is large enough to judge")
     max_slice_auc_drop: Share = Field(description="largest drop of a slice's area under the ROC curve below the whole")

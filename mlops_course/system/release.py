@@ -2,7 +2,7 @@
 
     release             train, pass the gate, promote, score the first batch, and write the report
     Release             what came of it
-    GateRefusedError    the gate refused the candidate; nothing was promoted
+    GateRefusedError    the gate refused or held the candidate; nothing was promoted
     mean_scores         mean of each metric over the folds, for each kind of model
 
 A release may be repeated: a version that is champion already is not promoted again.
@@ -53,7 +53,9 @@ def release(
     """
     trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=SEED, progress=progress)
     if not trained.gate.passed:
-        raise GateRefusedError(f"version {trained.version} was refused: {'; '.join(trained.gate.reasons)}")
+        raise GateRefusedError(
+            f"version {trained.version} was {trained.gate.outcome}: {'; '.join(trained.gate.reasons)}"
+        )
     promoted = system.registry.champion() != trained.version
     if promoted:
         system.registry.promote(trained.version, approver=approver, reason=reason)
@@ -100,7 +102,7 @@ def _sections(
         ),
         report.Section(
             "The gate",
-            "Every bar was met.",
+            f"Every bar was met. {trained.gate.against_champion}",
             tables={"Checks": trained.gate.checks.drop(columns="why").round(4)},
         ),
         report.Section(

@@ -37,7 +37,8 @@ gates:
   min_roc_auc: 0.6
   max_calibration_error: 0.1
   max_cost_ratio: 1.0
-  noninferiority_margin: 0.01
+  tolerated_loss: 0.01
+  when_not_known: hold
   min_slice_rows: 50
   max_slice_auc_drop: 0.1
   max_latency_ms: 100

@@ -89,18 +89,22 @@ def page(world, system):
 
 
 def card(world, system):
-    report = gate.GateReport((), pd.DataFrame({"verdict": []}))
+    report = gate.GateReport((), pd.DataFrame({"check": [], "verdict": []}))
     words = dict.fromkeys(("version", "data_version", "training_data", "evaluation_data"), "")
     evidence = {"metrics": pd.DataFrame({"value": [0.8]}, index=["roc_auc"])}
     return gate.model_card(system.specification.model_dump(mode="json"), evidence, report=report, **words)
 
 
-def verdict(world, system):
+def verdict(world, system, high=0.02):
     metrics = pd.DataFrame({"value": METRICS}).assign(low=0.0, high=1.0)
     evidence = {"metrics": metrics, "slices": pd.DataFrame([SLICE | {"roc_auc_low": 0.6, "roc_auc_high": 0.75}])}
-    compared = {"comparison": pd.DataFrame([COMPARISON | {"high": 0.02}])}
+    compared = {"comparison": pd.DataFrame([COMPARISON | {"high": high, "standard_error": 0.005}])}
     given = {"evidence": evidence, "champion_comparison": compared, "latency_ms": 8.0, "champion": 1}
     return step("gate_report", system, **given).passed
+
+
+def undecided(world, system):
+    return verdict(world, system, high=0.03)
 
 
 def act_from(world, system):
@@ -233,7 +237,8 @@ SEEN_BY = {  # field: another value, and the reader that must notice
     "gates.min_roc_auc": (0.9, verdict),
     "gates.max_calibration_error": (0.01, verdict),
     "gates.max_cost_ratio": (0.5, verdict),
-    "gates.noninferiority_margin": (0.001, verdict),
+    "gates.tolerated_loss": (0.001, verdict),
+    "gates.when_not_known": ("refuse", undecided),
     "gates.min_slice_rows": (500, verdict),
     "gates.max_slice_auc_drop": (0.01, verdict),
     "gates.max_latency_ms": (4, verdict),

@@ -518,6 +518,23 @@ def test_the_newest_version_that_passed_is_challenger_until_it_is_champion(regis
     assert alias_of(registry, "challenger") == 6
 
 
+HELD = {"gate_passed": False, "gate_held": True, "gate_reasons": ["tolerated_loss: cannot tell"]}
+
+
+def test_a_version_that_the_gate_held_may_be_watched_and_needs_a_waiver_to_answer(registry, run_id):
+    registry.promote(1, **SIGNED)
+    version = registry.register(fit(), contract_for("f5", **HELD), run_id=run_id)
+    assert registry.versions().set_index("version")["gate"][version] == "held"
+    assert alias_of(registry, "challenger") == 4
+    registry.shadow(version, **SIGNED)
+    for step in (registry.promote, partial(registry.canary, share=0.1)):
+        with pytest.raises(PromotionError, match=r"tolerated_loss: cannot tell; .*say in waiver"):
+            step(version, **SIGNED)
+    assert registry.champion() == 1
+    registry.promote(version, **SIGNED, waiver="two weeks beside the champion found no loss")
+    assert registry.champion() == version
+
+
 # Roll back
 
 

@@ -249,7 +249,7 @@ def test_a_changed_champion_reruns_comparison_gate_and_what_follows(elsewhere, t
     elsewhere.registry(small_case).promote(trained_elsewhere.version, **SIGNED)
     again = train(elsewhere)
     assert set(again.executed) == {"champion_comparison", "gate_report", "registered_version"}
-    assert "noninferiority_margin" not in " ".join(again.gate.reasons)
+    assert "tolerated_loss" not in " ".join(again.gate.reasons)
     assert len(again.gate.checks) > len(trained_elsewhere.gate.checks)
 
 

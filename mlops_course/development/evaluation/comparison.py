@@ -29,8 +29,8 @@ def compare(
     """Log loss and expected cost of candidate and champion on the same rows, with an interval of the difference.
 
     One row per metric for all rows (slice "all") and for each slice of at least `min_rows` rows. Columns: slice,
-    value, rows, metric, candidate, champion, difference, low, high. A difference above 0 says that the candidate is
-    worse. `champion` holds the champion's probabilities.
+    value, rows, metric, candidate, champion, difference, low, high, standard_error. A difference above 0 says that the
+    candidate is worse. `champion` holds the champion's probabilities.
 
     The difference is taken row by row before it is averaged. What makes a day hard makes it hard for both models and
     drops out, so the interval is much narrower than the two models' own intervals suggest. It is the difference and
@@ -50,11 +50,13 @@ def compare(
     for part, ((column, value), here) in enumerate(parts.items()):
         questions = 1 if part == 0 else len(parts) - 1
         errors = NormalDist().inv_cdf(1 - (1 - LEVEL) / 2 / questions)
-        spread = errors * _standard_errors((mine - theirs)[here], codes[here], draws, seed)
+        error = _standard_errors((mine - theirs)[here], codes[here], draws, seed)
+        spread = errors * error
         for at, metric in enumerate(["log_loss", "expected_cost"]):
             a, b = mine[here, at].mean(), theirs[here, at].mean()
-            records.append([column, value, here.sum(), metric, a, b, a - b, a - b - spread[at], a - b + spread[at]])
-    names = ["slice", "value", "rows", "metric", "candidate", "champion", "difference", "low", "high"]
+            ends = [a - b - spread[at], a - b + spread[at]]
+            records.append([column, value, here.sum(), metric, a, b, a - b, *ends, error[at]])
+    names = ["slice", "value", "rows", "metric", "candidate", "champion", "difference", "low", "high", "standard_error"]
     return pd.DataFrame(records, columns=names)
 
 

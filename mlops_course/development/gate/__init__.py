@@ -2,7 +2,7 @@
 
     behaviour    `invariance`, `direction`, `minimum_functionality` test what the model does, not how often it is right
     speed        `latency` times single rows
-    verdict      `gate` compares the evidence with the bars, and gives its reasons
+    verdict      `gate` compares the evidence with the bars; `objections` gives the reasons of its checks
     model card   `model_card` says what the model is for and what was found, for people who will rely on it
 
 *Evidence* is what was measured of a model, as tables. The gate measures nothing itself, so it judges any model:
@@ -18,7 +18,7 @@ min_roc_auc: 0.71 is not at least 0.75
 
 from .behaviour import BehaviourResult, direction, invariance, latency, minimum_functionality
 from .model_card import model_card
-from .verdict import BARS, GateReport, gate
+from .verdict import BARS, GateReport, gate, objections
 
 __all__ = [
     "BARS",
@@ -30,4 +30,5 @@ __all__ = [
     "latency",
     "minimum_functionality",
     "model_card",
+    "objections",
 ]

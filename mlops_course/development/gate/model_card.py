@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from .verdict import NOT_JUDGED, GateReport
+from .verdict import NOT_JUDGED, NOT_KNOWN, GateReport
 
 
 def model_card(
@@ -34,6 +34,9 @@ def model_card(
     costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
     not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
     untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
+    unknown = report.checks.loc[report.checks["verdict"] == NOT_KNOWN, "check"]
+    if len(unknown):
+        untested.append(f"Not known, as the bar lies in the interval: {'; '.join(unknown)}.")
     sections = {
         "Model details": [
             f"Version {version}, built for version {field('version')} of the specification.",
@@ -74,9 +77,11 @@ def _analyses(evidence: Mapping[str, pd.DataFrame], report: GateReport) -> list[
     if "slices" in evidence:
         auc = ["roc_auc", "roc_auc_low", "roc_auc_high"]
         blocks.append(_markdown(evidence["slices"][["slice", "value", "rows", "positives", *auc]]))
+    if report.against_champion:
+        blocks.append(report.against_champion)
     if report.passed:
         return [*blocks, f"The gate found nothing against this version in {len(report.checks)} checks."]
-    verdict = f"The gate refused this version, for {len(report.reasons)} of {len(report.checks)} checks:"
+    verdict = f"The gate {report.outcome} this version, for {len(report.reasons)} of {len(report.checks)} checks:"
     return [*blocks, verdict, _bullets(report.reasons)]
 
 

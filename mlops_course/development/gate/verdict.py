@@ -6,6 +6,8 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
+from statistics import NormalDist
+from typing import Any
 
 import pandas as pd
 
@@ -18,21 +20,27 @@ BARS: Mapping[str, str] = {
     "max_latency_ms": "95th percentile of the processor time to answer one row in milliseconds, at most",
     "min_slice_rows": "rows from which a slice is judged",
     "max_slice_auc_drop": "how far the ROC AUC of a slice may lie below that of all rows",
-    "noninferiority_margin": "log loss in nats by which the candidate may be worse than the champion",
+    "tolerated_loss": "log loss in nats by which the candidate may be worse than the champion, as agreed",
+    "when_not_known": "what follows if the data cannot tell whether it is: pass, hold or refuse",
 }
+WHEN_NOT_KNOWN = ("pass", "hold", "refuse")
 METRIC_OF = {  # bar: metric, what must hold between value and bar, and how that is said
     "min_roc_auc": ("roc_auc", operator.ge, "at least"),
     "max_calibration_error": ("calibration_error", operator.le, "at most"),
     "max_cost_ratio": ("cost_ratio", operator.lt, "below"),
 }
-PASS, FAIL, NOT_JUDGED = "pass", "fail", "not judged"
+PASS, FAIL, NOT_KNOWN, NOT_JUDGED = "pass", "fail", "not known", "not judged"
+AGAINST_CHAMPION = "tolerated_loss"  # the check of all rows; those of slices name their slice, too
+NINE_IN_TEN = NormalDist().inv_cdf(0.9)
 
 
 @dataclass(frozen=True, eq=False)
 class GateReport:
-    """The gate's `reasons` to refuse the candidate, none if it passed, and all `checks`.
+    """The gate's `reasons` against a release, none if the candidate passed, and all `checks`.
 
-    `checks` has the columns check, value, low, high, bar, verdict ("pass", "fail" or "not judged") and why.
+    `checks` has the columns check, value, low, high, bar, detectable, verdict ("pass", "fail", "not known" or "not
+    judged") and why. `detectable` is the true loss against the champion that such data find in nine of ten cases.
+    `held` says that nothing failed, and the only reason is that the comparison with the champion is not known.
 
     A report has no truth value: `if gate(...)` raises TypeError. Objects are true by default, so this slip would let
     every model through.
@@ -40,11 +48,31 @@ class GateReport:
 
     reasons: tuple[str, ...]
     checks: pd.DataFrame
+    held: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether the gate has no reason to refuse the candidate."""
+        """Whether the gate has no reason against the candidate."""
         return not self.reasons
+
+    @property
+    def outcome(self) -> str:
+        """What the gate decided: "passed", "held" or "refused"."""
+        return "passed" if self.passed else "held" if self.held else "refused"
+
+    @property
+    def against_champion(self) -> str:
+        """What the comparison with the champion on all rows says, in a sentence or two; empty if none was asked for."""
+        for check in self.checks[self.checks["check"] == AGAINST_CHAMPION].itertuples():
+            if not math.isfinite(check.detectable):
+                return f"Against the champion: {check.verdict}; {check.why}."
+            found = {PASS: "better, or worse by no more than is tolerated", FAIL: "worse than is tolerated"}
+            return (
+                f"Against the champion: {found.get(check.verdict, 'not known')}. Log loss {check.value:+.4f} "
+                f"[{check.low:+.4f}, {check.high:+.4f}], tolerated {check.bar:g}. "
+                f"A true loss of {check.detectable:.4f} would be found nine times in ten."
+            )
+        return ""
 
     def __bool__(self) -> bool:
         """Refuse to be a condition."""
@@ -53,7 +81,7 @@ class GateReport:
 
 def gate(
     evidence: Mapping[str, pd.DataFrame],
-    bars: Mapping[str, float],
+    bars: Mapping[str, Any],
     *,
     latency_ms: float | None = None,
     behaviour: Sequence[BehaviourResult] = (),
@@ -63,15 +91,18 @@ def gate(
 
     `evidence` holds tables measured on one set of rows: "metrics" (index the metric; value, low, high), "slices"
     (slice, value, rows, positives, roc_auc, roc_auc_low, roc_auc_high) and "comparison" (slice, value, rows, metric,
-    difference, low, high; the difference is above 0 if the candidate is worse). The keys of `bars` are those of BARS.
-    `latency_ms` is a 95th percentile. `first_release` says that there is no champion to compare with.
+    difference, low, high, standard_error; the difference is above 0 if the candidate is worse). The keys of `bars` are
+    those of BARS. `latency_ms` is a 95th percentile. `first_release` says that there is no champion to compare with.
 
     - Metrics of all rows and shares of failing rows are compared with their bars as they are.
-    - A slice of `min_slice_rows` or more fails if even the upper end of its interval lies too far below all rows.
-    - The candidate fails if the data show that it is worse than the champion by more than the margin, on all rows or
-      on a slice: the lower end of the interval of the difference lies above the margin. A stricter rule, that the
-      upper end must lie below the margin, takes more rows to pass than a month has.
+    - What has an interval, a slice or a comparison, gets one of three verdicts: "pass" if the whole interval meets the
+      bar, "fail" if none of it does, and "not known" if the bar lies in between.
+    - If the comparison with the champion on all rows is not known, `when_not_known` decides: "pass" lets the candidate
+      through, "hold" and "refuse" do not. A slice refuses only by "fail": few slices have rows enough to be known.
     - What could not be measured fails. Only a slice that is too small or has one class is "not judged".
+
+    That a new treatment is no worse than tolerated is called non-inferior if the *upper* end of the interval is below
+    the bar, as for "pass" here; to refuse only by "fail" lets through what the data are too few to tell.
 
     Raises ValueError for an unknown, missing or unusable bar, and for a comparison on a first release.
     """
@@ -83,13 +114,23 @@ def gate(
         *_champion_checks(evidence, bars, first_release),
         *(_behaviour_check(result) for result in behaviour),
     ]
-    columns = ["check", "value", "low", "high", "bar", "verdict", "why"]
+    columns = ["check", "value", "low", "high", "bar", "detectable", "verdict", "why"]
     checks = pd.DataFrame([vars(check) for check in made], columns=columns)
-    failed = checks[checks["verdict"] == FAIL]
-    return GateReport(tuple(failed["check"] + ": " + failed["why"]), checks)
+    rule = str(bars.get("when_not_known", "pass"))
+    reasons = objections(checks, when_not_known=rule)
+    held = rule == "hold" and bool(reasons) and not (checks["verdict"] == FAIL).any()
+    return GateReport(reasons, checks, held)
 
 
-def _require_bars(bars: Mapping[str, float], evidence: Mapping[str, pd.DataFrame], first_release: bool) -> None:
+def objections(checks: pd.DataFrame, when_not_known: str) -> tuple[str, ...]:
+    """Return the reasons against a release that the `checks` of a report give under a rule for what is not known."""
+    against = checks["verdict"] == FAIL
+    if when_not_known != "pass":
+        against |= (checks["check"] == AGAINST_CHAMPION) & (checks["verdict"] == NOT_KNOWN)
+    return tuple(checks.loc[against, "check"] + ": " + checks.loc[against, "why"])
+
+
+def _require_bars(bars: Mapping[str, Any], evidence: Mapping[str, pd.DataFrame], first_release: bool) -> None:
     if "metrics" not in evidence:
         raise ValueError(f"evidence must have the table 'metrics'; got {', '.join(evidence) or 'nothing'}.")
     for name, bar in bars.items():
@@ -97,14 +138,22 @@ def _require_bars(bars: Mapping[str, float], evidence: Mapping[str, pd.DataFrame
             near = difflib.get_close_matches(name, BARS, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known are {', '.join(BARS)}."
             raise ValueError(f"{name!r} is not a bar of this gate. {hint}")
-        if not isinstance(bar, Real) or not math.isfinite(bar):
+        if name == "when_not_known":
+            if bar not in WHEN_NOT_KNOWN:
+                raise ValueError(f"when_not_known must be one of {', '.join(WHEN_NOT_KNOWN)}; got {bar!r}.")
+        elif not isinstance(bar, Real) or not math.isfinite(bar):
             raise ValueError(f"bar {name} must be a finite number; got {bar!r}.")
     if not bars:
         raise ValueError(f"without bars everything passes: give at least one of {', '.join(BARS)}.")
     if "max_slice_auc_drop" in bars and "min_slice_rows" not in bars:
         raise ValueError("max_slice_auc_drop needs min_slice_rows: say from how many rows a slice is judged.")
-    if "comparison" in evidence and "noninferiority_margin" not in bars:
-        raise ValueError("a comparison needs noninferiority_margin: say how much worse than the champion is tolerable.")
+    if "comparison" in evidence and "tolerated_loss" not in bars:
+        raise ValueError("a comparison needs tolerated_loss: say how much worse than the champion is tolerated.")
+    if "tolerated_loss" in bars and "when_not_known" not in bars:
+        raise ValueError(
+            f"tolerated_loss needs when_not_known: say what follows if the data cannot tell; one of "
+            f"{', '.join(WHEN_NOT_KNOWN)}."
+        )
     if "comparison" in evidence and first_release:
         raise ValueError("first_release says there is no champion, but the evidence has a comparison with one.")
 
@@ -118,6 +167,7 @@ class _Check:
     value: float = math.nan
     low: float = math.nan
     high: float = math.nan
+    detectable: float = math.nan
     verdict: str = NOT_JUDGED
     why: str = ""
 
@@ -127,8 +177,24 @@ class _Check:
             met, why = False, "could not be measured"
         return replace(self, verdict=PASS if met else FAIL, why="" if met else why)
 
+    def judged_by_interval(self, said: str) -> "_Check":
+        """Return the check with one of three verdicts: may the value, which lies between its ends, be over the bar?"""
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return replace(self, verdict=FAIL, why="could not be measured")
+        if self.high <= self.bar:
+            return replace(self, verdict=PASS)
+        if self.low > self.bar:
+            return replace(
+                self, verdict=FAIL, why=f"{said}, and by its interval at least {self.low:.4g}, over {self.bar:.4g}"
+            )
+        return replace(
+            self,
+            verdict=NOT_KNOWN,
+            why=f"{said}, and {self.bar:.4g} lies in its interval, {self.low:.4g} to {self.high:.4g}",
+        )
 
-def _metric_checks(metrics: pd.DataFrame, bars: Mapping[str, float]) -> Iterator[_Check]:
+
+def _metric_checks(metrics: pd.DataFrame, bars: Mapping[str, Any]) -> Iterator[_Check]:
     for name, (metric, holds, words) in METRIC_OF.items():
         if name in bars:
             bar = bars[name]
@@ -138,14 +204,14 @@ def _metric_checks(metrics: pd.DataFrame, bars: Mapping[str, float]) -> Iterator
             yield _Check(name, bar, value, low, high).judged(value, met=holds(value, bar), why=why)
 
 
-def _latency_checks(latency_ms: float | None, bars: Mapping[str, float]) -> Iterator[_Check]:
+def _latency_checks(latency_ms: float | None, bars: Mapping[str, Any]) -> Iterator[_Check]:
     if "max_latency_ms" in bars:
         value, bar = math.nan if latency_ms is None else latency_ms, bars["max_latency_ms"]
         why = f"{value:.4g} is not at most {bar:.4g}"
         yield _Check("max_latency_ms", bar, value).judged(value, met=value <= bar, why=why)
 
 
-def _slice_checks(evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, float]) -> Iterator[_Check]:
+def _slice_checks(evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, Any]) -> Iterator[_Check]:
     if "max_slice_auc_drop" not in bars:
         return
     bar, enough = bars["max_slice_auc_drop"], bars["min_slice_rows"]
@@ -163,17 +229,15 @@ def _slice_checks(evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, float
             yield _Check(name, bar, why="all its targets are equal")
         else:
             drop, low, high = whole - row.roc_auc, whole - row.roc_auc_high, whole - row.roc_auc_low
-            less = f"ROC AUC is {drop:.4g} below that of all rows"
-            why = f"{less}, and by its interval at least {low:.4g}, over {bar:.4g}"
-            yield _Check(name, bar, drop, low, high).judged(low, met=low <= bar, why=why)
+            yield _Check(name, bar, drop, low, high).judged_by_interval(f"ROC AUC is {drop:.4g} below that of all rows")
 
 
 def _champion_checks(
-    evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, float], first_release: bool
+    evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, Any], first_release: bool
 ) -> Iterator[_Check]:
-    if "noninferiority_margin" not in bars:
+    if "tolerated_loss" not in bars:
         return
-    name, bar = "noninferiority_margin", bars["noninferiority_margin"]
+    name, bar = AGAINST_CHAMPION, bars["tolerated_loss"]
     table = evidence.get("comparison", pd.DataFrame(columns=["slice", "metric"])).query("metric == 'log_loss'")
     if first_release:
         yield _Check(name, bar, why="there is no champion yet")
@@ -185,9 +249,9 @@ def _champion_checks(
         if row.slice != "all" and row.rows < bars.get("min_slice_rows", 0):
             yield _Check(part, bar, why=f"{row.rows} rows are too few")
         else:
-            more = f"log loss is {row.difference:.4g} above the champion's"
-            why = f"{more}, and by its interval at least {row.low:.4g}, over {bar:.4g}"
-            yield _Check(part, bar, row.difference, row.low, row.high).judged(row.low, met=row.low <= bar, why=why)
+            found = bar + (row.high - row.low) / 2 + NINE_IN_TEN * row.standard_error
+            check = _Check(part, bar, row.difference, row.low, row.high, found)
+            yield check.judged_by_interval(f"log loss is {row.difference:.4g} above the champion's")
 
 
 def _behaviour_check(result: BehaviourResult) -> _Check:

@@ -25,7 +25,8 @@ class Contract:
     `fingerprint` names the training run by what went into it. `inputs` maps each column to its type: double, long,
     boolean, string or datetime. `example` holds some rows of them, with ISO 8601 texts for datetimes and None for
     missing values. `optional` names the inputs that may be missing, and `categories` the values of a text input that
-    training saw; `describe` makes all four. `threshold` is the probability from which the model says yes.
+    training saw; `describe` makes all four. `threshold` is the probability from which the model says yes. `gate_held`
+    says that the gate has only one reason: it could not tell whether the model is worse than the champion.
 
     Raises ContractError if a value is not plain and finite, a version is empty, or the example has other columns than
     the inputs.
@@ -41,6 +42,7 @@ class Contract:
     metrics: dict[str, float]
     gate_passed: bool
     gate_reasons: list[str] = field(default_factory=list)
+    gate_held: bool = False
     optional: list[str] = field(default_factory=list)
     categories: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,6 +67,11 @@ class Contract:
                 f"expected an example of one row or more with the columns {list(self.inputs)}, got {self.example}; "
                 "use describe(frame)"
             )
+
+    @property
+    def gate_outcome(self) -> str:
+        """What the gate decided: "passed", "held" or "failed"."""
+        return "passed" if self.gate_passed else "held" if self.gate_held else "failed"
 
     def example_frame(self) -> pd.DataFrame:
         """Return the example as the model takes it: columns in the order and the dtypes of `inputs`."""

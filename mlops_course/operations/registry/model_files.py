@@ -94,7 +94,7 @@ def _tags(contract: Contract) -> dict[str, Any]:
         "data_version": contract.data_version,
         "code_version": contract.code_version,
         "threshold": contract.threshold,
-        "gate": "passed" if contract.gate_passed else "failed",
+        "gate": contract.gate_outcome,
         "inputs": json.dumps(contract.inputs),
         **{f"metric.{name}": value for name, value in contract.metrics.items()},
     }

@@ -97,8 +97,9 @@ class Registry:
     def promote(self, version: int, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> None:
         """Make `version` the champion, and record who approved it, why, and the evidence: what was measured, in words.
 
-        A failed gate, and inputs that differ from those of the present champion, are objections. They need a waiver
-        that says why they are accepted, and both are recorded. The version is loaded first, with the errors of `load`.
+        A gate that refused or held the version, and inputs that differ from those of the present champion, are
+        objections. They need a waiver that says why they are accepted, and both are recorded. The version is loaded
+        first, with the errors of `load`.
 
         Raises PromotionError if approver or reason is blank, the version is champion already, or there are objections
         and no waiver; OvertakenError if another release came first.
@@ -107,7 +108,9 @@ class Registry:
         if [version] == champions_of(history)[-1:]:
             raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        self._release(PROMOTED, version, history=history, objections=self._gate_objections(version), words=words)
+        self._release(
+            PROMOTED, version, history=history, objections=self._gate_objections(PROMOTED, version), words=words
+        )
 
     def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
         """Make the previous champion champion again, and return its version.
@@ -129,7 +132,8 @@ class Registry:
     def shadow(self, version: int, *, approver: str, reason: str, waiver: str = "") -> None:
         """Let `version` predict beside the champion, for the log only.
 
-        The version is checked as in `promote`; inputs that differ from the champion's are refused.
+        The version is checked as in `promote`; inputs that differ from the champion's are refused. One that the gate
+        held needs no waiver here: a shadow is how more becomes known of it.
         """
         self._try(SHADOW, version, share=0.0, words={"approver": approver, "reason": reason, "waiver": waiver})
 
@@ -258,13 +262,14 @@ class Registry:
                 if champions
                 else f"{self.name} has no champion to try version {version} beside; promote one first"
             )
-        objections = self._gate_objections(version)
+        objections = self._gate_objections(event, version)
         self._release(event, version, history=history, objections=objections, words=words, share=share)
 
-    def _gate_objections(self, version: int) -> list[str]:
-        """Load a version, which verifies it, and return what its gate found against it."""
+    def _gate_objections(self, event: str, version: int) -> list[str]:
+        """Load a version, which verifies it, and return what its gate found against a step; a shadow may be held."""
         contract = self.load(version).contract
-        return [] if contract.gate_passed else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        free = contract.gate_passed or (contract.gate_held and event == SHADOW)
+        return [] if free else contract.gate_reasons or ["its gate failed, for no stated reason"]
 
     def _release(
         self,

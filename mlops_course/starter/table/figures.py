@@ -77,7 +77,7 @@ def _figures(rows: pd.DataFrame, plan: dict[str, Any], facts: dict[str, Any]) ->
             calibration,
             f"about {noise:.2g} comes from chance on the {judged:,.0f} rows to judge on",
         ),
-        "noninferiority_margin": (
+        "tolerated_loss": (
             round(0.02 * entropy, 4),
             f"2 % of {entropy:.3f} nats, the log loss of the base rate",
         ),

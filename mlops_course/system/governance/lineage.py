@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mlops_course.development import data
+from mlops_course.development import data, gate
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.registry import (
@@ -141,7 +141,7 @@ def _contract_links(links: _Links, system: System, model: Registered) -> None:
     name = f"{specification.get('name')} {specification.get('version')}"
     links.add("specification", name, check=VERIFIED, where="contract, within the digest")
     links.add("code version", contract.code_version, check=VERIFIED, where="contract, within the digest")
-    links.add("gate", "passed" if contract.gate_passed else "failed", check=VERIFIED, where="contract")
+    links.add("gate", contract.gate_outcome, check=VERIFIED, where="contract")
     links.add("gate reasons", "; ".join(contract.gate_reasons) or "none against it", check=VERIFIED, where="contract")
     where = str(system.workspace.snapshots / contract.data_version)
     links.add("data version", contract.data_version, check=_snapshot_check(system, contract.data_version), where=where)
@@ -182,14 +182,13 @@ def _run_links(links: _Links, system: System, model: Registered) -> None:
     if checks is None:
         links.add("gate report", None, check=f"{UNKNOWN}: no gate.csv in the run")
         return
-    failed = checks[checks["verdict"] == "fail"]
-    told = (failed["check"] + ": " + failed["why"].fillna("")).tolist()
-    same = told == list(model.contract.gate_reasons)
+    rule = model.contract.specification.get("gates", {}).get("when_not_known", "pass")
+    same = list(gate.objections(checks, when_not_known=rule)) == list(model.contract.gate_reasons)
     links.facts["gate_checks"] = json.loads(checks.to_json(orient="records"))
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checks["verdict"].value_counts().items())
     where = f"{run.info.artifact_uri}/version-{number}/gate.csv"
     links.add(
-        "gate report", verdicts, check=VERIFIED if same else "its failures are not those of the contract", where=where
+        "gate report", verdicts, check=VERIFIED if same else "its reasons are not those of the contract", where=where
     )
 
 

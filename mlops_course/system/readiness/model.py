@@ -79,7 +79,7 @@ def tuned_settings(tested: SystemUnderTest) -> str:
     best = -pd.Series(folded)
     ours = training.cross_validate_in_time(tested.candidates()[kind], inputs, target=y, folds=folds)["log_loss"]
     gap = ours - best
-    limit = tested.system.specification.gates.model_dump()["noninferiority_margin"] + STANDARD_ERRORS * gap.sem()
+    limit = tested.system.specification.gates.tolerated_loss + STANDARD_ERRORS * gap.sem()
     _require(gap.mean() <= limit, f"{found.best_params_} is better by {gap.mean():.4f}: search and train a new version")
     return f"{kind}: log loss {ours.mean():.4f}, best of 3 others {best.mean():.4f} over {len(ours)} folds"
 
@@ -138,8 +138,9 @@ def slice_quality(tested: SystemUnderTest) -> str:
     )
     _require(sound.passed, f"slices that are served worse: {'; '.join(sound.reasons)}")
     _require(not unsound.passed, f"{names[0]} {sizes.index[0]} with answers turned round went through")
-    judged = (sound.checks["verdict"] == "pass").sum()
-    return f"{judged} slices of {', '.join(names)} are sound; {names[0]} {sizes.index[0]} turned round was refused"
+    found = sound.checks["verdict"].value_counts()
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+    return f"slices of {', '.join(names)}: {counts}, none fails; {names[0]} {sizes.index[0]} turned round was refused"
 
 
 def inclusion(tested: SystemUnderTest) -> str:

@@ -75,7 +75,7 @@ def gate_report(
     champion_comparison: dict[str, pd.DataFrame],
     latency_ms: float,
     champion: int | None,
-    gates: dict[str, float],
+    gates: dict[str, Any],
 ) -> gate.GateReport:
     """Whether the candidate may be released, and the reasons if not."""
     return gate.gate(evidence | champion_comparison, gates, latency_ms=latency_ms, first_release=champion is None)

@@ -106,6 +106,7 @@ def registered_version(
         "metrics": _finite(evidence["metrics"]["value"]),
         "gate_passed": gate_report.passed,
         "gate_reasons": list(gate_report.reasons),
+        "gate_held": gate_report.held,
         **registry.describe(pd.concat(tables.values())[columns["inputs"]]),
     }
     fingerprint = digest(calibrated_model, promises)
