@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 07: the worst slice, a direction, a gate with reasons, tests of models."""
+"""Checks of the exercises of lesson 07: the worst slice, a direction, a gate, three verdicts, tests of models."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
 from mlops_course.course.checks.cases import TRUTH, result
 
-__all__ = ["YourTurn", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
+__all__ = ["YourTurn", "compared", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
 
 
 def _ranked(right: int, wrong: int) -> pd.DataFrame:
@@ -209,6 +209,40 @@ def _bars(answer: Callable) -> None:
         words = "A carrier counts from 100 rows on, if its loss is more than 0.05 higher."
         case = f"For {size} rows it is {worse:.3f} higher; {sorted(came)} came."
         expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
+
+
+@check(
+    "How many independent things were observed: flights or days? Make one number of each day first.",
+    "`pd.Series(loss).groupby(np.asarray(day)).mean()` has one value a day; the interval is that of their mean.",
+    "Two comparisons: is the upper end at most `tolerated`, is the lower end above it? What is left is not known.",
+)
+def compared(answer):
+    """The whole interval decides, it comes from days, and what it cannot tell is called so."""
+
+    def ask(means: list[float], expected: str, words: str, *, tolerated: float = 0.01, flights: int = 6) -> None:
+        sizes = [flights + place % 3 for place in range(len(means))]
+        day = np.repeat(np.arange(len(means)), sizes)
+        loss = np.repeat(means, sizes) + np.concatenate([np.linspace(-0.01, 0.01, size) for size in sizes])
+        mixed = np.random.default_rng(5).permutation(len(day))
+        case = f"compared of {len(day)} flights on days with the means {means}, tolerated {tolerated}"
+        came = result(answer, loss[mixed], day[mixed], tolerated, case=case)
+        if (came, expected) == ("fail", "not known"):
+            words = f"The mean is above what is tolerated, and part of the interval is not. {words}"
+        expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
+
+    ask([-0.05, -0.04, -0.06, -0.05], "pass", "All of the interval lies below what is tolerated.")
+    ask([0.05, 0.04, 0.06, 0.05], "fail", "All of the interval lies above what is tolerated.")
+    ask([-0.03, 0.05, -0.02, 0.06], "not known", "What is not proven worse is not as good.")
+    ask([-0.06, 0.07, -0.05, 0.06], "not known", "The interval reaches from better to much worse: that is not as good.")
+    ask([0.004, 0.006, 0.005, 0.005], "pass", "Worse by less than is tolerated is as good as was agreed on.")
+    ask([-0.004, -0.006, -0.005, -0.005], "fail", "A tolerated loss below 0 asks for a gain.", tolerated=-0.02)
+    words = "Many flights on few days are few observations: the flights of a day hang together, so count days."
+    ask([0.07, -0.02, 0.08], "not known", words, flights=400)
+    ask(
+        [0.02, 0.03], "not known", "Two days: divide by n - 1, and by the root of the number of days.", tolerated=0.0165
+    )
+    ask([0.2], "not known", "One day says nothing of other days.")
+    ask([-0.2], "not known", "One day says nothing of other days.")
 
 
 def _base(rows: pd.DataFrame) -> np.ndarray:
