@@ -93,38 +93,42 @@ def places(answer):
 
 
 @check(
-    "How far would chance alone move the share of so many flights?",
+    "How far would chance alone move the mean of so many days?",
     "Work out the distance of each month from what was expected, and divide by its standard error.",
     "A month without flights has no share: see that it does not count.",
 )
 def news(answer):
-    """A month is news when chance does not explain it, in either direction, by how many flights it rests on."""
+    """A month is news when chance does not explain it, in either direction, by how many days it rests on."""
 
-    def ask(*rows: tuple[str, float, int, int], gives: list[str], words: str) -> None:
-        table = pd.DataFrame(rows, columns=["month", "expected", "late", "flights"], index=range(len(rows), 0, -1))
-        case = f"news of (month, expected, late, flights) {list(rows)}"
+    def ask(*rows: tuple[str, float, int, int, int, float], gives: list[str], words: str) -> None:
+        columns = ["month", "expected", "late", "flights", "days", "spread"]
+        table = pd.DataFrame(rows, columns=columns, index=range(len(rows), 0, -1))
+        case = f"news of ({', '.join(columns)}) {list(rows)}"
         came = result(answer, table, case=case, kind=list, give="a list of months")
         expect_items(came, gives, words, case=case)
 
-    ask(("03", 0.2, 2_000, 10_000), gives=[], words="What was expected came: chance explains that.")
-    words = "Three points of ten thousand are 7.5 standard errors, so it is news. It depends on how many flights."
-    ask(("04", 0.2, 2_300, 10_000), gives=["04"], words=words)
-    words = "Six points are 1.5 standard errors here: it depends on how many flights there are."
-    ask(("05", 0.2, 26, 100), gives=[], words=words)
-    ask(("06", 0.2, 1_700, 10_000), gives=["06"], words="There were fewer late flights than chance explains.")
-    ask(("07", 0.2, 2_130, 10_000), gives=["07"], words="This is 3.25 standard errors from what was expected.")
-    ask(("08", 0.2, 2_110, 10_000), gives=[], words="This is 2.75 standard errors, and chance explains that.")
-    words = "If late flights are rare, the standard error is smaller: this is 3.7 of them."
-    ask(("09", 0.05, 580, 10_000), gives=["09"], words=words)
-    ask(("10", 0.9, 9_080, 10_000), gives=[], words="This is 2.7 standard errors from what was expected.")
+    ask(("03", 0.2, 2_000, 10_000, 25, 0.1), gives=[], words="What was expected came: chance explains that.")
+    words = "Flights of a day are late together, so count days, not flights: five points are 2.5 standard errors here."
+    ask(("04", 0.2, 2_500, 10_000, 25, 0.1), gives=[], words=words)
+    ask(("04", 0.2, 2_700, 10_000, 25, 0.1), gives=["04"], words="Seven points are 3.5 standard errors here.")
+    words = "Eight points are no news where days differ that much: it depends on how far days lie apart."
+    ask(("05", 0.2, 2_800, 10_000, 25, 0.2), gives=[], words=words)
+    words = "Four points are news where days are so alike: it depends on how far days lie apart."
+    ask(("05", 0.2, 2_400, 10_000, 25, 0.05), gives=["05"], words=words)
+    words = "There were fewer late flights than chance explains."
+    ask(("06", 0.2, 1_300, 10_000, 25, 0.1), gives=["06"], words=words)
+    ask(
+        ("07", 0.2, 2_290, 10_000, 9, 0.1),
+        gives=[],
+        words="Nine points are 2.7 standard errors here: there are nine days.",
+    )
+    ask(("08", 0.2, 2_290, 10_000, 100, 0.1), gives=[], words="Not quite three points are 2.9 standard errors here.")
     words = "A month without flights is no news."
-    ask(("11", 0.2, 0, 0), ("12", 0.2, 2_300, 10_000), gives=["12"], words=words)
-    words = "The standard error is that of what was expected, and not of what came."
-    ask(("08", 0.05, 34, 400), gives=["08"], words=words)
+    ask(("11", 0.2, 0, 0, 0, 0.0), ("12", 0.2, 2_900, 10_000, 25, 0.1), gives=["12"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]
     words = "Compare with what was expected of the month itself, and keep the order of the table."
-    ask(*months, gives=["03", "01"], words=words)
-    words = "Each month has its own number of flights: few of them move further by chance."
-    ask(("05", 0.2, 26, 100), ("06", 0.2, 2_130, 10_000), gives=["06"], words=words)
+    ask(*((*month, 25, 0.1) for month in months), gives=["03", "01"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)]
-    ask(*months, gives=[], words="A rise that was expected is no news.")
+    ask(*((*month, 25, 0.1) for month in months), gives=[], words="A rise that was expected is no news.")
+    words = "Each month has its own number of days: few of them move further by chance."
+    ask(("05", 0.2, 2_800, 10_000, 9, 0.1), ("06", 0.2, 2_700, 10_000, 25, 0.1), gives=["06"], words=words)
