@@ -38,8 +38,8 @@ def canvas(specification: Specification) -> str:
         "Offline evaluation": [*_thresholds(s.gates), f"For every value of: {', '.join(s.slices) or 'no slice'}"],
         "Decisions": [
             s.decision,
-            f"A false alarm costs {s.costs.false_alarm:g} {s.costs.unit}",
-            f"A missed positive costs {s.costs.missed:g} {s.costs.unit}",
+            f"A false alarm costs {s.costs.false_alarm:g} {s.costs.unit} more than the right decision",
+            f"A missed positive costs {s.costs.missed:g} {s.costs.unit} more than the right decision",
         ],
         "Making predictions": [*promises, f"From {len(s.inputs.all)} inputs, as known then"],
         "Collecting data": [s.data_collection, s.target.label_delay],

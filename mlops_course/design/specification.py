@@ -107,10 +107,14 @@ class Timing(_Part):
 
 
 class Costs(_Part):
-    """What each of the two errors costs, and what it costs to have the model."""
+    """What each of the two errors costs more than the right decision, and what it costs to have the model.
 
-    false_alarm: Positive = Field(description="cost of acting on a positive that does not come")
-    missed: Positive = Field(description="cost of not acting on a positive that does come")
+    Only such net costs give the threshold false_alarm / (false_alarm + missed). If a right decision costs something,
+    subtract it: a miss counts against acting rightly, a false alarm against waiting rightly.
+    """
+
+    false_alarm: Positive = Field(description="cost of acting on a positive that does not come, above that of waiting")
+    missed: Positive = Field(description="cost of not acting on a positive that does come, above that of acting")
     unit: Text = Field(description="currency and what it is paid for, such as 'EUR per order'")
     training: Positive = Field(description="cost of one training with its review, in that currency")
     serving: Positive = Field(description="cost of a thousand answers, in that currency")

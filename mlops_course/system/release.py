@@ -85,8 +85,8 @@ def _sections(
         report.Section(
             "What is asked for",
             f"{specification.decision}\n\nA row counts as positive if {specification.target.positive}. A false alarm "
-            f"costs {costs.false_alarm:g} and a miss {costs.missed:g} {costs.unit}, so the model acts from a "
-            f"probability of {trained.threshold:.2f} on.",
+            f"costs {costs.false_alarm:g} and a miss {costs.missed:g} {costs.unit} more than the right decision, so "
+            f"the model acts from a probability of {trained.threshold:.2f} on.",
         ),
         report.Section(
             "What came in",

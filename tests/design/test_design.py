@@ -209,7 +209,15 @@ def test_the_canvas_has_ten_boxes_and_none_is_empty():
 
 
 @pytest.mark.parametrize(
-    "statement", ["dispatcher", "scanner log", "`storey`", "2 EUR per parcel", "12 hours", "least 99 %"]
+    "statement",
+    [
+        "dispatcher",
+        "scanner log",
+        "`storey`",
+        "2 EUR per parcel more than the right decision",
+        "12 hours",
+        "least 99 %",
+    ],
 )
 def test_the_canvas_says_what_the_specification_says(statement):
     assert statement in design.canvas(design.parse_specification(VALID))

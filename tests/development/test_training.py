@@ -362,10 +362,12 @@ def test_isotonic_calibration_is_isotonic_regression_on_the_scores(models, input
 cents = st.integers(1, 10_000).map(lambda cost: cost / 100)
 
 
-@given(cents, cents)
-def test_at_the_cost_threshold_acting_and_waiting_cost_the_same(false_alarm, missed):
+@given(cents, cents, cents, cents)
+def test_at_the_threshold_of_net_costs_acting_and_waiting_cost_the_same(false_alarm, missed, rightly_acted, waited):
     p = training.cost_threshold(false_alarm=false_alarm, missed=missed)
-    assert (1 - p) * false_alarm == pytest.approx(p * missed)
+    acting = p * rightly_acted + (1 - p) * (waited + false_alarm)
+    waiting = p * (rightly_acted + missed) + (1 - p) * waited
+    assert acting == pytest.approx(waiting)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([0, 0.2, 0.2001, 0.5, 1])), min_size=1), cents, cents)

@@ -6,6 +6,7 @@ import pytest
 
 from mlops_course import flights
 from mlops_course.design import load_specification
+from mlops_course.development import training
 from mlops_course.flights.features import LEAD
 from mlops_course.flights.timeline import instants, tables_as_of
 
@@ -160,6 +161,19 @@ def test_a_label_comes_after_its_prediction_and_only_with_an_arrival(tables, fra
     assert (labelled["label_time"] > labelled["prediction_time"]).all()
     pd.testing.assert_series_equal(frame["late"].isna(), tables["flights"]["arr_delay"].isna(), check_names=False)
     assert frame["late"].isna().equals(frame["label_time"].isna())
+
+
+def test_flights_without_a_label_are_no_random_sample():
+    """A model of January expects more of February's unlabelled flights to be late: to leave them out is a choice."""
+    rows, wish = flights.build(flights.read(["2013-01", "2013-02"])), load_specification(flights.SPECIFICATION)
+    january, february = (rows[rows["batch"] == batch] for batch in ("2013-01", "2013-02"))
+    kinds = {"numeric": wish.features.numeric, "categorical": wish.features.categorical}
+    model = training.candidates(flights.derive, **kinds, seed=0)["logistic_regression"]
+    known = january[january["late"].notna()]
+    model.fit(known[wish.inputs.all], known["late"])
+    said = pd.Series(model.predict_proba(february[wish.inputs.all])[:, 1]).groupby(february["late"].isna().to_numpy())
+    assert said.size()[True] / len(february) == pytest.approx(0.054, abs=5e-4)
+    assert said.mean()[True] > 2 * said.mean()[False]
 
 
 def test_the_weather_of_the_departure_hour_is_never_used(tables, frame):

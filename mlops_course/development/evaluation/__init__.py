@@ -8,7 +8,8 @@
     pictures      `plot_reliability`, `plot_slices`
 
 Everywhere `target` is 0 or 1, `probability` is the predicted probability of a 1, and a row is acted upon when its
-probability reaches `threshold`. `false_alarm` is the cost of acting on a 0, `missed` of not acting on a 1.
+probability reaches `threshold`. `false_alarm` is the cost of acting on a 0, `missed` of not acting on a 1, both net:
+what they cost more than the right decision for the same row.
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(7)

@@ -69,7 +69,8 @@ def measure(
     """Every metric of METRICS, by name.
 
     `cost_ratio` is the expected cost divided by that of the better of two decisions that need no model: always act,
-    never act. At 1 or above the model saves nothing. What is undefined is NaN: ROC AUC and average precision when all
+    never act. At 1 or above the model saves nothing. Give net costs: what a right decision costs too would stand above
+    and below the line and move the ratio towards 1. What is undefined is NaN: ROC AUC and average precision when all
     targets are equal, the ratio when a constant decision costs nothing.
 
     Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.

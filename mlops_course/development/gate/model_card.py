@@ -32,6 +32,7 @@ def model_card(
     """
     field = partial(_field, specification)
     costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
+    costs += ", each above the cost of the right decision"
     not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
     untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
     unknown = report.checks.loc[report.checks["verdict"] == NOT_KNOWN, "check"]

@@ -6,7 +6,7 @@
     search                               random search for parameters, over the same folds
     simplest_within_one_standard_error   the model that is hardly worse than the best, and simpler
     calibrate                            probabilities that mean what they say
-    cost_threshold, best_threshold       from what errors cost to the probability at which to act
+    cost_threshold, best_threshold       from the net costs of errors to the probability at which to act
     decide                               a model that acts at that probability
     track                                the MLflow record of one fit
     code_version, environment            what code and what Python the fit was made with

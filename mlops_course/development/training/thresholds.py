@@ -28,9 +28,12 @@ def calibrate(
 def cost_threshold(*, false_alarm: float, missed: float) -> float:
     """The probability from which acting costs less than waiting, for calibrated probabilities.
 
-    To act at probability p costs (1 − p) · false_alarm on average, not to act p · missed; they are equal at
-    false_alarm / (false_alarm + missed). Elkan 2001, "The foundations of cost-sensitive learning", equation 2, with
-    correct decisions free. Costs are in any one unit, counted against a correct decision.
+    Costs are net, in any one unit: what the error costs more than the right decision for the same row. A false alarm
+    counts against waiting rightly, a miss against acting rightly. To act at probability p then costs
+    (1 − p) · false_alarm on average, not to act p · missed; they are equal at false_alarm / (false_alarm + missed).
+
+    Where right decisions cost something, subtract it first. With the four full costs this is Elkan 2001, "The
+    foundations of cost-sensitive learning", equation 2: (C_FP − C_TN) / ((C_FP − C_TN) + (C_FN − C_TP)).
 
     Raises ValueError unless both costs are positive and finite.
     """
