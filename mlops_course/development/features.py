@@ -117,7 +117,8 @@ def in_progress(
 ) -> pd.Series:
     """How many spans had started and not yet ended when each row asked: start ≤ at < end.
 
-    A span whose `end` is missing has not ended; one whose `start` is missing, or is not before its end, never counts.
+    A span whose `end` is missing has not ended. Keep such spans: whether one ever ends is not known while it lasts, and
+    what may last for ever needs an `end` by the clock. A span without `start`, or not before its end, never counts.
     Returns counts (int) with the index of `rows`. Raises ValueError if a time is not a datetime or a row asks at none.
     """
     _check_times(rows, at, required=True)

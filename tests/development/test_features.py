@@ -77,6 +77,16 @@ def test_no_record_after_the_question_changes_the_answer(feature, case, shift):
     pd.testing.assert_frame_equal(pd.DataFrame(feature(rows, past)), pd.DataFrame(expected))
 
 
+@given(asked_and_happened())
+@settings(max_examples=25, deadline=None)
+def test_what_is_in_progress_counts_before_its_end_is_known(case):
+    rows, events = case
+    now = rows["at"].max()
+    then = events.assign(until=events["until"].where(events["until"] <= now))
+    latest = rows[rows["at"] == now]
+    assert in_progress(latest, then).tolist() == in_progress(latest, events).tolist()
+
+
 @pytest.mark.parametrize("feature", [recent, in_progress, as_of])
 @given(case=asked_and_happened())
 @settings(max_examples=25, deadline=None)

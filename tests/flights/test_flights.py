@@ -107,6 +107,19 @@ def test_inputs_are_the_same_when_the_future_is_masked(tables, frame, seed):
     pd.testing.assert_frame_equal(flights.build(then).loc[row.index, inputs], row[inputs])
 
 
+def test_a_flight_counts_as_overdue_whatever_becomes_of_it(tables, frame):
+    row = frame.loc[[frame["origin_overdue"].idxmax()]]
+    now = row["prediction_time"].item()
+    times = instants(tables["flights"], tables["airports"])
+    waiting = times["scheduled_departure"].le(now) & ~times["departed"].le(now)
+    cancelled = tables["flights"].copy()
+    cancelled.loc[waiting, ["dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"]] = np.nan
+    assert row["origin_overdue"].item() > 20
+    assert (
+        flights.build({**tables, "flights": cancelled}).loc[row.index, "origin_overdue"].equals(row["origin_overdue"])
+    )
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_inputs_are_the_same_when_the_future_is_altered(tables, frame, seed):
     random = np.random.default_rng(seed)
