@@ -1,10 +1,9 @@
 """What a monitor knows, for the live page and for a report; `monitor` is a `Monitor`, whose file imports this one."""
 
-from collections.abc import Mapping, Sequence
+import json
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mlops_course.operations.monitoring import alerting, performance
@@ -62,16 +61,13 @@ def _row(alert: alerting.Alert) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it: tables as lists of rows, moments as text, what is not a number as None."""
-    if isinstance(value, pd.DataFrame):
-        return _plain(value.to_dict("records"))
-    if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(one) for one in value]
-    if isinstance(value, pd.Timestamp):
-        return value.isoformat()
-    plain = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
+
+    def convert(one: Any) -> Any:
+        if isinstance(one, pd.DataFrame):
+            return one.to_dict("records")
+        return one.isoformat() if isinstance(one, pd.Timestamp) else one.item()
+
+    return json.loads(json.dumps(value, default=convert), parse_constant=lambda constant: None)
 
 
 def report_page(monitor: Any, now: pd.Timestamp) -> str:
