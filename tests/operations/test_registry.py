@@ -39,6 +39,7 @@ from mlops_course.operations.registry import (
     TamperedError,
     UnknownVersionError,
     UntrustedTypesError,
+    champion_steps,
     describe,
 )
 from mlops_course.operations.registry.contract import MAX_CATEGORIES
@@ -603,6 +604,13 @@ def test_promotions_from_several_threads_lose_no_event_and_leave_history_and_ali
     assert sorted(history["version"]) == [1, 3, 4]
     assert history["in_effect"].sum() == sum(counted) >= 1
     assert alias_of(registry, "champion") == history.loc[history["in_effect"], "version"].iloc[-1]
+
+
+def test_the_history_up_to_a_step_says_who_was_in_charge_then_and_by_which_step(store):
+    history = after(store, "1 3 back 4").history()
+    found = [champion_steps(history.iloc[:length]) for length in range(1, 5)]
+    assert [steps["version"].tolist() for steps in found] == [[1], [1, 3], [1], [1, 4]]
+    assert [steps.index[-1] for steps in found] == [1, 2, 3, 4]
 
 
 def test_an_alias_moved_by_hand_is_put_right_with_a_warning(store, caplog):
