@@ -83,40 +83,25 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
 
 def _open_apart(room: Any) -> None:
     """Open the room in a process of its own, and show its messages when learners can join."""
-    import subprocess
     import sys
 
-    import httpx
+    from mlops_course.course.classroom.machine import Child
 
     if found := room.running():
         raise click.ClickException(f"expected a room that is closed, this one is open as process {found['pid']}")
     log = room.folder / "room.log"
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)  # the log contains the code
-    command = [sys.executable, "-m", "mlops_course", "classroom", "up"]
     settings = ["--host", room.host, "--port", str(room.port), "--folder", str(room.folder)]
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [*command, *settings],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    child = Child([sys.executable, "-m", "mlops_course", "classroom", "up", *settings], {}, log)
+    child.start()
     page = room.address.replace(f":{room.port}", f":{room.port + 1}")
-    until = time.monotonic() + OPENING_SECONDS
-    while process.poll() is None and time.monotonic() < until:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{page}/health", timeout=10, trust_env=False).status_code == 200:
-                said = log.read_text(encoding="utf-8")
-                click.echo(said.replace("Ctrl-C closes the room", "Close it: mlops-course classroom down"))
-                return
-        time.sleep(0.2)
-    if process.poll() is None:
-        process.terminate()
-    raise click.ClickException(
-        f"the room did not open within {OPENING_SECONDS} s; it said:\n{log.read_text(encoding='utf-8')[-2_000:]}"
-    )
+    if child.answers(page, seconds=OPENING_SECONDS):
+        said = log.read_text(encoding="utf-8")
+        click.echo(said.replace("Ctrl-C closes the room", "Close it: mlops-course classroom down"))
+        return
+    child.stop()
+    raise click.ClickException(f"the room did not open within {OPENING_SECONDS} s; it said:\n{child.last_words()}")
 
 
 def _address(host: str) -> str:

@@ -11,9 +11,6 @@ from mlops_course.operations.delivery import Workflow, metrics
 
 __all__ = ["YourTurn", "allowed", "hint", "pace", "stability", "summary", "workflow"]
 
-
-# Rules ----------------------------------------------------------------------------------------------------------------
-
 ALL = ["unit", "data", "equality", "gate", "style"]
 
 
@@ -67,8 +64,6 @@ def workflow(answer):
         expect(set(came) == set(expected), "A trigger starts too much or too little.", case=said)
     expect(len(made.triggers) == 3, f"The task names three triggers, and you have {[*made.triggers]}.")
 
-
-# Into production ------------------------------------------------------------------------------------------------------
 
 RULES = Workflow(
     {"unit": {"run": "python -m unit"}, "gate": {"run": "python -m gate", "needs": ["unit"]}},
@@ -178,8 +173,6 @@ def allowed(answer):
         case, words = f"the history {said} with {production} live", "One is missing, or should not be there."
         ask(history, _right(history, production, RULES.required), words, case=case, production=production)
 
-
-# Delivery metrics -----------------------------------------------------------------------------------------------------
 
 START, END = pd.Timestamp("2013-04-01", tz="UTC"), pd.Timestamp("2013-04-11", tz="UTC")
 IDS = ["commit", "deployment", "incident"]

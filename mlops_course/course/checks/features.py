@@ -44,9 +44,6 @@ def _asked() -> pd.DataFrame:
     return rows.sample(400, random_state=4)
 
 
-# A split --------------------------------------------------------------------------------------------------------------
-
-
 MOMENTS = {  # row: when it asked, and when its label came, in August; the cut is the 12th, now is the 20th
     "long before": ("05 10:00", "05 15:00"),
     "the evening before": ("11 22:00", "12 03:00"),
@@ -119,9 +116,6 @@ def split(answer):
     expect_same(empty, [[], []], "No rows, no parts.", case="the index of the parts of no rows")
 
 
-# An as-of join --------------------------------------------------------------------------------------------------------
-
-
 def _questions(asked: list[str], origin: str | list[str] = "JFK", index: list | None = None) -> pd.DataFrame:
     when = pd.DatetimeIndex([_at(text) for text in asked])
     rows = pd.DataFrame({"origin": origin, "asked": when, "scheduled_departure": when + LEAD}, index=index)
@@ -188,9 +182,6 @@ def last_reading(answer):
     expect_same(answer(rows, weather), expected, "Some are wrong.", case="400 real flights of August")
 
 
-# One code path --------------------------------------------------------------------------------------------------------
-
-
 @check(
     "Which numbers does the service need, and when are they computed?",
     "Compute them before the inner function begins; the inner one only looks them up.",
@@ -238,9 +229,6 @@ def compared(answer):
     words = "An airport whose delays in history are all missing has no mean of its own: the mean of all stands in."
     ask(["JFK"], [7.0], [1.0], words, case="such an airport with 7 (all: 6)")
     _compared_on_real_flights(answer)
-
-
-# A finder of leaks ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache

@@ -14,9 +14,6 @@ from mlops_course.course.checks.cases import attempt, expect_error, result
 
 __all__ = ["YourTurn", "forget", "hint", "readiness_score", "summarise", "summary", "trace"]
 
-
-# The score ------------------------------------------------------------------------------------------------------------
-
 SECTIONS = ("data", "model", "infrastructure", "monitoring")
 
 
@@ -72,9 +69,6 @@ def readiness_score(answer):
     nan = _tests(**three, monitoring=(2, 1, 4))
     nan = nan.assign(done=nan["done"].where(nan["done"].notna(), np.nan))
     ask(nan, 2.5, "A missing value gives no point, None or NaN.", case="7, 7, 7 and 2.5 with NaN for not done")
-
-
-# The way back ---------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -135,9 +129,6 @@ def trace(answer):
     ask("too early", "unknown", "Before the first release nobody had approved anything.")
     words = "An id that is not on record was not refused: raise a LookupError instead of an answer."
     expect_error(lambda: answer("never asked", answers, releases, models), LookupError, words)
-
-
-# Sums that add up -----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -240,9 +231,6 @@ def summarise(answer):
     kept = attempt(lambda: _kept(answer, rows, times=30), hint="summarise fails on thirty pieces.")
     words = "Only two pieces fit into memory at a time: add up each one, and let it go, with all its values."
     expect(kept < 14, words, case="With thirty pieces, memory grew from each to the next.")
-
-
-# A deletion -----------------------------------------------------------------------------------------------------------
 
 
 def _item(ids: list[str] | None = None, made_from: tuple[str, ...] = ()) -> dict:

@@ -16,9 +16,6 @@ __all__ = ["YourTurn", "audit", "hint", "ranked", "summary", "verdicts", "volume
 NO_LABEL = ["no label", "short history"]
 
 
-# An audit -------------------------------------------------------------------------------------------------------------
-
-
 @functools.cache
 def _three_years() -> pd.DataFrame:
     """Labelled flights of May 2013, told anew over three years."""
@@ -82,9 +79,6 @@ def audit(answer):
     ask(_labelled([4]), ["short history"], "One row has no history.", case="a single row with a label")
     mixed = rows.sample(frac=1, random_state=3).set_axis([0] * len(rows), axis="index")
     ask(mixed, [], "Rows may come in any order, with any index.", case="shuffled rows that share one index label")
-
-
-# A ranking ------------------------------------------------------------------------------------------------------------
 
 
 def _ideas(rows: dict[str, tuple]) -> pd.DataFrame:
@@ -168,8 +162,6 @@ def ranked(answer):
         same(ideas, list(expected), words)
 
 
-# Rules that end an idea -----------------------------------------------------------------------------------------------
-
 FINE = ("minimal", 0.9, True)
 
 
@@ -230,9 +222,6 @@ def verdicts(answer):
     columns = table[["eu_class", "known_in_time"]].astype(object)
     nan = table.assign(**columns.where(columns.notna(), np.nan))
     expect_same(said(nan, "seven ideas"), expected, words, case="NaN for None")
-
-
-# The volume that pays -------------------------------------------------------------------------------------------------
 
 
 @check(

@@ -173,8 +173,6 @@ def fit_to_train(answer):
     expect_error(lambda: answer(rows, [odd], days[7]), ValueError, words, names="sun storm")
 
 
-# A small world --------------------------------------------------------------------------------------------------------
-
 DAYS, WINDOW, RECENT = 365, 10, 7  # days of a year, of a training, and of the mean that shows a rise
 TRAINING, LOSS = 60.0, 100.0  # EUR: of a training, and of a day with a loss of one
 WRONG = 1.5  # how far a broken feed leads a model astray that learns from nothing else

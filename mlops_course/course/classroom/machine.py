@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -81,6 +82,18 @@ class Child:
     def alive(self) -> bool:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
+
+    def answers(self, address: str, *, seconds: float) -> bool:
+        """Wait until its page /health answers; False if the process ends or takes longer than so many seconds."""
+        import httpx
+
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.alive():
+            with suppress(httpx.HTTPError):
+                if httpx.get(f"{address}/health", timeout=10, trust_env=False).status_code == 200:
+                    return True
+            time.sleep(0.2)
+        return False
 
     def stop(self) -> None:
         """Ask the process and its children to end, and kill those that do not."""

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -68,10 +67,10 @@ class Room:
 
     @classmethod
     def make(cls, folder: Path, *, store: str = "", port: int | None = None, host: str = "") -> "Room":
-        """The room in a folder, made if there is none. Raises RoomError if it was made with another store.
+        """Return the room in a folder, made if there is none. Raises RoomError if it was made with another store.
 
-        Another port or host than before goes into the settings when the room is opened, so does another port for
-        PostgreSQL if its old one is taken.
+        A new port or host goes into the settings when the room is opened, and so does a new port for PostgreSQL, which
+        it gets if its old one is taken.
         """
         folder = folder.resolve()
         file = folder / SETTINGS
@@ -96,7 +95,8 @@ class Room:
 
     def save(self) -> None:
         """Write the settings, readable by their owner only."""
-        settings = {name: value for name, value in asdict(self).items() if name != "folder"}
+        settings = asdict(self)
+        del settings["folder"]
         write_private(self.folder / SETTINGS, json.dumps(settings, indent=1))
 
     @property
@@ -136,7 +136,7 @@ class Room:
         return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
 
     def running(self) -> dict[str, Any] | None:
-        """Process and addresses if the room is open, else None, also if another process has its number now."""
+        """Process and addresses of an open room. None if it is closed, or if another process has its number now."""
         import psutil
 
         with suppress(OSError, ValueError, KeyError, psutil.Error):
@@ -185,13 +185,13 @@ class Room:
             (self.folder / RUNNING).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """End what a room that was killed has left behind: MLflow and PostgreSQL. Only for a room that is closed."""
+        """End MLflow and PostgreSQL if a room that was killed has left them behind. Only for a room that is closed."""
         self._end_leftovers()
         self.close_store()
         (self.folder / RUNNING).unlink(missing_ok=True)
 
     def _end_leftovers(self) -> None:
-        """A room that was killed leaves MLflow behind, which holds the port."""
+        """End the MLflow of a room that was killed: it still holds the port."""
         import psutil
 
         with suppress(OSError, ValueError, KeyError, psutil.Error):
@@ -200,7 +200,7 @@ class Room:
                 end_family(pid)
 
     def prepare(self) -> None:
-        """The store is there and answers, and the file of passwords for MLflow is written. Raises RoomError."""
+        """Start the store, and write the file of passwords for MLflow. Raises RoomError."""
         self.artifacts.mkdir(exist_ok=True)
         if self.cluster:
             self.cluster.make()
@@ -216,17 +216,10 @@ class Room:
             self.cluster.stop()
 
     def wait(self, mlflow: Child) -> None:
-        """Until MLflow answers. Raises RoomError with the end of its log if it ends or takes too long."""
-        import httpx
-
-        until = time.monotonic() + SECONDS
-        while time.monotonic() < until and mlflow.alive():
-            with suppress(httpx.HTTPError):
-                if httpx.get(f"{self.address}/health", timeout=2, trust_env=False).status_code == 200:
-                    return
-            time.sleep(0.2)
-        why = f"did not answer within {SECONDS} s" if mlflow.alive() else "ended"
-        raise RoomError(f"MLflow {why}; the end of {mlflow.log}:\n{mlflow.last_words()}")
+        """Wait until MLflow answers. Raises RoomError with the end of its log if it ends or takes too long."""
+        if not mlflow.answers(self.address, seconds=SECONDS):
+            why = f"did not answer within {SECONDS} s" if mlflow.alive() else "ended"
+            raise RoomError(f"MLflow {why}; the end of {mlflow.log}:\n{mlflow.last_words()}")
 
     def _watch(self, mlflow: Child, stopping: threading.Event, say: Any) -> None:
         """Start again what has died, until the room is closed."""
