@@ -57,13 +57,13 @@ def check(lesson: str, notebook: Path | None) -> None:
 
 @click.command()
 @click.argument("lesson", required=False, callback=_lesson)
-@click.option("--reset", "again", is_flag=True, help="Begin the exercises again; your notebook is kept as a copy.")
-def progress(lesson: str | None, again: bool) -> None:
+@click.option("--reset", is_flag=True, help="Begin the exercises again; your notebook is kept as a copy.")
+def progress(lesson: str | None, reset: bool) -> None:
     """Show how far you are with the exercises, of all lessons or of one."""
     from mlops_course.course import progress
     from mlops_course.course.checks import overview
 
-    if again:
+    if reset:
         if lesson is None:
             raise click.UsageError("name the lesson to begin again, such as: progress monitoring --reset")
         copy = overview.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))

@@ -35,7 +35,7 @@ TRUTH = bool | np.bool_  # what a condition may give
 
 
 def attempt(call: Callable[[], T], *, hint: str) -> T:
-    """What `call` returns. If it fails, raises Rejected with the hint and what went wrong; YourTurn goes through."""
+    """Return what `call` returns. If it fails, raise Rejected with the hint and the error; YourTurn goes through."""
     try:
         return call()
     except YourTurn:
@@ -60,11 +60,11 @@ def raised(call: Callable[[], object]) -> BaseException | None:
 def result(
     answer: Callable, *arguments: Any, case: str, hint: str = "", kind: Any = object, give: str = "", **named: Any
 ) -> Any:
-    """What an answer gives for these arguments. Raises Rejected if it fails, or gives another kind of thing.
+    """Return what an answer gives for these arguments. Raises Rejected if it fails, or gives another kind of thing.
 
     `hint` stands before what went wrong; `give` says in words which kind is asked for, such as "a list of days".
     """
-    came = attempt(lambda: answer(*arguments, **named), hint=hint or f"It fails: {case}.")
+    came = attempt(lambda: answer(*arguments, **named), hint=hint or f"It fails: {case.rstrip('.')}.")
     expect(isinstance(came, kind), f"Give {give}; a {type(came).__name__} came.", case=case)
     return came
 

@@ -10,6 +10,12 @@ from mlops_course.course.checks.answers import Rejected, brief
 
 __all__ = ["expect", "expect_same"]
 
+SCALARS = {"text": str, "truth value": (bool, np.bool_), "number": numbers.Number}  # a truth value is a number, too
+NAMES = {  # what a learner is told of a type
+    "DataFrame": "a table", "Series": "a series", "ndarray": "an array", "int": "a number", "float": "a number",
+    "str": "a text", "dict": "a dictionary", "bool": "a truth value", "NoneType": "nothing",
+}  # fmt: skip
+
 
 def expect(holds: bool, words: str, *, case: str = "") -> None:
     """Go on if the law holds. Raises Rejected with the words, and the smallest case that shows it, if not."""
@@ -23,8 +29,7 @@ def expect_same(came: object, expected: object, words: str, *, case: str = "this
     `case` is how the answer was called. A wrong form (kind, shape, order, names) is told apart from wrong values; the
     words are for these. Numbers may differ by the tolerance, relative where they are over 1.
     """
-    form = _wrong_form(came, expected, tolerance=tolerance)
-    if form:
+    if form := _wrong_form(came, expected, tolerance=tolerance):
         raise Rejected(f"{case} gave {form}.")
     if not _close(came, expected, tolerance):
         raise Rejected(f"{words} {case} gave {brief(_plain(came))}, expected {brief(_plain(expected))}.")
@@ -36,7 +41,7 @@ def _wrong_form(came: object, expected: object, *, tolerance: float) -> str:
         return _wrong_names(came, expected, dict, tolerance=tolerance)
     if isinstance(expected, pd.DataFrame):
         return _wrong_names(came, expected, pd.DataFrame, tolerance=tolerance)
-    if isinstance(expected, bool | np.bool_ | str | numbers.Number) or expected is None:
+    if isinstance(expected, str | bool | np.bool_ | numbers.Number):
         return _wrong_scalar(came, expected)
     if isinstance(expected, set | frozenset):
         return "" if isinstance(came, set | frozenset) else f"{_a(came)} where a set was asked for"
@@ -52,14 +57,9 @@ def _wrong_form(came: object, expected: object, *, tolerance: float) -> str:
 
 
 def _wrong_scalar(came: object, expected: object) -> str:
-    kinds = {"text": str, "truth value": bool | np.bool_, "number": numbers.Number}
-    if expected is None:
-        return "" if came is None else f"{_a(came)} where None was asked for"
-    for kind, types in kinds.items():
-        if isinstance(expected, types):
-            fits = isinstance(came, types) and not (kind == "number" and isinstance(came, bool | np.bool_))
-            return "" if fits else f"{_a(came)} where one {kind} was asked for"
-    return ""
+    kind = next(kind for kind, types in SCALARS.items() if isinstance(expected, types))
+    fits = isinstance(came, SCALARS[kind]) and not (kind == "number" and isinstance(came, bool | np.bool_))
+    return "" if fits else f"{_a(came)} where one {kind} was asked for"
 
 
 def _wrong_names(came: object, expected: object, kind: type, *, tolerance: float) -> str:
@@ -71,14 +71,8 @@ def _wrong_names(came: object, expected: object, kind: type, *, tolerance: float
         return f"a {what} without {brief(missing)}"
     if extra := [name for name in came if name not in expected]:
         return f"a {what} with {brief(extra)}, which was not asked for"
-    return next(
-        (
-            f"{form} under {name!r}"
-            for name in expected
-            if (form := _wrong_form(came[name], expected[name], tolerance=tolerance))
-        ),
-        "",
-    )
+    forms = {name: _wrong_form(came[name], expected[name], tolerance=tolerance) for name in expected}
+    return next((f"{form} under {name!r}" for name, form in forms.items() if form), "")
 
 
 def _wrong_shape(came: object, expected: object, *, tolerance: float) -> str:
@@ -119,13 +113,5 @@ def _plain(value: object) -> object:
 
 
 def _a(value: object) -> str:
-    names = {
-        "DataFrame": "a table",
-        "Series": "a series",
-        "ndarray": "an array",
-        "int": "a number",
-        "float": "a number",
-    }
-    names |= {"str": "a text", "dict": "a dictionary", "bool": "a truth value", "NoneType": "nothing"}
     name = type(value).__name__
-    return names.get(name, f"a {name}")
+    return NAMES.get(name, f"a {name}")

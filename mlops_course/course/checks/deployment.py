@@ -203,11 +203,11 @@ def _stopped(answer, factor: float, seed: int, number: int) -> int:
 
 @check(
     "One look may be wrong in 5 of 100 cases. How often may each of twenty be wrong, for all together to be that good?",
-    "Ask whether the challenger is dearer, and not whether it is another one.",
+    "Ask whether the challenger costs more, and not whether it is another one.",
     "`stats.ttest_ind(challenger, champion, alternative='greater')` gives a p-value; with which bar?",
 )
 def stop(answer):
-    """Challengers that are as good or better go on, looked at twenty times, and those twice as dear are stopped."""
+    """In twenty looks, challengers as good or better go on, and those that cost twice as much are stopped."""
     rng = np.random.default_rng(0)
     costs = rng.uniform(0, 60, 24), rng.uniform(0, 60, 26)
     result(answer, *costs, case="", hint="stop fails on fifty costs.", kind=TRUTH, give="True or False")

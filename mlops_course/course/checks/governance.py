@@ -297,7 +297,7 @@ def _expect_forgotten(answer: Callable, store: dict, ids: list[str], lost: str =
             expect(not left, words, case=f"{case}it has to go.")
     expected = _forgotten(store, ids)
     stayed = [name for name in came if name not in expected]
-    expect(not stayed, f"Still there, and to be made anew: {', '.join(stayed)}. {lost}", case=f"{case}they stayed.")
+    expect(not stayed, f"Still there, and to be made again: {', '.join(stayed)}. {lost}", case=f"{case}they stayed.")
     gone = [name for name in expected if name not in came]
     expect(not gone, f"Gone, and not to be: {', '.join(gone)}. {kept}", case=f"{case}they went.")
     for name, item in expected.items():

@@ -212,7 +212,7 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
     "`groupby(...).rank(ascending=False)` counts from the highest of each day.",
 )
 def to_act(answer):
-    """It is acted where it pays, on the most probable rows of each day, and on no more than there are places."""
+    """You act where it pays, on the most probable rows of each day, and on no more than there are places."""
 
     def ask(
         rows: pd.DataFrame, expected: list[bool], words: str, *, places: int, case: str = "", **costs: float
@@ -232,8 +232,8 @@ def to_act(answer):
     ask(day(0.3, 0.9), [True, True], "At 30 % it is cheaper to act.", places=2)
     ask(day(0.22, 0.9), [True, True], "At 22 % it is cheaper to act: the threshold is 15 / 75.", places=2)
     ask(day(0.3, 0.2), [True, True], "At 20 % both cost the same, and at most means to act.", places=5)
-    ask(day(0.19, 0.05), [False, False], "It is dearer to act, also where there is a place.", places=2)
-    words = "With these costs it is dearer to act."
+    ask(day(0.19, 0.05), [False, False], "It is more expensive to act, also where there is a place.", places=2)
+    words = "With these costs it is more expensive to act."
     ask(day(0.6, 0.4), [False, False], words, places=2, false_alarm=60, missed=30)
     ask(day(0.3, 0.9, 0.5), [False, True, True], "Two places go to the highest probability.", places=2)
     words = "The places count by day: each day has its own."

@@ -99,7 +99,7 @@ def key(answer):
     expect(answer("fa", {"": b"b"}) != answer("f", {"a": b"b"}), "Letters may move from the code to a name unnoticed.")
     swapped = {"rows": inputs["names"], "names": inputs["rows"]}
     expect(answer(code, swapped) != first, "Two inputs have swapped their contents unnoticed.")
-    words = "`hash` begins anew in each process: tomorrow, in another process, nothing is found again."
+    words = "`hash` gives another number in each process: tomorrow, in another process, nothing is found again."
     expect(not calls_hash(answer, code, inputs), words)
 
 

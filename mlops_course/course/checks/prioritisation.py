@@ -18,7 +18,7 @@ NO_LABEL = ["no label", "short history"]
 
 @functools.cache
 def _three_years() -> pd.DataFrame:
-    """Labelled flights of May 2013, told anew over three years."""
+    """Labelled flights of May 2013, spread over three years."""
     rows = flights.read(["2013-05"])["flights"][["carrier", "dest", "arr_delay", "time_hour"]]
     rows = rows[rows["arr_delay"].notna()].head(100).reset_index(drop=True)
     return rows.assign(time_hour=rows["time_hour"] + pd.to_timedelta(np.linspace(0, 1095, 100).round(), unit="D"))

@@ -115,7 +115,7 @@ def fingerprint(answer):
     differ(gap, zero, "A probability that is missing is taken for one of 0.")
     differ(gap, rows.drop(index=5), "A probability that is missing is taken for a row that is not there.")
     differ(zero, probability(5, -0.0), "0.0 and -0.0 are equal, and differ in a bit.")
-    words = "`hash` begins anew in each process: in another process the same answers get another fingerprint."
+    words = "`hash` gives other numbers in another process, so the same answers get another fingerprint there."
     expect(not calls_hash(answer, rows), words)
 
 

@@ -115,7 +115,7 @@ def _models(client: Any, name: str) -> set[str]:
 
 
 def _lock_out(accounts: Accounts, name: str) -> None:
-    """No call of the learner's machine comes through any more, so that nothing is made anew while it is removed."""
+    """Refuse every call of the learner's machine, so that nothing is made again while it is removed."""
     changed = {"username": name, "password": postgres.new_password()}
     accounts.call("2.0/mlflow/users/update-password", method="PATCH", **changed).raise_for_status()
     time.sleep(PASSWORD_SECONDS)  # workers trust the old one so long

@@ -12,9 +12,11 @@ import os
 import re
 import secrets
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from mlops_course import __version__
 
@@ -142,8 +144,8 @@ def _health(front: str) -> dict:
     return answer.json()
 
 
-def _ask(call: object, front: str) -> "object":
-    """An answer of the room, or a JoinError that tells a proxy from a missing network."""
+def _ask(call: Callable[[], Any], front: str) -> Any:
+    """Return what the room answers. Raises JoinError, which tells a proxy from a missing network."""
     import httpx
 
     try:
@@ -171,5 +173,5 @@ def _ask(call: object, front: str) -> "object":
     )
 
 
-def _is_json(answer: object) -> bool:
+def _is_json(answer: Any) -> bool:
     return answer.headers.get("content-type", "").startswith("application/json")
