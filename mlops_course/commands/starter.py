@@ -61,18 +61,11 @@ def new(
 
     from mlops_course.starter import table
 
-    judgement = table.infer(
-        data, target=target, time=time, positive=positive, id=row_id, drop=drop, keep=keep, time_format=time_format
-    )
-    options = {
-        "--data": [data.name],
-        "--target": [target],
-        "--time": [time],
-        "--positive": [positive],
-        "--id": [row_id],
-    }
-    options |= {"--drop": drop, "--keep": keep, "--time-format": [time_format]}
-    words = [word for option, values in options.items() for value in values if value for word in (option, value)]
+    choices = table.Choices(target, time, positive, row_id, drop, keep, time_format)
+    judgement = table.infer(data, choices)
+    options = {"--data": data.name, **{f"--{name.replace('_', '-')}": value for name, value in vars(choices).items()}}
+    given = [(option, [values] if isinstance(values, str) else values or ()) for option, values in options.items()]
+    words = [word for option, values in given for value in values for word in (option, value)]
     command = shlex.join(["mlops-course", "new", folder.name, *words, *(["--no-time"] if no_time else [])])
     starter.create(folder, judgement, data=data, command=command, today=date.today())
     _tell(judgement)

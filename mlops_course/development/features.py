@@ -7,9 +7,9 @@
     split_in_three  rows to train on, to calibrate on and to judge by, one later than the other
     on_arrays       feature code written once, for the frame of a training and for the one row of a request
 
-Every function asks two times of a record: when the row asks (`at`) and since when the record was known (`available`,
-`start`, `end`). A record whose time is missing was never known. Records need not be sorted, and one row gets the same
-answer alone as in a million.
+Every function compares two times: when a row asks (`at`), and when a record became known (`available`, `start`, `end`).
+A record whose time is missing was never known. Records need not be sorted, and a row gets the same answer alone as
+among a million.
 
 >>> rows = pd.DataFrame({"asked": pd.to_datetime(["2013-01-01T10:00Z", "2013-01-01T12:00Z"])})
 >>> readings = pd.DataFrame({"known": pd.to_datetime(["2013-01-01T09:30Z", "2013-01-01T11:00Z"]), "temp": [3.0, 5.0]})
@@ -49,12 +49,11 @@ def as_of(
     by: str | None = None,
     max_age: pd.Timedelta | None = None,
 ) -> pd.DataFrame:
-    """The last observation that was available to each row, never a later one.
+    """Return the last observation that was available to each row, never a later one.
 
-    `rows[at]` is when each row asks, `observations[available]` since when each observation was known; with `by`, only
-    observations of the same group count. Returns one row for each of `rows`, in their order and with their index:
-    `columns`, and `age` in minutes since the observation became available. All are missing where nothing was known yet
-    or the last observation is older than `max_age`.
+    `rows[at]` is when each row asks, and `observations[available]` when each observation became known. With `by`, only
+    observations of the same group count. The result has the index of `rows`, the `columns`, and `age` in minutes since
+    the observation became known. All are missing where nothing was known yet, or only what is older than `max_age`.
 
     Raises ValueError if a time is not a datetime, a row asks at no time, or two observations of a group became
     available at the same instant (which of them is the last is then undefined).
@@ -63,8 +62,8 @@ def as_of(
     _check_times(observations, available)
     keys = [by] if by else []
     known = observations.loc[observations[available].notna(), [available, *keys, *columns]]
-    if known.duplicated([available, *keys]).any():
-        twice = known.loc[known.duplicated([available, *keys], keep=False), [available, *keys]].iloc[0].to_dict()
+    if len(repeated := known.loc[known.duplicated([available, *keys]), [available, *keys]]):
+        twice = repeated.iloc[0].to_dict()
         raise ValueError(
             f"expected one observation for each {[available, *keys]}, got several for {twice}; drop all but one"
         )
@@ -102,9 +101,10 @@ def recent(
     """
     _check_times(rows, at, required=True)
     _check_times(events, available)
-    known = events.loc[events[available].notna() & (True if value is None else events[value].notna())]
-    count, total = _known_by(rows, known, at=at, time=available, by=by, value=value)
-    before, total_before = _known_by(rows, known, at=at, time=available, by=by, value=value, earlier=window)
+    known = events.dropna(subset=[available, value] if value else [available])
+    asked, happened = _moments(rows, at, by=by), _moments(known, available, by=by, value=value)
+    count, total = _known_by(asked, happened)
+    before, total_before = _known_by(asked.assign(time=asked["time"] - window // pd.Timedelta("1us")), happened)
     count = count - before
     mean = np.full(len(rows), np.nan)
     if value is not None:
@@ -125,8 +125,9 @@ def in_progress(
     _check_times(spans, start)
     _check_times(spans, end)
     real = spans.loc[spans[start].notna() & ~(spans[end] <= spans[start])]
-    started, _ = _known_by(rows, real, at=at, time=start, by=by)
-    ended, _ = _known_by(rows, real.loc[real[end].notna()], at=at, time=end, by=by)
+    asked = _moments(rows, at, by=by)
+    started, _ = _known_by(asked, _moments(real, start, by=by))
+    ended, _ = _known_by(asked, _moments(real.dropna(subset=[end]), end, by=by))
     return pd.Series(started - ended, index=rows.index, name="in_progress")
 
 
@@ -183,42 +184,30 @@ def on_arrays(derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarr
     return on_frame
 
 
-def _known_by(
-    rows: pd.DataFrame,
-    events: pd.DataFrame,
-    *,
-    at: str,
-    time: str,
-    by: str | None,
-    value: str | None = None,
-    earlier: pd.Timedelta | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each row, the events of its group with `time` ≤ at − earlier: their count and the sum of their values.
+def _moments(frame: pd.DataFrame, time: str, *, by: str | None, value: str | None = None) -> pd.DataFrame:
+    """Time in microseconds, group and value of each record; all are one group without `by`."""
+    microseconds = frame[time].dt.as_unit("us").astype("int64")
+    return pd.DataFrame(
+        {"time": microseconds, "group": frame[by] if by else 0, "value": frame[value] if value else 0.0}
+    )
+
+
+def _known_by(asked: pd.DataFrame, happened: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of `asked`, the count of the events of its group until then, and the sum of their values.
 
     Group and time make one sortable number, so that one binary search serves all rows. The sum runs within its group,
     from the earliest event on: no later event and no other group can change it, not even its rounding.
     """
-    asked, happened = _as_microseconds(rows[at]), _as_microseconds(events[time])
-    both = np.concatenate([asked, happened])
+    both = np.concatenate([asked["time"], happened["time"]])
     low, span = (both.min(), np.ptp(both) + 2) if len(both) else (0, 1)
-    if by is None:
-        group_asked, group = np.zeros(len(rows), "int64"), np.zeros(len(events), "int64")
-    else:
-        codes, _ = pd.factorize(pd.concat([rows[by], events[by]], ignore_index=True))
-        group_asked, group = codes[: len(rows)], codes[len(rows) :]
-    order = np.lexsort([happened, group])
-    keys = (group * span + happened - low + 1)[order]
-    start = np.searchsorted(keys, group_asked * span)
-    lag = 0 if earlier is None else earlier // pd.Timedelta("1us")
-    count = np.searchsorted(keys, group_asked * span + np.maximum(asked - lag - low + 1, 0), side="right") - start
-    if value is None:
-        return count, np.zeros(len(rows))
-    sums = pd.Series(events[value].to_numpy(float)[order]).groupby(group[order]).cumsum().to_numpy()
+    codes, _ = pd.factorize(pd.concat([asked["group"], happened["group"]], ignore_index=True))
+    first, group = codes[: len(asked)] * span, codes[len(asked) :]
+    order = np.lexsort([happened["time"], group])
+    keys = (group * span + happened["time"].to_numpy() - low + 1)[order]
+    start = np.searchsorted(keys, first)
+    count = np.searchsorted(keys, first + asked["time"].to_numpy() - low + 1, side="right") - start
+    sums = pd.Series(happened["value"].to_numpy(float)[order]).groupby(group[order]).cumsum().to_numpy()
     return count, np.where(count > 0, np.append(sums, 0.0)[start + count - 1], 0.0)
-
-
-def _as_microseconds(times: pd.Series) -> np.ndarray:
-    return times.dt.as_unit("us").astype("int64").to_numpy()
 
 
 def _check_times(frame: pd.DataFrame, column: str, *, required: bool = False) -> None:

@@ -19,7 +19,18 @@ from sklearn.metrics import roc_auc_score
 
 from mlops_course.starter import reading
 
-__all__ = ["TRUTHS", "Kind", "kind_of", "names_rows", "percent", "probe", "shown", "time_form", "writes_decimal_commas"]
+__all__ = [
+    "TRUTHS",
+    "Kind",
+    "kind_of",
+    "left_out",
+    "names_rows",
+    "percent",
+    "probe",
+    "shown",
+    "time_form",
+    "writes_decimal_commas",
+]
 
 READABLE = 0.95  # share of values that must be of a kind for the column to be of it
 TWO_WAYS = "two ways"  # what is said of dates such as 03/04/2026
@@ -62,10 +73,10 @@ def kind_of(values: pd.Series, text: pd.Series, *, name: str, european: bool, ti
     distinct = known.nunique()
     typed = pd.api.types.is_numeric_dtype(values)
     if distinct > MAX_CATEGORIES and _is_prose(known):
-        return _no(f"text such as {shown(known, 1)}", "free text; make features of it first")
+        return left_out(f"text such as {shown(known, 1)}", "free text; make features of it first")
     if names_rows(values, name) or (ENTITY.search(name) and distinct > MAX_CATEGORIES):
         seen = f"{distinct:,} distinct values, such as {shown(known, 2)}"
-        return _no(seen, "an identifier: a model would learn single rows by heart")
+        return left_out(seen, "an identifier: a model would learn single rows by heart")
     if known.str.fullmatch(r"(?:19|20)\d\d[01]\d[0-3]\d").all():
         how, note = time_form(values)
         if how is not None:
@@ -90,13 +101,14 @@ def kind_of(values: pd.Series, text: pd.Series, *, name: str, european: bool, ti
     if note == TWO_WAYS and time_format:
         how, note = time_form(values, time_format)
     if note == TWO_WAYS:
-        return _no(f"dates, such as {shown(known, 2)}", "day first or month first? Write them as 2026-11-23")
+        return left_out(f"dates, such as {shown(known, 2)}", "day first or month first? Write them as 2026-11-23")
     if how is not None:
         return Kind({**how, "kind": "moment"}, f"dates, such as {shown(known, 1)}", "point in time", note)
     return _category(known)
 
 
-def _no(seen: str, why: str) -> Kind:
+def left_out(seen: str, why: str) -> Kind:
+    """What is said of a column that is not used."""
     return Kind(None, seen, "left out", why)
 
 
@@ -130,7 +142,7 @@ def _category(known: pd.Series, what: str = "") -> Kind:
     seen = f"{what}{distinct:,} distinct values, such as {shown(known, 2)}"
     if distinct > MAX_CATEGORIES or len(known) < MIN_ROWS_A_CATEGORY * distinct:
         mean = f"{len(known) / distinct:.1f} rows a value"
-        return _no(seen, f"high cardinality: {mean}, which a model would learn by heart; group the values first")
+        return left_out(seen, f"high cardinality: {mean}, which a model would learn by heart; group the values first")
     return Kind({"kind": "category"}, seen, "category", "a value that comes new is answered as if rare")
 
 

@@ -21,7 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["GRAINS", "as_text", "batch_names", "convert", "distinct_rows", "read", "read_cells", "row_ids", "words"]
+__all__ = [
+    "GRAINS",
+    "as_text",
+    "batch_names",
+    "convert",
+    "distinct_rows",
+    "made_up_times",
+    "read",
+    "read_cells",
+    "row_ids",
+    "words",
+]
 
 MISSING_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>", "nat", "?")  # in any case of letters, in any column
 MORE_MISSING_WORDS = ("none", "-", "--", ".", "nil", "missing", "unknown", "k.a.")  # where a number or time should be
@@ -59,9 +70,14 @@ def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     table = convert(cells, plan)
     table.insert(0, "row_id", as_text(cells[plan["id"]]) if plan.get("id") else row_ids(cells))
     if clock := plan.get("clock"):
-        passed = pd.to_timedelta(np.arange(len(table)) * clock["every_seconds"], unit="s")
-        table[plan["time"]] = (pd.Timestamp(clock["start"], tz="UTC") + passed).as_unit("us")
+        table[plan["time"]] = made_up_times(len(table), clock)
     return table
+
+
+def made_up_times(rows: int, clock: Mapping[str, Any]) -> pd.DatetimeIndex:
+    """Times of rows that have none: `start`, and each `every_seconds` after the one before."""
+    passed = pd.to_timedelta(np.arange(rows) * clock["every_seconds"], unit="s")
+    return (pd.Timestamp(clock["start"], tz="UTC") + passed).as_unit("us")
 
 
 def distinct_rows(cells: pd.DataFrame) -> pd.DataFrame:

@@ -49,7 +49,7 @@ def infer(tmp_path):
 
     def judge(frame, *, target="failed", time="time", **options):
         frame.to_csv(tmp_path / "table.csv", index=False)
-        return tables.infer(tmp_path / "table.csv", target=target, time=time, **options)
+        return tables.infer(tmp_path / "table.csv", tables.Choices(target, time, **options))
 
     return judge
 
@@ -264,7 +264,7 @@ def test_a_european_file_means_the_same_as_a_plain_one(table, infer, tmp_path):
         failed=one_way["failed"].map({"yes": "ja", "no": "nein"}),
     )
     german.to_csv(tmp_path / "german.csv", sep=";", encoding="cp1252", index=False)
-    found = tables.infer(tmp_path / "german.csv", target="failed", time="time")
+    found = tables.infer(tmp_path / "german.csv", tables.Choices("failed", "time"))
     pd.testing.assert_frame_equal(
         reading.read(tmp_path / "german.csv", found.plan).drop(columns="row_id"), one.drop(columns="row_id")
     )
@@ -280,7 +280,7 @@ def test_any_usual_separator_is_found(table, tmp_path, separator):
 def test_parquet_means_the_same_as_csv(table, infer, tmp_path):
     typed = table.assign(time=pd.to_datetime(table["time"]), failed=table["failed"] == "yes")
     typed.to_parquet(tmp_path / "table.parquet")
-    found = tables.infer(tmp_path / "table.parquet", target="failed", time="time")
+    found = tables.infer(tmp_path / "table.parquet", tables.Choices("failed", "time"))
     one = reading.read(tmp_path / "table.parquet", found.plan).drop(columns="row_id")
     other = infer(table)
     pd.testing.assert_frame_equal(one, reading.read(tmp_path / "table.csv", other.plan).drop(columns="row_id"))
@@ -455,7 +455,7 @@ def test_odd_names_do_not_break_what_is_written(table, tmp_path):
     )
     odd = odd.assign(site=table["site"].map({"north": "no | rth\\", "south": 'so"uth'}))
     odd.to_csv(tmp_path / "odd.csv", index=False)
-    judged = tables.infer(tmp_path / "odd.csv", target="failed", time="time")
+    judged = tables.infer(tmp_path / "odd.csv", tables.Choices("failed", "time"))
     starter.create(tmp_path / "odd", judged, data=tmp_path / "odd.csv", command="new", today=date(2026, 11, 24))
     specification = load_specification(tmp_path / "odd" / "odd" / "odd_case" / "specification.yaml")
     assert {'say "hi"', "a: b # c", "{{ x }}"} <= set(specification.inputs.numeric)

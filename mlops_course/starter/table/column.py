@@ -1,77 +1,87 @@
 """Each of the other columns: an input, or left out."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from mlops_course.starter import columns, reading
+from mlops_course.starter import reading
+from mlops_course.starter.columns import Kind, kind_of, left_out, percent, probe
 
-from .finding import Finding
+from .draft import Draft
+from .time import _moment_of_asking
 
 EMPTY = 0.995  # share of missing values from which nothing is left to learn from
 LEAK_AUC, SUSPICIOUS_AUC = 0.98, 0.9  # of one column alone; the second is the bar of the readiness probe
 AFTERWARDS = 0.01  # share of rows in which a moment may lie after the prediction before it counts as not known then
 NESTED = (list, dict, tuple, set, bytes, np.ndarray)
+INPUT_OF = {"number": "numeric", "truth": "numeric", "category": "categorical", "moment": "datetime"}  # by kind
 
 
-def _judge_column(
-    values: pd.Series,
-    name: str,
-    *,
-    label: pd.Series,
-    asked: pd.Series | None,
-    european: bool,
-    drop: Sequence[str],
-    keep: Sequence[str],
-    same_as: dict[int, str],
-    time_format: str | None,
-) -> tuple[dict[str, Any] | None, Finding]:
-    """How to read a column as an input, or None to leave it out; and the line that says so."""
+def _judge_inputs(draft: Draft, label: pd.Series, asked: pd.Series, *, european: bool) -> dict[str, list[str]]:
+    """Decide about each column but target, time and id; return the names of the inputs by kind."""
+    choices = draft.choices
+    inputs: dict[str, list[str]] = {"datetime": [], "numeric": [], "categorical": []}
+    if choices.time is not None:
+        inputs["datetime"].append(_moment_of_asking(draft))
+    first: dict[int, str] = {}  # column by the digest of its values
+    for column in draft.rows.columns:
+        if column in (choices.target, choices.time) or (column == draft.plan["id"] and column not in choices.keep):
+            continue
+        found = _kind_of(draft, column, first, european=european)
+        if found.how is not None:
+            found = _known_before(draft, column, found, label=label, asked=asked)
+        decided = found.decided
+        if found.how is not None:
+            name = draft.read_as(found.how, column)
+            inputs[INPUT_OF[found.how["kind"]]].append(name)
+            decided += f", called {name}" if name != column else ""
+        draft.say(column, found.seen, decided, found.why)
+    return inputs
 
-    def out(seen: str, why: str) -> tuple[None, Finding]:
-        return None, Finding(name, seen, "left out", why)
 
-    if name in drop:
-        return out("", "--drop")
+def _kind_of(draft: Draft, column: str, first: dict[int, str], *, european: bool) -> Kind:
+    """What a column holds, or why it is left out; a column that is used is added to `first`."""
+    if column in draft.choices.drop:
+        return left_out("", "--drop")
+    values = draft.rows[column]
     if values.dtype == object and values.map(type).isin(NESTED).any():
-        return out("lists, mappings or bytes", "a model takes one value a cell; take apart what you need")
+        return left_out("lists, mappings or bytes", "a model takes one value a cell; take apart what you need")
     text = reading.as_text(values)
     text = text.mask(text.str.lower().isin(reading.MISSING_WORDS))
     missing = float(text.isna().mean())
     if missing >= EMPTY:
-        return out(f"missing in {columns.percent(missing)} of rows", "nothing to learn from; ask where the values went")
+        return left_out(f"missing in {percent(missing)} of rows", "nothing to learn from; ask where the values went")
     if text.nunique() == 1 and missing == 0:
-        return out(f"{text.iloc[0]!r} in every row", "a constant tells no row from another")
+        return left_out(f"{text.iloc[0]!r} in every row", "a constant tells no row from another")
     digest = hash(pd.util.hash_pandas_object(text, index=False).to_numpy().tobytes())
-    if digest in same_as:
-        return out(f"the same as {same_as[digest]} in every row", "once is enough")
-    same_as[digest] = name
-    how, seen, decided, why = columns.kind_of(values, text, name=name, european=european, time_format=time_format)
-    if missing and how is not None:
-        seen += f"; missing in {columns.percent(missing)}"
-    if how is None and name not in keep:
-        return out(seen, why)
-    if how is None:
-        how, decided, why = {"kind": "category"}, "category", "--keep"
-    read = reading.convert(values.to_frame(), {"columns": {name: how}})[name]
-    if how["kind"] == "moment" and asked is not None:
+    if digest in first:
+        return left_out(f"the same as {first[digest]} in every row", "once is enough")
+    first[digest] = column
+    found = kind_of(values, text, name=column, european=european, time_format=draft.choices.time_format)
+    if found.how is None:
+        kept = Kind({"kind": "category"}, found.seen, "category", "--keep")
+        return kept if column in draft.choices.keep else found
+    return found._replace(seen=found.seen + (f"; missing in {percent(missing)}" if missing else ""))
+
+
+def _known_before(draft: Draft, column: str, found: Kind, *, label: pd.Series, asked: pd.Series) -> Kind:
+    """The same kind, or why the column is left out: it is only known after the prediction, or gives the answer away."""
+    values, kept = draft.rows[column], column in draft.choices.keep
+    read = reading.convert(values.to_frame(), {"columns": {column: found.how}})[column]
+    if found.how["kind"] == "moment" and draft.choices.time is not None:
         late = float((read > asked.dt.tz_localize(None)).mean())
-        if late > AFTERWARDS and name not in keep:
-            return out(
-                f"{seen}; after the prediction in {columns.percent(late)} of rows",
-                "not known when the row is predicted",
-            )
-    if how["kind"] == "number" and read.isna().all():
-        return out("no finite number", "nothing to learn from")
-    auc = columns.probe(read, label)
-    if auc >= LEAK_AUC and name not in keep:
-        return out(
-            f"{seen}; alone it tells the answers apart with AUC {auc:.3f}",
+        if late > AFTERWARDS and not kept:
+            seen = f"{found.seen}; after the prediction in {percent(late)} of rows"
+            return left_out(seen, "not known when the row is predicted")
+    if found.how["kind"] == "number" and read.isna().all():
+        return left_out("no finite number", "nothing to learn from")
+    auc = probe(read, label)
+    if auc >= LEAK_AUC and not kept:
+        return left_out(
+            f"{found.seen}; alone it tells the answers apart with AUC {auc:.3f}",
             "it gives the target away: most likely it is written after the fact. If it is known when a row is "
-            f"predicted, use it: --keep {name!r}",
+            f"predicted, use it: --keep {column!r}",
         )
     if auc >= SUSPICIOUS_AUC:
-        why = "; ".join(filter(None, [why, f"alone it has AUC {auc:.2f}: find out when its value is known"]))
-    return how, Finding(name, seen, decided, why)
+        doubt = f"alone it has AUC {auc:.2f}: find out when its value is known"
+        return found._replace(why="; ".join(filter(None, [found.why, doubt])))
+    return found

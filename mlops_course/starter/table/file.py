@@ -10,7 +10,7 @@ import pandas as pd
 
 from mlops_course.starter import reading
 
-from .finding import Finding
+from .draft import Finding
 
 LOOKED_AT = 1_000_000  # characters from which the separator is told
 
