@@ -43,6 +43,7 @@ AIRLINER_SEATS = 20  # fewer: a private aircraft whose registration looks like a
 MISSING_TAIL_NUMBERS, CANCELLED = 0.01, 0.05  # shares that a month seldom exceeds
 MOSTLY, SILENT = 0.5, 0.9  # shares; pressure, the sensor with most gaps, misses up to 0.58 of a day
 QUARANTINE = {"severity": "quarantine"}
+Rule = tuple[str, str, Callable[[pd.DataFrame], pd.Series | bool]]  # severity, name, and whether it holds
 
 
 def schemas() -> dict[str, pa.DataFrameSchema]:
@@ -57,7 +58,7 @@ def schemas() -> dict[str, pa.DataFrameSchema]:
 
 
 def _flights() -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(
+    return _table(
         {
             **_calendar(),
             "minute": pa.Column(int, _between(0, 59)),
@@ -76,31 +77,22 @@ def _flights() -> pa.DataFrameSchema:
             "dest": pa.Column(str, pa.Check.str_matches("^[A-Z]{3}$", name="three letters")),
             "distance": pa.Column(int, _between(*DISTANCE), metadata=QUARANTINE),
         },
-        checks=[
-            _rule("sched_dep_time, hour, minute: tell one time", _schedule_agrees),
-            _rule("time_hour, year, month, day, hour: tell one hour", _local_hour_agrees),
-            _rule("dep_time, dep_delay: missing together", lambda t: t["dep_time"].isna() == t["dep_delay"].isna()),
-            _rule("air_time, arr_delay: missing together", lambda t: t["air_time"].isna() == t["arr_delay"].isna()),
-            _rule("dep_delay, dep_time, sched_dep_time: agree", lambda t: _delay_agrees(t, "dep")),
-            _rule("arr_delay, arr_time, sched_arr_time: agree", lambda t: _delay_agrees(t, "arr")),
-            _rule("distance, air_time: a possible speed", lambda t: _within(_speed(t), GROUND_SPEED)),
-            _rule("distance, air_time: a usual speed", lambda t: _usual(_speed(t), USUAL_SPEED)),
-        ],
         unique=ONE_FLIGHT,
-        metadata={
-            "severity": {
-                "dep_time, dep_delay: missing together": "quarantine",
-                "air_time, arr_delay: missing together": "quarantine",
-                "dep_delay, dep_time, sched_dep_time: agree": "quarantine",
-                "arr_delay, arr_time, sched_arr_time: agree": "quarantine",
-                "distance, air_time: a possible speed": "quarantine",
-            }
-        },
+        rules=[
+            ("stop", "sched_dep_time, hour, minute: tell one time", _schedule_agrees),
+            ("stop", "time_hour, year, month, day, hour: tell one hour", _local_hour_agrees),
+            ("quarantine", "dep_time, dep_delay: missing together", _missing_together("dep_time", "dep_delay")),
+            ("quarantine", "air_time, arr_delay: missing together", _missing_together("air_time", "arr_delay")),
+            ("quarantine", "dep_delay, dep_time, sched_dep_time: agree", lambda t: _delay_agrees(t, "dep")),
+            ("quarantine", "arr_delay, arr_time, sched_arr_time: agree", lambda t: _delay_agrees(t, "arr")),
+            ("quarantine", "distance, air_time: a possible speed", lambda t: _within(_speed(t), GROUND_SPEED)),
+            ("stop", "distance, air_time: a usual speed", lambda t: _usual(_speed(t), USUAL_SPEED)),
+        ],
     )
 
 
 def _weather() -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(
+    return _table(
         {
             **_calendar(),
             "temp": _observed(TEMPERATURE),
@@ -115,20 +107,14 @@ def _weather() -> pa.DataFrameSchema:
             "pressure": _observed(PRESSURE),
             "visib": _observed(VISIBILITY),
         },
-        checks=[
-            _rule("time_hour, year, month, day, hour: tell one hour", _local_hour_agrees),
-            _rule("origin, year, month, day, hour: occur once", _local_hour_occurs_once, warn=True),
-            _rule("temp, dewp: dew point is not above", lambda t: ~(t["dewp"] > t["temp"])),
-            _rule("wind_speed, wind_gust: gusts are not below", lambda t: ~(t["wind_gust"] < t["wind_speed"])),
-            _rule("temp, dewp, humid: usually agree", lambda t: _usual(_humidity_gap(t), (0, USUAL_HUMIDITY_GAP))),
-        ],
         unique=["origin", "time_hour"],
-        metadata={
-            "severity": {
-                "temp, dewp: dew point is not above": "quarantine",
-                "wind_speed, wind_gust: gusts are not below": "quarantine",
-            }
-        },
+        rules=[
+            ("stop", "time_hour, year, month, day, hour: tell one hour", _local_hour_agrees),
+            ("warn", "origin, year, month, day, hour: occur once", _local_hour_occurs_once),
+            ("quarantine", "temp, dewp: dew point is not above", lambda t: ~(t["dewp"] > t["temp"])),
+            ("quarantine", "wind_speed, wind_gust: gusts are not below", lambda t: ~(t["wind_gust"] < t["wind_speed"])),
+            ("stop", "temp, dewp, humid: usually agree", lambda t: _usual(_humidity_gap(t), (0, USUAL_HUMIDITY_GAP))),
+        ],
     )
 
 
@@ -185,9 +171,13 @@ def _observed(bounds: tuple[float, float]) -> pa.Column:
     return pa.Column(float, [within, silent], nullable=True, metadata={"severity": {within.name: "quarantine"}})
 
 
-def _rule(name: str, holds: Callable[[pd.DataFrame], pd.Series | bool], *, warn: bool = False) -> pa.Check:
-    """A rule that compares columns. Each decides for itself what a missing value means."""
-    return pa.Check(holds, name=name, ignore_na=False, raise_warning=warn)
+def _table(columns: dict[str, pa.Column], *, unique: list[str], rules: list[Rule]) -> pa.DataFrameSchema:
+    """A table with rules that compare columns. Each rule decides for itself what a missing value means."""
+    checks = [
+        pa.Check(holds, name=name, ignore_na=False, raise_warning=severity == "warn") for severity, name, holds in rules
+    ]
+    aside = {name: severity for severity, name, _ in rules if severity == "quarantine"}
+    return pa.DataFrameSchema(columns, checks=checks, unique=unique, metadata={"severity": aside})
 
 
 def _between(low: float, high: float) -> pa.Check:
@@ -224,6 +214,10 @@ def _local_hour_agrees(rows: pd.DataFrame) -> pd.Series:
 
 def _local_hour_occurs_once(weather: pd.DataFrame) -> pd.Series:
     return ~weather.duplicated(["origin", "year", "month", "day", "hour"], keep=False)
+
+
+def _missing_together(one: str, other: str) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda flights: flights[one].isna() == flights[other].isna()
 
 
 def _delay_agrees(flights: pd.DataFrame, end: str) -> pd.Series:

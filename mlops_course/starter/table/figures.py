@@ -1,4 +1,4 @@
-"""Figures of the specification, and facts for the README."""
+"""Figures of the specification that follow from the table, and facts for the README."""
 
 import math
 from typing import Any
@@ -70,8 +70,7 @@ def _figures(rows: pd.DataFrame, plan: dict[str, Any], facts: dict[str, Any]) ->
     return {
         "missed": (
             float(f"{odds:.2g}"),
-            f"so many times a false alarm that acting always and never cost the same, as "
-            f"{columns.percent(share)} of rows are positive",
+            f"with this, acting always costs as much as acting never, as {columns.percent(share)} of rows are positive",
         ),
         "max_calibration_error": (
             calibration,
