@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import small_case
 import uvicorn
@@ -581,27 +582,36 @@ def test_a_shadow_that_dies_at_a_write_answers_each_row_once_when_it_is_started_
 ):
     monkeypatch.setattr(service.shadow, "FOLLOW_ROWS", 5)
     system.registry.shadow(INVERTED, **SIGNED)
-    follower = service.shadow._Follower(system, log, system.registry.trial())
     shared = {"assigned_version": FIRST, "model_version": FIRST, "share": 0.0, "probability": 0.1, "decision": False}
     shared |= {"time": datetime.now(UTC), "latency_ms": 1.0}
     rows = asked(questions()[:20], name="died")
     log.append([shared | {"id": row.pop("id"), "inputs": json.dumps(row)} for row in rows])
-    append, writes = follower._shadow.append, count(1)
+    with closing(service.shadow_log(log.url.render_as_string())) as shadow:
+        append, writes = shadow.append, count(1)
 
-    def dying(*answers, **also):
-        number = next(writes)
-        if (number, moment) == (write, "before the write"):
-            raise Killed
-        append(*answers, **also)
-        if number == write:
-            raise Killed
+        def dying(*answers, **also):
+            number = next(writes)
+            if (number, moment) == (write, "before the write"):
+                raise Killed
+            append(*answers, **also)
+            if number == write:
+                raise Killed
 
-    monkeypatch.setattr(follower._shadow, "append", dying)
-    with pytest.raises(Killed):
-        list(iter(follower.step, False))
+        monkeypatch.setattr(shadow, "append", dying)
+        follower = service.shadow._Follower(system, log, shadow, system.registry.trial())
+        with pytest.raises(Killed):
+            list(iter(follower.step, False))
     assert len(shadowed(log, count=0)) == 5 * (write - (moment == "before the write"))
     service.follow_shadow(system, log)
     assert shadowed(log, count=20)["id"].tolist() == [f"died-{number}" for number in range(20)]
+
+
+def test_a_look_at_a_version_in_shadow_leaves_no_file_open(system, log):
+    system.registry.shadow(SECOND, **SIGNED)
+    service.follow_shadow(system, log)
+    url = log.url.render_as_string()
+    service.shadow_table(system, log_url=url, trial=system.registry.trial())
+    assert [file.path for file in psutil.Process().open_files() if ".shadow.db" in file.path] == []
 
 
 # Canary ---------------------------------------------------------------------------------------------------------------

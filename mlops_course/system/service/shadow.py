@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -71,8 +72,8 @@ def _consumer(trial: Trial) -> str:
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
     """Answer in shadow what came since the trial began, each prediction once, as long as the parent lives."""
     parent = multiprocessing.parent_process()
-    with _background_process("shadow"):
-        follower = _Follower(System(case_name, workspace), PredictionLog(url), trial)
+    with _background_process("shadow"), closing(PredictionLog(url)) as log, closing(shadow_log(url)) as shadow:
+        follower = _Follower(System(case_name, workspace), log, shadow, trial)
         while parent is None or parent.is_alive():
             if not follower.step():
                 time.sleep(FOLLOW_SECONDS)
@@ -86,16 +87,17 @@ def follow_shadow(system: System, log: PredictionLog) -> None:
     trial = system.registry.trial()
     if not trial or trial.mode != "shadow":
         raise ValueError(f"expected a version in shadow, found {trial}; begin with Registry.shadow")
-    follower = _Follower(system, log, trial)
-    while follower.step():
-        pass
+    with closing(shadow_log(_url(log))) as shadow:
+        follower = _Follower(system, log, shadow, trial)
+        while follower.step():
+            pass
 
 
 class _Follower:
     """A version in shadow, and how far in the log it has come."""
 
-    def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
-        self._log, self._shadow, self._trial, self._consumer = log, shadow_log(_url(log)), trial, _consumer(trial)
+    def __init__(self, system: System, log: PredictionLog, shadow: PredictionLog, trial: Trial) -> None:
+        self._log, self._shadow, self._trial, self._consumer = log, shadow, trial, _consumer(trial)
         self._model = servable(system.registry.load(trial.version))
         # the champion has checked the rows by its contract; here nothing is required
         self._request = serving.request_type(replace(self._model, optional=list(self._model.inputs)))
@@ -144,11 +146,11 @@ def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
     `agreement` is the share of requests on which both decide alike, `unanswered` counts requests that the shadow has
     passed without an answer; cost is in the unit of the specification.
     """
-    log, shadow = PredictionLog(log_url), shadow_log(log_url)
-    in_shadow = shadow.predictions(since=trial.since, inputs=False).set_index("id")
-    champion = log.predictions(since=trial.since, inputs=False).set_index("id")
-    champion = champion[champion["number"] <= shadow.position(_consumer(trial))]
-    labels = log.labelled(since=trial.since, inputs=False).set_index("id")["label"]
+    with closing(PredictionLog(log_url)) as log, closing(shadow_log(log_url)) as shadow:
+        in_shadow = shadow.predictions(since=trial.since, inputs=False).set_index("id")
+        champion = log.predictions(since=trial.since, inputs=False).set_index("id")
+        champion = champion[champion["number"] <= shadow.position(_consumer(trial))]
+        labels = log.labelled(since=trial.since, inputs=False).set_index("id")["label"]
     both = in_shadow.index.intersection(champion.index)
     known = both.intersection(labels.index)
     agreement = (champion.loc[both, "decision"] == in_shadow.loc[both, "decision"]).mean()

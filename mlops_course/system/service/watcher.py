@@ -3,12 +3,14 @@
 import json
 import multiprocessing
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.system import report
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
@@ -43,8 +45,8 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
     from mlops_course.system.monitor import Monitor, reference_rows
 
     parent = multiprocessing.parent_process()
-    with _background_process("watcher"):
-        system, log, monitor, version = System(case_name, workspace), PredictionLog(url), None, None
+    with _background_process("watcher"), closing(PredictionLog(url)) as log:
+        system, monitor, version = System(case_name, workspace), None, None
         while parent is None or parent.is_alive():
             if (champion := system.registry.champion()) is not None:
                 if monitor is None:
@@ -53,7 +55,5 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
                     monitor.rebase(reference_rows(system, champion))
                 version = champion
                 monitor.read(log)
-                partial = file.with_suffix(".part")
-                partial.write_text(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), encoding="utf-8")
-                partial.replace(file)
+                report.write(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), file)
             time.sleep(WATCH_SECONDS)
