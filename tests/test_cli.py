@@ -228,7 +228,7 @@ def test_a_model_that_the_gate_refuses_has_an_exit_code_of_its_own(run, monkeypa
     assert "min_roc_auc" in run(*TRAIN, expected=cli.REFUSED)
 
 
-def test_a_case_that_is_none_is_named(run):
+def test_an_unknown_or_incomplete_case_is_refused_by_name(run):
     assert "no_such_case" in run("train", "2024-01", case="no_such_case", expected=1)
     assert "lacks ['SPECIFICATION'" in run("train", "2024-01", case="json", expected=1)
 
@@ -288,7 +288,7 @@ def test_a_lesson_without_exercises_is_a_wrong_call(run, arguments, said):
     assert said in run(*arguments, expected=2)
 
 
-def test_a_classroom_that_is_away_is_told_and_waited_for(run, home, monkeypatch):
+def test_progress_says_that_the_classroom_cannot_be_reached_and_that_results_wait(run, home, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(home))
     progress.record("03.known_by", "passed")  # something to send
     monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")

@@ -38,7 +38,7 @@ def checks(distribution: str, *, folder: Path) -> list[dict[str, object]]:
 def _python(distribution: str) -> tuple[str, bool, str, str]:
     wanted = metadata.metadata(distribution).get("Requires-Python") or ""
     ok = SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
-    return "Python", ok, platform.python_version(), f"install a Python {wanted} and make the environment anew"
+    return "Python", ok, platform.python_version(), f"install a Python {wanted} and make the environment again"
 
 
 def _packages(distribution: str) -> tuple[str, bool, str, str]:

@@ -1,4 +1,4 @@
-"""The one folder that holds all state of a run: delete it, and the course starts anew.
+"""The one folder that holds all state of a run: delete it, and the course starts again.
 
     mlflow.db      tracking store and model registry (SQLite)
     artifacts/     what MLflow keeps of runs and models
@@ -86,7 +86,7 @@ class Workspace:
 
     @property
     def store(self) -> str:
-        """A name for this very store: one that is made anew in the same place, after it was deleted, has another."""
+        """A name for this very store: one that is made again in the same place after it was deleted has another."""
         return f"{self.tracking_uri} {(self.root / STORE).read_text(encoding='utf-8')}"
 
     @property

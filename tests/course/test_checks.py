@@ -459,7 +459,7 @@ def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypa
     [
         lambda first: Joined("http://127.0.0.1:9", "", first.learner, first.password),
         lambda first: Joined(first.server, "", "bob", first.password),
-        lambda first: Joined(first.server, "", first.learner, "given anew after ada was forgotten"),
+        lambda first: Joined(first.server, "", first.learner, "given again after ada was forgotten"),
     ],
     ids=["server", "learner", "account"],
 )
@@ -473,7 +473,7 @@ def test_another_classroom_gets_everything_and_so_does_the_first_one_again(home,
     assert progress.deliver(first) == 2
 
 
-def test_a_server_that_was_set_up_anew_in_the_same_place_gets_everything(home, classroom):
+def test_a_new_server_in_the_same_place_gets_everything(home, classroom):
     happened(home, {"gap": "data_engineering.known_by"})
     progress.deliver(room(classroom))
     classroom.experiment, classroom.run, classroom.batches = False, False, []
@@ -540,7 +540,7 @@ def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home,
     assert progress.classroom() == Joined("http://other:3", "", "bob", "")
 
 
-def test_a_password_that_is_wrong_is_said_in_progress_and_in_no_check(home, classroom, capsys):
+def test_progress_names_a_wrong_password_and_checks_do_not(home, classroom, capsys):
     classroom.login = base64.b64encode(b"ada:secret").decode()
     joins(home, room(classroom, "guess"))
     total_of_lesson = check("Which?", "All.")(lesson_law)
@@ -580,7 +580,7 @@ def test_what_a_server_refuses_waits(home, classroom, status, capsys):
 
 
 @pytest.mark.parametrize("spoilt", ["", "[]", "no json", '{"server": "http://s:1"}'])
-def test_a_room_that_cannot_be_read_is_said_in_progress_and_in_no_check(home, spoilt, capsys):
+def test_progress_names_a_room_file_that_cannot_be_read_and_checks_do_not(home, spoilt, capsys):
     home.mkdir(exist_ok=True)
     (home / "classroom.json").write_text(spoilt, encoding="utf-8")
     progress.record("data_engineering.known_by", "passed")
@@ -676,7 +676,7 @@ def test_a_notebook_is_marked_gap_by_gap_and_left_as_it_is(worked_on, home, monk
 @pytest.mark.parametrize(
     ("content", "said"), [("{", "it cannot be read"), (stored(made.new_notebook()), "is it an exercise")]
 )
-def test_what_is_no_exercise_is_said_to_be_none(tmp_path, content, said):
+def test_a_notebook_that_is_no_exercise_is_refused(tmp_path, content, said):
     (tmp_path / "03_data_engineering.ipynb").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         marking.mark(tmp_path / "03_data_engineering.ipynb")

@@ -141,7 +141,7 @@ def logs_a_run(learner):
 # Joining --------------------------------------------------------------------------------------------------------------
 
 
-def test_who_joins_can_log_and_joining_again_changes_nothing(line, tmp_path):
+def test_a_learner_who_joined_can_log_and_joining_again_changes_nothing(line, tmp_path):
     ada = joins(line, "ada", tmp_path)
     run = logs_a_run(ada)
     assert joins(line, "ada", tmp_path) == ada
@@ -178,7 +178,7 @@ def test_registered_names_cannot_collide(line, tmp_path):
         (lambda line: "not a line", "expected a line such as"),
     ],
 )
-def test_what_is_wrong_with_a_line_is_said(line, tmp_path, change, why):
+def test_a_wrong_line_to_join_is_refused_with_its_reason(line, tmp_path, change, why):
     with pytest.raises(client.JoinError, match=why):
         joins(change(line), "fritz", tmp_path)
     assert not list(tmp_path.iterdir()), "half joined"
@@ -190,7 +190,7 @@ def test_a_name_that_does_not_fit_is_refused(line, tmp_path, name):
         joins(line, name, tmp_path)
 
 
-def test_a_name_that_is_taken_is_said_to_be(line, tmp_path):
+def test_a_name_that_is_taken_is_refused(line, tmp_path):
     joins(line, "gerda", tmp_path / "first")
     with pytest.raises(client.JoinError, match="gerda is taken"):
         joins(line, "gerda", tmp_path / "second")
@@ -204,7 +204,7 @@ def test_nobody_can_take_the_place_of_one_who_has_not_joined_yet(line, tmp_path)
     assert not list((tmp_path / "otto").iterdir()), "half joined"
 
 
-def test_an_answer_that_is_lost_shuts_nobody_out(line, tmp_path, monkeypatch):
+def test_a_learner_whose_answer_was_lost_can_join_again(line, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(httpx, "post", answered_but_lost(httpx.post))
         with pytest.raises(client.JoinError, match="nothing answers"):
@@ -221,13 +221,13 @@ def answered_but_lost(post):
     return lost
 
 
-def test_another_mlflow_is_said(line, tmp_path, monkeypatch):
+def test_another_version_of_mlflow_is_refused(line, tmp_path, monkeypatch):
     monkeypatch.setattr(client, "version", lambda name: "99.0")
     with pytest.raises(client.JoinError, match="got 99 here"):
         joins(line, "quirin", tmp_path)
 
 
-def test_another_version_of_the_package_is_said(line, tmp_path, monkeypatch):
+def test_another_version_of_the_package_is_refused(line, tmp_path, monkeypatch):
     monkeypatch.setattr(client, "__version__", "99.0.0")
     with pytest.raises(client.JoinError, match=f"the version of the room, {__version__}"):
         joins(line, "hans", tmp_path)
@@ -278,7 +278,7 @@ def test_a_room_on_sqlite_takes_five_and_says_what_takes_more(place, tmp_path, m
 # The board ------------------------------------------------------------------------------------------------------------
 
 
-def test_what_checks_say_comes_to_the_board_which_is_the_teachers(line, page, room, tmp_path, monkeypatch):
+def test_results_of_checks_come_to_the_board_which_only_the_teacher_sees(line, page, room, tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     monkeypatch.delenv("MLOPS_CLASSROOM", raising=False)
     joins(line, "jakob", tmp_path)
@@ -457,7 +457,7 @@ def sends_until(stop, learner):
         asks(learner, "experiments/create", name=f"progress of {learner.learner}")
 
 
-def test_who_is_forgotten_has_left_nothing(room, forgotten):
+def test_nothing_is_left_of_a_learner_who_is_forgotten(room, forgotten):
     assert forgotten.done == {"experiments": 2, "runs": 1, "models": 1, "accounts": 1}
     fewer = {name: was - forgotten.after[name] for name, was in forgotten.before.items()}
     assert fewer == {"users": 1, "runs": 1, "experiments": 2, "model_versions": 0}

@@ -113,7 +113,7 @@ def test_a_room_that_has_just_opened_has_a_board(store):
     assert board.as_csv(board.grades(table)).startswith("learner,start_here,requirements,")
 
 
-def test_who_has_joined_and_sent_nothing_is_on_the_board_and_in_the_grades(store):
+def test_a_learner_who_sent_nothing_is_on_the_board_and_in_the_grades(store):
     store.create_experiment("progress of cora", "file:///nowhere")
     table = board.standings(store)
     assert "nothing sent yet: cora" in text_of(board.page(table, joined=1))[0]
@@ -153,7 +153,7 @@ def test_every_page_of_experiments_and_runs_is_read(store, monkeypatch):
     ],
     ids=lambda told: str(told)[:40],
 )
-def test_a_tag_that_is_no_standing_is_counted_and_hides_nobody(store, told):
+def test_a_tag_that_cannot_be_read_is_counted_and_hides_nobody(store, told):
     send(store, "eve", {"data_engineering.known_by": told})
     send(store, "ada", {"data_engineering.known_by": GOOD})
     table = board.standings(store)
@@ -163,13 +163,13 @@ def test_a_tag_that_is_no_standing_is_counted_and_hides_nobody(store, told):
 
 
 @pytest.mark.parametrize("done", [1, "yes", None, [True]])
-def test_what_is_not_said_to_be_done_is_not_done(store, done):
+def test_a_gap_is_done_only_if_its_tag_says_true(store, done):
     send(store, "ada", {"data_engineering.known_by": {**GOOD, "done": done}})
     assert not board.standings(store)["done"].any()
 
 
 @pytest.mark.parametrize("gap", ["99.known_by", "data_engineering.none", "note", "03"])
-def test_a_tag_of_no_gap_is_counted_too(store, gap):
+def test_a_tag_that_names_no_gap_is_counted_too(store, gap):
     send(store, "ada", {gap: GOOD})
     assert (len(table := board.standings(store)), table.attrs["skipped"]) == (0, 1)
 
@@ -195,7 +195,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 
 
 @given(st.fixed_dictionaries({name: VALUES | st.just(value) for name, value in GOOD.items()}))
-def test_what_is_believed_of_any_json_can_be_shown(told):
+def test_any_json_that_is_read_as_a_standing_can_be_shown(told):
     if (row := board._told(json.dumps(told))) is not None:
         table = pd.DataFrame([("eve", GAPS[0], *row)], columns=list(board.COLUMNS)).astype(board.COLUMNS)
         assert board.page(table, joined=1, now=NOW).encode()
@@ -229,7 +229,7 @@ def test_every_gap_that_is_done_is_counted_once_for_its_learner_and_lesson(table
 
 @settings(max_examples=40)
 @given(ROOMS)
-def test_who_is_stuck_is_counted_once_for_each_gap_and_in_its_messages(table):
+def test_a_learner_who_is_stuck_is_counted_once_for_each_gap_and_in_its_messages(table):
     still = table[~table["done"] & (table["failed"] > 0)]
     points = board.stuck(table)
     assert points.set_index("gap")["learners"].to_dict() == still["gap"].value_counts().to_dict()
@@ -252,7 +252,7 @@ def test_a_grade_is_the_share_of_gaps_that_are_done(table):
         assert graded.loc[learner, "all"] == pytest.approx(rows["done"].sum() / len(GAPS), abs=0.0006)
 
 
-def test_who_has_done_all_has_full_marks():
+def test_a_learner_who_has_done_all_gaps_has_full_marks():
     graded = board.grades(table_of(*(("ada", gap, {}) for gap in GAPS)))
     assert graded.eq(1).all(axis=None)
 
@@ -316,7 +316,7 @@ def test_the_share_that_is_through_is_of_all_who_have_joined(store):
     [(0, "0 min ago", 0), (19, "19 min ago", 0), (20, "▲ 20 min ago", 1), (-3, "0 min ago", 0),
      (-60, "clock is ahead", 0), (60 * 5, "▲ 5 h ago", 1), (60 * 24 * 3, "▲ 3 days ago", 1)],
 )  # fmt: skip
-def test_who_checked_nothing_for_long_is_called_quiet(ago, shown, quiet):
+def test_a_learner_who_checked_nothing_for_long_is_called_quiet(ago, shown, quiet):
     at = (NOW - timedelta(minutes=ago)).isoformat()
     said, elements = text_of(board.page(table_of(("ada", GAPS[0], {"at": at})), joined=1, now=NOW))
     assert shown in said

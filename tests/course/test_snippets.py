@@ -160,7 +160,7 @@ def test_a_snippet_is_short_shows_its_licence_and_checks_itself(name):
     assert snippet.modules
 
 
-def test_a_copy_goes_to_nobodys_cost(tmp_path):
+def test_a_copy_overwrites_no_file(tmp_path):
     snippet = snippets.load("validate")
     (tmp_path / "validation.py").write_text("mine", encoding="utf-8")
     with pytest.raises(FileExistsError, match=r"validation\.py is there already"):

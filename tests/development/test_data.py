@@ -235,7 +235,7 @@ def test_a_killed_writer_leaves_nothing_that_counts_and_blocks_nobody(table, tmp
     assert data.snapshots(tmp_path) != [data.save_snapshot(table, tmp_path)] == data.snapshots(tmp_path)
 
 
-def test_a_writer_that_comes_second_with_the_same_content_is_content(table, tmp_path, monkeypatch):
+def test_a_second_writer_of_the_same_content_succeeds(table, tmp_path, monkeypatch):
     rename = os.replace
 
     def overtaken(source, target):

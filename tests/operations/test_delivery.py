@@ -85,7 +85,7 @@ def test_a_workflow_that_cannot_be_names_the_entry(change, named):
         Workflow(**{"jobs": JOBS, "paths": PATHS, "triggers": TRIGGERS, **empty, **change})
 
 
-def test_what_is_asked_wrongly_is_said():
+def test_a_wrong_trigger_or_argument_is_refused():
     with pytest.raises(ValueError, match="new data"):
         WORKFLOW.required(trigger="full moon")
     with pytest.raises(TypeError, match="list of paths"):
@@ -212,13 +212,13 @@ def test_a_deployment_returns_all_commits_that_went_live_with_it(tmp_path):
     assert delivery.deploy(tmp_path, "HEAD", workflow=WORKFLOW) == []
 
 
-def test_a_missing_git_is_said_with_what_to_do(tmp_path, monkeypatch):
+def test_without_git_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(GitError, match="install it from"):
         delivery.changed(tmp_path, "HEAD")
 
 
-def test_git_says_in_its_own_words_what_it_refuses(tmp_path):
+def test_an_error_of_git_keeps_the_words_of_git(tmp_path):
     commit(tmp_path, {"x": "1\n"})
     with pytest.raises(GitError, match="nothing to commit"):
         commit(tmp_path, {"x": "1\n"})
@@ -310,7 +310,7 @@ def test_the_median_is_never_below_what_was_promised_as_the_least(whole, later):
         ([("failed", 30, None, None, "x"), ("restored", 31, None, None, "x")], "caused by no known deployment"),
     ],
 )
-def test_what_does_not_add_up_is_named_and_not_averaged(rows, why):
+def test_an_event_that_contradicts_another_is_named_and_not_averaged(rows, why):
     found = delivery.metrics(pd.concat([SMALL, log(rows)]), start=START, end=END)
     assert found.aside.loc[found.aside["why"] == why, "id"].tolist() == ["x"]
     assert found.table.loc["lead time for changes", "value"] == 3.0
@@ -321,7 +321,7 @@ def test_a_commit_that_goes_live_again_counts_when_it_first_did():
     assert delivery.metrics(again, start=START, end=END).table.loc["lead time for changes", "value"] == 3.0
 
 
-def test_what_does_not_add_up_is_named_once_however_often_it_came_in():
+def test_a_contradiction_is_named_once_however_often_it_came_in():
     odd = log([("failed", 30, None, "d9", "x"), ("failed", 31, None, "d9", "x")])
     found = delivery.metrics(pd.concat([SMALL, odd]), start=START, end=END)
     assert (found.aside["why"] == "caused by no known deployment").sum() == 1

@@ -488,7 +488,7 @@ def derive_typed(inputs):
         ),
     ],
 )
-def test_inputs_that_callers_do_not_send_need_a_waiver_forth_and_back(registry, run_id, change, code, objections):
+def test_inputs_that_callers_do_not_send_need_a_waiver_in_both_directions(registry, run_id, change, code, objections):
     inputs = change(inputs_of(200))
     open_minded = Registry(registry.tracking_uri, registry.name, trusted=[*TRUSTED, f"{__name__}.{code.__name__}"])
     version = open_minded.register(fit(derive=code, inputs=inputs), contract_for("f5", inputs.head(3)), run_id=run_id)
@@ -623,7 +623,7 @@ def test_an_alias_moved_by_hand_is_put_right_with_a_warning(store, caplog):
     assert "MLflow had champion 2, the history has 1" in caplog.text
 
 
-def test_a_champion_of_before_the_first_release_is_left_alone(registry):
+def test_a_champion_from_before_the_first_release_is_left_alone(registry):
     from mlflow import MlflowClient
 
     MlflowClient(registry.tracking_uri).set_registered_model_alias("flights", "champion", "2")
@@ -807,7 +807,7 @@ def test_an_edit_of_the_database_is_found_and_placed(store, four_releases, state
     assert chain.defect.startswith(found)
 
 
-def test_an_edit_whose_own_hash_was_made_anew_shows_in_the_release_after_it(store):
+def test_an_edit_with_a_recomputed_hash_shows_in_the_release_after_it(store):
     registry = after(store, "1 3 back")
     with closing(sqlite3.connect(store / "mlflow.db")) as database:
         rows = "FROM model_version_tags WHERE name = 'flights-releases' AND version = 2"
@@ -846,7 +846,7 @@ def without_links(store):
     change(store, "DELETE FROM model_version_tags WHERE key IN ('follows', 'history_hash', 'own_hash', 'released')")
 
 
-def test_a_history_of_before_the_chain_is_whole_and_is_sealed_by_the_first_chained_release(store):
+def test_a_history_from_before_the_chain_is_whole_and_the_first_chained_release_seals_it(store):
     registry = after(store, "1 3")
     without_links(store)
     assert (registry.verify_history().intact, registry.verify_history().begins) == (True, None)
@@ -863,7 +863,7 @@ def test_a_release_after_a_break_does_not_heal_it(store):
     assert registry.verify_history().defect.startswith("release 1 was edited")
 
 
-def test_a_head_kept_elsewhere_shows_what_the_chain_alone_cannot(store):
+def test_a_head_that_is_kept_elsewhere_shows_what_the_chain_alone_cannot_show(store):
     registry = after(store, "1 3")
     kept = registry.verify_history().head
     registry.roll_back(**SIGNED)

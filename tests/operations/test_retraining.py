@@ -59,7 +59,7 @@ def test_the_combined_policy_never_trains_while_a_feed_is_broken(state):
 
 
 @given(state=states)
-def test_never_is_never(state):
+def test_the_policy_never_does_not_train(state):
     assert not POLICIES["never"](state, LIMITS).retrain
 
 
@@ -78,7 +78,7 @@ def test_never_is_never(state):
         ("combined", READY, replace(READY, estimated_rise=0.021)),
     ],
 )
-def test_a_policy_looks_at_what_it_is_named_after(policy, quiet, wish):
+def test_a_policy_looks_at_the_quantity_in_its_name(policy, quiet, wish):
     assert not POLICIES[policy](quiet, LIMITS).retrain
     assert POLICIES[policy](wish, LIMITS).retrain
 

@@ -146,9 +146,7 @@ def loaded():
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_what_one_machine_has_begun_a_cluster_goes_on_with_and_the_other_way_round(
-    system, model, client, rows, tmp_path
-):
+def test_a_cluster_continues_what_one_machine_began_and_the_other_way_round(system, model, client, rows, tmp_path):
     source, target, parts = write(rows, tmp_path / "in.parquet"), tmp_path / "out.csv", []
 
     def killed(part):
@@ -169,7 +167,7 @@ def test_what_one_machine_has_begun_a_cluster_goes_on_with_and_the_other_way_rou
     ("source", "error"),
     [("2031-01", "expected a file or a batch"), ("in.txt", "ends in .parquet or .csv"), ("out.csv", "another file")],
 )
-def test_what_one_machine_refuses_a_cluster_refuses(system, client, tmp_path, source, error):
+def test_a_cluster_refuses_what_one_machine_refuses(system, client, tmp_path, source, error):
     for name in ("in.txt", "out.csv"):
         (tmp_path / name).touch()
     source = source if source == "2031-01" else f"{tmp_path / source}"
@@ -440,13 +438,13 @@ def test_a_file_that_workers_do_not_see_ends_the_run_before_it_begins(client, tm
         tasks._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
 
 
-def test_a_worker_tells_another_file_and_a_folder_that_it_cannot_use(tmp_path):
+def test_a_worker_names_a_different_file_and_a_folder_that_it_cannot_use(tmp_path):
     (tmp_path / "in.csv").write_text("a\n1\n")
     assert "of 4 bytes instead of 9" in tasks._look(({f"{tmp_path / 'in.csv'}": 9}, None))
     assert "cannot read and write the folder" in tasks._look(({}, tmp_path / "away" / "x.token"))
 
 
-def test_a_scheduler_that_is_away_is_named(monkeypatch):
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
@@ -455,7 +453,7 @@ def test_a_scheduler_that_is_away_is_named(monkeypatch):
             pass
 
 
-def test_a_cluster_with_too_few_workers_is_not_waited_for_for_ever(client, monkeypatch):
+def test_waiting_for_the_workers_of_a_cluster_has_an_end(client, monkeypatch):
     monkeypatch.setattr(connection, "WORKERS_SECONDS", 1)
     address = client.scheduler_info()["address"]
     with pytest.raises(ConnectionError, match=r"expected 5 workers .* found 2"), clusters.connect(address, workers=5):
@@ -505,13 +503,13 @@ def test_commands_measure_build_and_search(call, rows, tmp_path):
     assert "Best: classify__max_" in call("search", *BATCHES, "--draws", "1").output
 
 
-def test_a_stretch_needs_a_column_and_a_length(call, tmp_path):
+def test_a_period_needs_a_column_and_a_length(call, tmp_path):
     (tmp_path / "in.csv").touch()
     wrong = call("drift", f"{tmp_path / 'in.csv'}", "--days", "1")
     assert (wrong.exit_code, "expected --time COLUMN and --days N" in wrong.output) == (2, True)
 
 
-# Deaths come last: a worker that is started anew has to import everything again
+# Deaths come last: a worker that is started again has to import everything again
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -75,7 +75,7 @@ def test_inputs_come_out_of_the_log_as_they_went_in(monitor, system):
         pd.testing.assert_series_equal(found[name], rows[name], check_dtype=False, check_names=False)
 
 
-def test_a_monitor_that_reads_in_pieces_or_starts_anew_says_the_same(system, reference, log, monitor):
+def test_a_monitor_that_reads_in_pieces_or_starts_again_says_the_same(system, reference, log, monitor):
     pieces = Monitor(system, reference)
     whole, labels = log.predictions(), log.labelled()[["id", "label", "label_time"]]
     parsed = pieces.observed.parsed(whole)
@@ -141,7 +141,7 @@ def test_drift_is_measured_against_the_sample_of_the_champion(system, reference,
     assert hot.drift(now).loc["temperature", "psi"] > 1 > clean.drift(now).loc["temperature", "psi"]
 
 
-def test_against_the_weeks_before_what_has_lasted_is_no_drift_any_more(system, reference, log):
+def test_a_lasting_change_is_no_drift_against_the_weeks_before(system, reference, log):
     monitor = spoiling(system, reference, log, temperature=90.0)
     early, late = pd.Timestamp("2024-08-12", tz="UTC"), pd.Timestamp("2024-08-27", tz="UTC")
     week = pd.Timedelta("7D")
@@ -164,7 +164,7 @@ def test_with_another_reference_drift_is_measured_against_that(system, reference
 
 
 def test_with_another_reference_alerts_stay_as_they_were(system, reference, log, monkeypatch):
-    """A monitor that starts anew tells all again, with the reference of the champion of today."""
+    """A monitor that starts again says the same, with the reference of the champion of today."""
     monkeypatch.setattr(monitors.findings, "MIN_SLICE_ROWS", 1)
     first, later = (spoiling(system, reference, log, temperature=90.0) for _ in range(2))
     later.rebase({name: rows.assign(temperature=90.0) for name, rows in reference.items()})
@@ -219,13 +219,13 @@ def twice_released(system, tmp_path_factory):
     return system, monitor
 
 
-def test_a_monitor_that_starts_after_a_promotion_says_what_one_does_that_saw_it(twice_released, log):
+def test_a_monitor_that_starts_after_a_promotion_says_the_same_as_one_that_saw_it(twice_released, log):
     system, monitor = twice_released
-    anew = Monitor.of(system)
-    anew.read(log)
+    later = Monitor.of(system)
+    later.read(log)
     monitor.read(log)
-    assert json.dumps(anew.state(END)) == json.dumps(monitor.state(END))
-    pd.testing.assert_frame_equal(anew.signals(END), monitor.signals(END))
+    assert json.dumps(later.state(END)) == json.dumps(monitor.state(END))
+    pd.testing.assert_frame_equal(later.signals(END), monitor.signals(END))
 
 
 @pytest.mark.parametrize("why", ["spoilt", "other inputs"])

@@ -25,7 +25,7 @@ from mlops_course.system.replay.questions import INTERVAL
 from mlops_course.system.system import System
 
 QUIET = "2024-08-05"  # the last day of a quiet time, in which nobody has anything to decide
-TRAINED = "2024-08-09"  # by then July has been learnt by whoever trains
+TRAINED = "2024-08-09"  # by then every policy that trains has trained on July
 UNTIL = "2024-08-16"  # by then the second version has been through shadow and canary, and has been promoted
 PLAN = Plan(first="2024-07", last="2024-08", until=UNTIL, policy="monthly")
 KINDS = [  # of steps to kill a replay at: one side of each thing that it keeps, and then the other side
@@ -217,7 +217,7 @@ def test_a_team_without_care_promotes_at_once(careless):
     assert len(steps(careless)) > 1
 
 
-def test_whoever_never_trains_keeps_the_first_champion(system, monthly):
+def test_a_policy_that_never_trains_keeps_the_first_champion(system, monthly):
     never = run_on(system, replace(PLAN, policy="never", until=TRAINED), name="never")
     assert steps(never) == [("promoted", 1)]
     assert set(log_of(never).predictions()["model_version"]) == {1}
@@ -305,7 +305,7 @@ def test_a_ledger_of_another_plan_is_refused(tmp_path):
         Ledger(tmp_path / "ledger.jsonl", replace(PLAN, policy="never"))
 
 
-def test_a_ledger_of_an_older_version_which_kept_more_is_gone_on_with(system, monthly):
+def test_a_ledger_of_an_older_version_with_more_fields_is_continued(system, monthly):
     plan = replace(PLAN, policy="never", until="2024-08-07")
     copied(system, system.workspace.root / "quiet", "older", plan)
     ledger = system.workspace.root / "replays" / "older" / "ledger.jsonl"

@@ -527,7 +527,7 @@ def test_serve_listens_on_this_machine_only_and_asks_for_the_token_of_the_enviro
     assert "s3cret" not in life.errors
 
 
-def test_serve_takes_up_a_promotion_and_a_rollback_by_itself_and_fails_nobody(life):
+def test_serve_takes_up_a_promotion_and_a_rollback_by_itself_and_fails_no_request(life):
     assert {status for _, _, status, _ in life.swap} == {200}
     assert {version for *_, version in life.swap} == {FIRST, SECOND}
 

@@ -421,7 +421,7 @@ def hasty(system, monkeypatch):
 @pytest.mark.parametrize(
     "fault", [locked, pytest.param(full, marks=needs_posix), pytest.param(moved, marks=needs_posix)]
 )
-def test_without_its_log_the_service_says_so_and_goes_on_afterwards_with_nothing_lost(hasty, fault):
+def test_a_service_without_its_log_says_so_and_loses_nothing(hasty, fault):
     system, log, caller = hasty
     told = ask_in_turn(caller, name="before", until_status=200)
     with fault(system.workspace.predictions / "log.db"):

@@ -83,7 +83,7 @@ def test_creating_says_nothing_and_leaves_logging_as_it_was(tmp_path, capfd):
     assert logging.getLogger("mlflow.store").level == before
 
 
-def test_a_database_whose_making_was_killed_is_made_anew(tmp_path):
+def test_a_database_whose_creation_was_killed_is_created_again(tmp_path):
     home = Workspace(tmp_path / "killed")
     home.root.mkdir()
     half = sqlite3.connect(home.database.with_suffix(f".{os.getpid()}.part"))

@@ -17,7 +17,7 @@ METRICS = {"roc_auc": "roc_auc", "log_loss": "neg_log_loss", "brier": "neg_brier
 def cross_validate_in_time(
     model: BaseEstimator, inputs: pd.DataFrame, *, target: pd.Series, folds: TimeFolds
 ) -> pd.DataFrame:
-    """How well `model`, fitted anew for each fold, predicts the period that follows: one row a fold.
+    """How well `model`, fitted again for each fold, predicts the period that follows: one row a fold.
 
     Columns: fold (from 0), train_rows, test_rows, test_from (first prediction time of the test period), roc_auc,
     log_loss (nats) and brier (mean squared error of the probability). `target` is 0 or 1, 1 being what is predicted.

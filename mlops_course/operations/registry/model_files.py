@@ -47,7 +47,9 @@ def _example_probabilities(model: Any, contract: Contract) -> np.ndarray:
             "expected a fitted classifier that takes such rows"
         ) from defect
     if not np.isfinite(probability).all():
-        raise ContractError(f"expected probabilities for the example of the contract, got {probability}; train anew")
+        raise ContractError(
+            f"expected probabilities for the example of the contract, got {probability}; train it again"
+        )
     if ((probability >= contract.threshold) != (decisions == model.classes_[1])).any():
         raise ContractError(
             f"the contract says yes from {contract.threshold}, and the model decides {decisions} for the probabilities "
@@ -149,7 +151,7 @@ def _opened(record: Any, tracking_uri: str, *, trusted: Sequence[str], what: str
         raise ContractError(
             f"{what} gives its example the probabilities {found.round(4).tolist()}, and gave it "
             f"{registered.round(4).tolist()} when it was registered: feature code or a library has changed; go "
-            f"back to code version {contract.code_version} and the model's requirements.txt, or register anew"
+            f"back to code version {contract.code_version} and the model's requirements.txt, or register it again"
         )
     return model, contract
 
@@ -166,7 +168,7 @@ def _verified(folder: Path, digest: str, *, what: str) -> dict[str, bytes]:
     if wrong:
         raise TamperedError(
             f"{what} is not what was registered: {', '.join(wrong)} changed, added or removed; do not use it: find out "
-            "who wrote there, then restore its files from a backup or register the model anew"
+            "who wrote there, then restore its files from a backup or register the model again"
         )
     return files
 

@@ -113,7 +113,7 @@ def _read(source: Path, rows: int, span: _Span) -> Iterator[tuple[int, pd.DataFr
         if sum(map(len, found)) != span.rows:
             raise ValueError(
                 f"expected {span.rows} rows in the bytes {span.bytes[1]} to {span.bytes[2]} of {source}, got "
-                f"{sum(map(len, found))}: its quotes do not tell where a row ends; write it anew, or use Parquet"
+                f"{sum(map(len, found))}: its quotes do not tell where a row ends; write it again, or use Parquet"
             )
     start = span.first * rows
     for number, part in enumerate(parts, start=span.first):

@@ -141,13 +141,13 @@ def canary(tested: SystemUnderTest) -> str:
     of_challenger = rollout.in_share([f"request {number}" for number in range(REQUESTS)], share, salt="readiness")
     answers = pd.DataFrame({"challenger": of_challenger, "share": share, "failed": False, "latency_ms": 1.0})
     usual = rng.choice([0.0, plan.max_cost], REQUESTS, p=[0.8, 0.2])
-    dearer = np.where(of_challenger & (rng.random(REQUESTS) < 0.6), plan.max_cost, usual)
+    costlier = np.where(of_challenger & (rng.random(REQUESTS) < 0.6), plan.max_cost, usual)
 
     def verdict(cost: np.ndarray) -> rollout.Verdict:
         labels = pd.DataFrame({"challenger": of_challenger, "share": share, "cost": cost})
         return rollout.judge(answers, labels, plan=plan, share=share)
 
-    equal, bad = verdict(usual), verdict(dearer)
+    equal, bad = verdict(usual), verdict(costlier)
     no_labels = pd.DataFrame(columns=["challenger", "share", "cost"])
     failing = rollout.judge(answers.assign(failed=of_challenger), no_labels, plan=plan, share=share)
     _require(bad.action == failing.action == "stop", "a challenger that costs more or fails is not stopped")

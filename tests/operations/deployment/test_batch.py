@@ -313,7 +313,7 @@ def test_a_second_run_answers_nothing_writes_nothing_and_returns_the_same_counts
 
 
 @pytest.mark.parametrize("changed", [{"model": "m2"}, {"rows_per_part": 6}])
-def test_another_model_or_setting_scores_every_part_anew(scored, changed):
+def test_another_model_or_setting_scores_every_part_again(scored, changed):
     source, target, _ = scored
     told = []
     done = score(source, target, **{"rows_per_part": 5} | changed, progress=told.append)
@@ -321,7 +321,7 @@ def test_another_model_or_setting_scores_every_part_anew(scored, changed):
     assert sum(told) == 23
 
 
-def test_a_changed_source_scores_anew_and_nothing_of_the_old_rows_stays(scored, rows):
+def test_a_changed_source_is_scored_again_and_nothing_of_the_old_rows_stays(scored, rows):
     source, target, _ = scored
     write(rows.assign(seats=rows["seats"] + 1).head(12), source)
     done = score(source, target, rows_per_part=5)

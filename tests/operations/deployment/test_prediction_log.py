@@ -389,7 +389,7 @@ def test_an_empty_table_has_the_types_of_a_full_one(log, what):
     pd.testing.assert_frame_equal(empty, getattr(log, what)()[:0])
 
 
-def test_an_empty_table_can_be_reckoned_with(log):
+def test_an_empty_table_can_be_computed_with(log):
     labelled = log.labelled()
     assert labelled["time"].dt.date.empty
     assert (labelled["label_time"] - labelled["time"]).sum() == timedelta(0)
@@ -535,7 +535,7 @@ def test_writers_of_one_process_are_served_in_the_order_in_which_they_came(file)
     [log.close() for log in logs.values()]
 
 
-def test_a_wait_counts_from_when_a_writer_came_and_who_was_behind_another_does_not_wait_as_long_again(file):
+def test_a_writer_waits_no_longer_in_all_when_another_one_was_before_it(file):
     now, came, paused, go_on = [0.0], Queue(), Queue(), Event()
 
     def pause(_):
@@ -559,7 +559,7 @@ def test_a_wait_counts_from_when_a_writer_came_and_who_was_behind_another_does_n
     assert ids(log) == []
 
 
-def test_who_waits_too_long_in_line_hears_of_it_and_those_behind_are_served(file, monkeypatch):
+def test_a_writer_that_waits_too_long_gets_an_error_and_those_behind_it_are_served(file, monkeypatch):
     paused, go_on = Event(), Event()
     log = PredictionLog(f"sqlite:///{file.as_posix()}", sleep=lambda _: paused.set() or go_on.wait(DEADLINE))
     with closing(log), ThreadPoolExecutor(1) as threads:
@@ -697,7 +697,7 @@ def test_a_log_that_another_writes_to_can_be_read(file, file_log):
         assert ids(file_log) == ["before"]
 
 
-def test_who_opens_a_log_to_read_it_needs_no_lock(url):
+def test_opening_a_log_to_read_it_needs_no_lock(url):
     engine = sa.create_engine(url)
     lock = "BEGIN IMMEDIATE" if url.startswith("sqlite") else "LOCK TABLE predictions IN EXCLUSIVE MODE"
     with closing(PredictionLog(url)) as log, engine.connect() as other:
@@ -744,7 +744,7 @@ NOT_TO_OPEN = {
 
 
 @pytest.mark.parametrize("make", NOT_TO_OPEN.values(), ids=NOT_TO_OPEN)
-def test_what_is_no_log_is_refused_at_the_start_and_left_as_it_was(make, file):
+def test_a_database_that_is_no_log_is_refused_and_left_as_it_was(make, file):
     made = make(file)
     before = made.read_bytes() if made.is_file() else None
     with pytest.raises(LogUnavailableError, match=r"expected the prediction log sqlite:///.* to answer"):
@@ -770,7 +770,7 @@ def test_sqlite_returns_from_a_commit_when_the_disk_has_it(how, file_log):
 
 @needs_postgres
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_a_connection_that_the_server_has_ended_is_opened_anew(url, log):
+def test_a_connection_that_the_server_has_ended_is_opened_again(url, log):
     log.append([prediction("a")])
     tell(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = user AND pid <> pg_backend_pid()")
     assert log.append([prediction("b")]) == {}

@@ -519,7 +519,7 @@ def test_a_row_that_the_model_fails_on_fails_its_own_request_only(log):
     assert len(log.predictions()) == 3
 
 
-def test_a_crowd_hears_503_and_those_in_front_are_answered(log, monkeypatch):
+def test_a_crowd_gets_503_and_those_in_front_are_answered(log, monkeypatch):
     held = Held()
     world = World(log, servable(predict=held))
 
@@ -642,7 +642,7 @@ def test_as_many_rows_may_wait_as_is_said_and_no_more(log):
     assert "waiting_rows 20000.0" in metrics
 
 
-def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
+def test_a_crowd_that_waits_for_the_log_gets_503(log):
     held = HeldLog(log)
     world = World(held)
 
@@ -664,7 +664,7 @@ def test_a_crowd_that_the_log_keeps_waiting_hears_503(log):
 
 
 @pytest.mark.parametrize(("mode", "seats"), [("", 3), ("canary", 3), ("canary", 13)], ids=["", "canary", "it fails"])
-def test_those_who_have_asked_are_answered_when_the_service_ends(log, monkeypatch, mode, seats):
+def test_requests_on_their_way_are_answered_when_the_service_ends(log, monkeypatch, mode, seats):
     monkeypatch.setattr(service, "CLOSE_SECONDS", HANGS_AFTER)
     held, asked, still_open = Held(picky(KeyError())), [], []
     models = [servable(1, predict=None if mode else held), servable(2, predict=held)]
@@ -903,7 +903,7 @@ def test_a_refused_version_gets_another_try_when_patience_ends(log, monkeypatch)
     assert world.run(scenario) == {"ready": True, "version": 2, "refused": {}, "log": "ok"}
 
 
-def test_a_version_that_is_wanted_no_more_is_no_longer_told_as_refused(log):
+def test_a_version_that_is_no_longer_wanted_is_no_longer_shown_as_refused(log):
     world = World(log, servable(1))
     world.models[2] = OSError("the disk is away")
 

@@ -165,14 +165,14 @@ def test_a_consumer_that_keeps_both_in_one_transaction_handles_each_event_once(e
 
 
 @pytest.mark.parametrize("dies_at", [2, 4, 6, 8])
-def test_one_that_keeps_its_position_after_the_events_doubles_those_in_between(events, dies_at):
+def test_a_consumer_that_keeps_its_position_after_the_events_doubles_those_in_between(events, dies_at):
     handled = killed_and_started_again(events, position_after, dies_at)
     assert sorted(set(handled)) == list(events.index)
     assert len(handled) == 15 + (3 if dies_at == 8 else 4)
 
 
 @pytest.mark.parametrize("dies_at", [2, 4, 6, 8])
-def test_one_that_keeps_its_position_before_the_events_loses_those_in_between(events, dies_at):
+def test_a_consumer_that_keeps_its_position_before_the_events_loses_those_in_between(events, dies_at):
     handled = killed_and_started_again(events, position_before, dies_at)
     assert handled == sorted(set(handled))
     assert len(handled) == 15 - (3 if dies_at == 8 else 4)

@@ -38,7 +38,7 @@ def test_false_alarms_of_quiet_years_stay_within_the_budget(stretches):
     assert alarms / (stretches * 110 / 365) <= 1.0
 
 
-def test_p_under_five_hundredths_for_each_would_be_an_alarm_a_day():
+def test_a_bar_of_five_percent_for_each_signal_would_alarm_every_day():
     days = quiet(series=[(f"column {number}", "level") for number in range(20)])
     low, high = days.iloc[:90].quantile([0.025, 0.975]).to_numpy()
     outside = (days.iloc[90:] < low) | (days.iloc[90:] > high)
@@ -46,7 +46,7 @@ def test_p_under_five_hundredths_for_each_would_be_an_alarm_a_day():
     assert find(days, bars=alerting.calibrate(days.iloc[:90], a_year=1.0)) == []
 
 
-def test_an_alert_says_since_when_until_when_from_what_to_what():
+def test_an_alert_says_its_first_and_last_day_its_value_and_the_usual_one():
     (alert,) = find(moved())
     assert (alert.since, alert.raised, alert.until) == (DAYS[120], DAYS[121], DAYS[126])
     assert (alert.subject, alert.measure) == ("heat", "level")
@@ -64,7 +64,7 @@ def test_two_bad_days_in_opposite_directions_are_no_alert():
     assert find(moved(-5.0, start=121, days=1, frame=moved(5.0, days=1))) == []
 
 
-def test_what_stays_is_one_alert_and_one_that_is_open_has_no_end():
+def test_a_lasting_trouble_is_one_alert_which_has_no_end_while_it_is_open():
     (alert,) = find(moved(days=15).iloc[:130])
     assert alert.until is None
     assert len(find(moved(days=15))) == 1
@@ -75,11 +75,11 @@ def test_a_fault_that_outlasts_the_memory_of_four_weeks_does_not_end_by_itself()
     assert alert.until is None
 
 
-def test_trouble_that_comes_back_is_a_second_alert():
+def test_a_trouble_that_comes_back_raises_a_second_alert():
     assert [alert.since for alert in find(moved(start=150, frame=moved()))] == [DAYS[120], DAYS[150]]
 
 
-def test_a_day_of_peace_within_does_not_end_it():
+def test_one_quiet_day_does_not_end_an_alert():
     frame = moved(days=9)
     frame.loc[DAYS[124], [("heat", "level")]] = 0.0
     (alert,) = find(frame)
@@ -92,7 +92,7 @@ def test_a_season_that_comes_slowly_is_no_alarm():
     assert find(frame) == []
 
 
-def test_a_weekday_is_compared_with_its_like():
+def test_a_weekday_is_compared_with_the_same_weekday():
     frame = quiet()
     saturdays = frame.index.day_of_week == 5
     frame.loc[saturdays, [("rows", "count")]] -= 3.0
@@ -108,7 +108,7 @@ def test_days_under_alarm_do_not_become_usual():
 
 
 @pytest.mark.parametrize("now", [115, 121, 123, 127, 140])
-def test_an_alert_rests_on_days_that_have_been(now):
+def test_later_days_do_not_change_an_alert(now):
     whole = [alert for alert in find(moved()) if alert.raised <= DAYS[now]]
     seen = find(moved().iloc[: now + 1])
     assert [alert.since for alert in seen] == [alert.since for alert in whole]
@@ -117,7 +117,7 @@ def test_an_alert_rests_on_days_that_have_been(now):
     assert find(spoilt.iloc[: now + 1]) == seen
 
 
-def test_what_was_never_seen_is_never_unusual():
+def test_a_signal_without_any_value_is_never_unusual():
     frame = quiet()
     frame[[("wind", "level")]] = np.nan
     assert find(moved(frame=frame), bars=alerting.calibrate(frame.iloc[:90], a_year=1.0))[0].subject == "heat"
@@ -159,18 +159,18 @@ SIGNATURES = {
 
 
 @pytest.mark.parametrize("kind", SIGNATURES)
-def test_each_kind_is_told_by_its_series(kind):
+def test_each_kind_of_trouble_is_recognised_by_its_signals(kind):
     unusual, subject = SIGNATURES[kind]
     assert [(found, of) for found, of, _ in diagnose(unusual)] == [(kind, subject)]
 
 
-def test_of_columns_that_fell_out_of_line_the_one_that_moved_is_wrong():
+def test_of_two_columns_that_no_longer_agree_the_one_that_moved_is_blamed():
     unusual = [over("dew", "residual", 9.0), over("heat", "residual", 4.0)]
     ((kind, subject, _),) = diagnose(unusual, moved_by={"heat": 0.9, "dew": 0.1})
     assert (kind, subject) == ("unit error", "heat")
 
 
-def test_two_troubles_at_once_are_two():
+def test_two_troubles_at_once_raise_two_alerts():
     found = diagnose([over("labels", "coverage", -5.0), over("heat", "missing")])
     assert {kind for kind, *_ in found} == {"label outage", "silent null"}
 

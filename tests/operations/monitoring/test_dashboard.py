@@ -196,7 +196,7 @@ def test_what_the_state_knows_is_on_the_page(words):
     assert words in text_of(STATE)
 
 
-def test_the_dearest_open_alert_stands_first_with_what_to_do_and_what_it_could_cost():
+def test_the_most_expensive_open_alert_stands_first_with_what_to_do_and_what_it_could_cost():
     text = text_of(STATE)
     (_, _, glance) = text.partition("▲ 3 alerts are open")
     names = ["Unit error in heat", "EUR 18,400", "Look at heat.", "Stuck sensor in wind", "EUR 1,200", "Label outage"]
@@ -240,7 +240,7 @@ def test_what_does_not_fit_folds_away_and_alarms_never_do():
     assert all(f">f{n} " in folded for n in range(3))
 
 
-def test_slices_with_few_labels_do_not_stand_first_for_their_luck():
+def test_slices_with_few_labels_do_not_stand_first_by_chance():
     lucky = {
         "slice": "region",
         "value": "islet",
@@ -300,7 +300,7 @@ UNKNOWN = [path for path in UNKNOWN if path != ("trial", "version") and path[0] 
 
 
 @pytest.mark.parametrize("path", [*UNKNOWN, ("alerts", 0, "value")], ids=lambda path: ".".join(map(str, path)))
-def test_what_is_not_known_is_a_dash_or_left_out(path):
+def test_an_unknown_value_is_a_dash_or_left_out(path):
     short = changed(STATE, "traffic", to=STATE["traffic"][-9:])
     page = Page(dashboard.live_page(changed(short, *path, to=None)))
     shown = page.text + json.dumps([attributes for _, attributes in page.tags if attributes])
@@ -377,7 +377,7 @@ def test_the_same_state_gives_the_same_page_and_stays_as_it_was():
 @pytest.mark.parametrize(
     ("old", "words"), [(timedelta(minutes=16), "16 minutes"), (timedelta(hours=5), "5 hours"), (timedelta(3), "3 days")]
 )
-def test_a_state_that_is_old_is_told_as_stale(old, words):
+def test_an_old_state_is_shown_as_stale(old, words):
     assert f"Stale: nothing new for {words}" in text_of(STATE, at=NOW + old)
     assert "Stale" not in text_of(STATE, at=NOW + timedelta(minutes=14))
 
@@ -413,7 +413,7 @@ def test_a_bar_is_as_high_as_its_day_and_zero_has_its_place():
     assert [float(re.search(r"V([\d.]+)H", bar)[1]) for bar in bars] == [0, 50, 100]
 
 
-def test_what_came_is_drawn_hollow_where_few_labels_have_come():
+def test_a_realised_value_with_few_labels_is_drawn_hollow():
     paths = [path["class"] for path in Page(dashboard.live_page(STATE)).of("path")]
     assert (paths.count("dot"), paths.count("dot hollow")) == (2 * 3 + 2, 2 * 1 + 1)  # in the pictures and in their key
 

@@ -215,6 +215,6 @@ def test_the_same_seed_gives_the_same_schedule_and_another_one_another():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_nothing_to_draw_from_is_said():
+def test_a_schedule_without_options_is_refused():
     with pytest.raises(ValueError, match="at least one option"):
         faults.schedule([], seed=0, **YEAR)

@@ -33,7 +33,7 @@ def estimate(frame, week=8, now=None):
     return performance.estimate(frame, start=start, end=start + WEEK, now=now or start + WEEK, **COSTS)
 
 
-def test_what_came_is_what_scikit_learn_says():
+def test_realised_measures_are_those_of_scikit_learn():
     frame = rows(21)
     frame.loc[::5, "label"] = np.nan
     found = performance.realised(frame, window=window_of(frame), **COSTS)
@@ -74,7 +74,7 @@ def test_the_estimate_of_true_probabilities_is_right_on_average(seeds):
 
 
 @pytest.mark.parametrize("bias", [-1.0, 1.0])
-def test_probabilities_that_are_off_are_put_right_by_the_labels_that_have_come(bias):
+def test_probabilities_that_are_off_are_corrected_by_the_labels_that_have_come(bias):
     frame = rows(63, bias=bias)
     came = performance.realised(frame, window=window_of(frame), **COSTS).iloc[8]
     assert estimate(frame)["estimated_rate"] == pytest.approx(came["rate"], abs=0.03)
@@ -100,7 +100,7 @@ def test_the_interval_covers_what_comes_as_often_as_it_says(day_effect, seeds):
         assert performance.coverage(pd.concat(tables), measure) >= 0.9
 
 
-def test_the_interval_of_moody_days_is_wider_than_chance_of_rows_would_make_it():
+def test_the_interval_is_wider_when_days_differ_by_more_than_chance():
     calm, moody = (estimate(rows(63, day_effect=effect)) for effect in (0.0, 0.8))
     width = [said["estimated_rate_high"] - said["estimated_rate_low"] for said in (calm, moody)]
     assert width[1] > 2 * width[0]
@@ -114,7 +114,7 @@ def test_a_changed_concept_is_not_seen_before_its_labels():
     assert came["log_loss"] > estimate(changed)["estimated_log_loss_high"]
 
 
-def test_without_labels_probabilities_are_taken_as_they_are_and_nothing_is_said_of_how_sure_that_is():
+def test_without_labels_probabilities_are_taken_as_they_are_and_the_estimate_has_no_interval():
     frame = rows(63).assign(label=np.nan)
     said = estimate(frame)
     within = frame[window_of(frame) == START + 8 * WEEK]
@@ -122,7 +122,7 @@ def test_without_labels_probabilities_are_taken_as_they_are_and_nothing_is_said_
     assert np.isnan(said["estimated_rate_low"])
 
 
-def test_nothing_is_said_of_a_window_without_rows():
+def test_the_estimate_of_a_window_without_rows_is_missing():
     assert np.isnan(list(estimate(rows(7)).values())).all()
 
 

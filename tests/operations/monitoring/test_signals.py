@@ -88,7 +88,7 @@ def labelled(frame, **options):
     return signals.of_labels(frame, **{"now": START + 30 * DAY, "lag": DAY, **options})
 
 
-def test_a_turned_concept_is_a_surprise_and_a_bad_day_less_of_one():
+def test_a_reversed_concept_is_a_larger_surprise_than_a_bad_day():
     frame = rows(12)
     usual = labelled(frame)[("labels", "surprise")]
     turned = labelled(frame.assign(label=1 - frame["label"]))[("labels", "surprise")]
