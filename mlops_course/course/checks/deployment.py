@@ -1,15 +1,19 @@
-"""Checks of the exercises of lesson 10: a job that runs twice, a shadow, a clear no, and a rule that stops a canary."""
+"""Checks of the exercises of lesson 10.
+
+A job that runs twice, a shadow, a clear no, a rule that stops a canary, and what a log tells of other decisions.
+"""
 
 import json
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import YourTurn, check, expect, hint, summary
-from mlops_course.course.checks.cases import TRUTH, raised, result
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import TRUTH, expect_error, raised, result
 
-__all__ = ["YourTurn", "answered", "hint", "judge", "reply", "stop", "summary"]
+__all__ = ["YourTurn", "answered", "hint", "judge", "reply", "stop", "summary", "would_cost"]
 
 
 class _Model:
@@ -220,3 +224,63 @@ def stop(answer):
     worse = _stopped(answer, 2.0, seed=12, number=number)
     words = "Of challengers that cost twice as much, at least 80 in 100 must be stopped."
     expect(worse >= 0.8 * number, words, case=f"It stopped {worse} of {number}.")
+
+
+ACTIONS = ["wait", "call", "rebook"]
+
+
+@check(
+    "If an action is drawn in one of four cases, for how many flights does one stand on which it was drawn?",
+    "A flight that was not treated as wanted counts 0, and it is still one of the flights.",
+    "`chances.to_numpy()[rows, columns]` takes one number a row; `chances.columns.get_indexer` finds columns.",
+)
+def would_cost(answer):
+    """Right on average over all that might have been drawn, and no answer where there was no chance."""
+
+    def ask(
+        done: list[str], costs: list[float], odds: list[list[float]], wanted: list[str], expected: float, words: str
+    ):
+        log, chances = _log(done, costs, odds)
+        case = f"Done {done} for {costs}, chances of {ACTIONS} {odds}, wanted {wanted}:"
+        came = result(answer, log, chances, list(wanted), case=case)
+        expect_same(came, expected, words, case=case)
+
+    even, sure = [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]
+    ask(["call"] * 2, [4.0, 10.0], [sure] * 2, ["call"] * 2, 7.0, "What was certain stands for itself.")
+    done, wanted = ["call", "wait", "wait", "call"], ["call"] * 4
+    words = "Weights stand for the flights without a match, too: divide by all flights."
+    ask(done, [6.0, 0.0, 0.0, 8.0], [even] * 4, wanted, 7.0, words)
+    done, odds = ["call", "call", *["wait"] * 4], [[0.5, 0.5, 0.0], [0.75, 0.25, 0.0], *[even] * 4]
+    words = "An action that was drawn with a small chance stands for more flights than a likely one."
+    ask(done, [3.0, 9.0, 0.0, 0.0, 0.0, 0.0], odds, ["call"] * 6, 7.0, words)
+    words = "A flight that was not done as wanted counts 0, whatever it cost."
+    ask(["wait", "call"], [7.0, 3.0], [even] * 2, ["call", "call"], 3.0, words)
+    ask(["wait", "wait"], [7.0, 3.0], [even] * 2, ["call", "call"], 0.0, words)
+    done, wanted = ["call", "wait", "wait", "call"], ["call", "wait", "call", "wait"]
+    ask(done, [8.0, 2.0, 0.0, 0.0], [even] * 4, wanted, 5.0, "Each flight has its own wanted action.")
+    _expect_right_on_average(answer)
+    for odds, wanted in (([even, even], ["call", "rebook"]), ([sure, even], ["wait", "call"])):
+        log, chances = _log(["call", "wait"], [8.0, 2.0], odds)
+        words = f"An action that had no chance is wanted, {wanted} with chances of {ACTIONS} {odds}: raise ValueError."
+        expect_error(lambda log=log, chances=chances, wanted=wanted: answer(log, chances, wanted), ValueError, words)
+
+
+def _log(done: list[str], costs: list[float], odds: list[list[float]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A log and its chances, with indexes that say nothing."""
+    log = pd.DataFrame({"action": done, "cost": costs}, index=range(5, 5 + len(done)))
+    return log, pd.DataFrame(odds, columns=ACTIONS, index=range(3, 3 + len(done)))
+
+
+def _expect_right_on_average(answer: Callable) -> None:
+    """Go on if the mean over all logs that might have been drawn, by their probability, is the true mean cost."""
+    rng = np.random.default_rng(4)
+    odds, costs, wanted = rng.dirichlet([1, 1, 1], 3), rng.uniform(0, 60, (3, 3)), [2, 0, 1]
+    estimates, probabilities = [], []
+    for done in product(range(3), repeat=3):
+        log, chances = _log([ACTIONS[one] for one in done], costs[range(3), done].tolist(), odds.tolist())
+        case = f"It fails on three flights that were done {log['action'].tolist()}."
+        estimates.append(result(answer, log, chances, [ACTIONS[one] for one in wanted], case=case))
+        probabilities.append(odds[range(3), done].prod())
+    mean, true = float(np.dot(estimates, probabilities)), float(costs[range(3), wanted].mean())
+    told = f"Over all 27 logs of three flights its mean is {mean:.2f}, and the true cost is {true:.2f}."
+    expect(np.isclose(mean, true), "The estimate has to be right on average.", case=told)

@@ -6,10 +6,12 @@
     judge         stop, raise the share or hold, with the reason and the numbers
 
 There are three ways to release, by what the challenger can break. *Shadow*: it answers every request beside the
-champion and no caller gets its answers; failures and slowness show, consequences do not. *Canary*: a small share of the
-requests gets its answers, and the share grows while nothing speaks against it. *Blue-green*: two whole services stand
-side by side and all traffic moves from one to the other at once; quick to undo, but everyone is in the experiment. This
-module is the canary.
+champion and no caller gets its answers; its failures show, and what follows from its answers does not. Where labels
+come whatever is decided, shadow also shows what its decisions would have cost, and needs fewer requests than a
+canary, as both answer the same ones. Where a decision hides the label (who is rebooked misses no connection), shadow
+is blind. *Canary*: a small share of the requests gets its answers, and the share grows while nothing speaks against
+it. *Blue-green*: two whole services stand side by side and all traffic moves from one to the other at once; quick to
+undo, but everyone is in the experiment. This module is the canary.
 
 >>> ids = [f"request-{number}" for number in range(1000)]
 >>> challenger = in_share(ids, 0.25, salt="canary-7")
@@ -111,7 +113,8 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
     - Who answers is drawn for each value by itself, with the share as probability: `in_share` of ids that come once.
       Where one id asks many times, give one value an id, such as its mean.
     - Neither whether a value arrives nor when depends on who answered. If the bad news of one side comes sooner, or
-      what one side decides hides the outcome, no test on what has arrived is fair.
+      what one side decides hides the outcome, no test on what has arrived is fair. Where decisions hide labels, give
+      what was really paid for each decision, which is known of both sides, and no cost computed from labels.
     - Nothing about drift: values may depend on each other, on the hour and on the season, and shares may change by what
       was seen. The bound is exact if labels come in the order of answers, or shares change by the clock.
 

@@ -144,7 +144,8 @@ def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
     """Champion and a version in shadow on the same requests: means, share of yes, cost per label, and failures.
 
     `agreement` is the share of requests on which both decide alike, `unanswered` counts requests that the shadow has
-    passed without an answer; cost is in the unit of the specification.
+    passed without an answer; cost is in the unit of the specification. It takes each label as the same whatever was
+    decided: where a decision hides the label, the cost of the shadow is wrong.
     """
     with closing(PredictionLog(log_url)) as log, closing(shadow_log(log_url)) as shadow:
         in_shadow = shadow.predictions(since=trial.since, inputs=False).set_index("id")
