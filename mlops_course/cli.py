@@ -53,9 +53,7 @@ def _expected(error: Exception) -> bool:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mlops-course")
-@click.option(
-    "--case", default=CASE, show_default=True, metavar="PACKAGE", help="Package with the data and their code."
-)
+@click.option("--case", default=CASE, show_default=True, metavar="PACKAGE", help="Package with data and code.")
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 @click.pass_context
 def main(context: click.Context, case: str, debug: bool) -> None:

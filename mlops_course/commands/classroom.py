@@ -130,9 +130,7 @@ def down(folder: Path | None) -> None:
     while room.running() and time.monotonic() < until:
         time.sleep(0.2)
     if room.running():
-        raise click.ClickException(
-            f"expected process {found['pid']} to end within {CLOSING_SECONDS} s; look at its log"
-        )
+        raise click.ClickException(f"expected process {found['pid']} to end in {CLOSING_SECONDS} s; look at its log")
     room.clear()  # where a process can only be ended at once, as on Windows, the others are still there
     click.echo("The room is closed; everything in it is kept.")
 
@@ -153,9 +151,7 @@ def status(folder: Path | None) -> None:
         names = front.Accounts(room).names()
     except httpx.HTTPError as error:
         raise click.ClickException(f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}") from error
-    click.echo(
-        f"Open at {found['address']} on {room.store.split(':')[0]}; {len(names)} of {room.capacity} have joined."
-    )
+    click.echo(f"Open at {found['address']} on {room.store.split(':')[0]}; {len(names)} of {room.capacity} joined.")
     click.echo("\n".join(names))
 
 

@@ -75,9 +75,7 @@ def progress(lesson: str | None, reset: bool) -> None:
         except Exception as error:  # progress is shown whatever the server or the network does
             waits = f"{progress.waiting(room)} results wait"
             if getattr(getattr(error, "response", None), "status_code", 0) in (401, 403):
-                click.echo(
-                    f"{waits}: the classroom does not know {room.learner} any more; ask the teacher, or join again."
-                )
+                click.echo(f"{waits}: the classroom no longer knows {room.learner}; ask the teacher, or join again.")
             else:
                 click.echo(f"{waits} until the classroom can be reached ({error}).")
 

@@ -14,9 +14,7 @@ __all__ = ["demo", "monitor", "replay", "serve"]
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
 @log_option
-@click.option(
-    "--token", default="", envvar="MLOPS_TOKEN", show_envvar=True, help="Bearer token that callers must send."
-)
+@click.option("--token", default="", envvar="MLOPS_TOKEN", show_envvar=True, help="Bearer token that callers send.")
 @pass_system
 def serve(system: Any, host: str, port: int, log_url: str | None, token: str) -> None:
     """Answer requests with the champion over HTTP, and log each prediction; Ctrl-C stops it.
@@ -37,9 +35,7 @@ def serve(system: Any, host: str, port: int, log_url: str | None, token: str) ->
 
 
 @click.command()
-@click.option(
-    "--at", type=click.DateTime(), help="The moment to look at, in UTC; the end of the last day if not given."
-)
+@click.option("--at", type=click.DateTime(), help="The moment to look at, in UTC; else the end of the last day.")
 @as_json
 @pass_log
 def monitor(system: Any, log: Any, at: Any, as_json: bool) -> None:
@@ -74,9 +70,7 @@ def monitor(system: Any, log: Any, at: Any, as_json: bool) -> None:
 
 
 @click.command()
-@click.option(
-    "--policy", default="combined", show_default=True, help="When to train; see mlops_course.operations.retraining."
-)
+@click.option("--policy", default="combined", show_default=True, help="When to train; see operations.retraining.")
 @click.option("--window", default="all past", show_default=True, help="On what: all past, last 1, last 3, seasonal.")
 @click.option("--first", help="First batch of the replay; the fourth of all if not given.")
 @click.option("--last", help="Last batch of the replay; the last of all if not given.")

@@ -38,7 +38,7 @@ by_whom = click.option("--approver", required=True, help="Who is responsible; go
 because = click.option("--reason", required=True, help="Why; goes on record.")
 evidence_option = click.option("--evidence", default="", help="What was measured, in words; goes on record.")
 version_option = click.option(
-    "--version", default="champion", show_default=True, help='A number, "champion" or "challenger".'
+    "--version", default="champion", show_default=True, help="Number, champion or challenger."
 )
 log_option = click.option(
     "--log",

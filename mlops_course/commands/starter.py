@@ -101,6 +101,4 @@ def _tell(judgement: Any) -> None:
 def _tell_changes(changes: list[Any]) -> None:
     for change in changes:
         click.echo(f"{change.what:9} {change.path}{f': {change.advice}' if change.advice else ''}")
-    click.echo(
-        f"{len(changes)} files differ from this version." if changes else "Everything is as this version makes it."
-    )
+    click.echo(f"{len(changes)} files differ from this version." if changes else "All is as this version makes it.")

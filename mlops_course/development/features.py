@@ -65,7 +65,7 @@ def as_of(
     if len(repeated := known.loc[known.duplicated([available, *keys]), [available, *keys]]):
         twice = repeated.iloc[0].to_dict()
         raise ValueError(
-            f"expected one observation for each {[available, *keys]}, got several for {twice}; drop all but one"
+            f"expected one observation for each {[available, *keys]}, got more for {twice}; drop all but one"
         )
     asked = rows[[at, *keys]].reset_index(drop=True).rename(columns={at: "_at"})
     asked = asked.assign(_order=np.arange(len(asked)), _at=asked["_at"].astype(known[available].dtype))

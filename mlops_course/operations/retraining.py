@@ -218,12 +218,10 @@ def exclusions(alerts: Sequence[Mapping[str, Any]], *, until: str) -> list[Exclu
     return found
 
 
-def apply(
-    rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]], *, time: str, identifier: str = "id"
-) -> pd.DataFrame:
+def apply(rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]], *, time: str) -> pd.DataFrame:
     """A prediction frame without what is excluded; the order of rows stays.
 
-    To "deduplicate", two rows are the same if they differ in nothing but `identifier`. Raises ValueError if a column to
+    To "deduplicate", two rows are the same if they differ in nothing but `id`. Raises ValueError if a column to
     mask holds no numbers, as other inputs have no missing value that a model knows; CorruptedError if more than half of
     all rows would go.
     """
@@ -238,7 +236,7 @@ def apply(
         elif one.action == DROP:
             result = result[~within]
         else:
-            result = result[~(within & result.drop(columns=identifier).duplicated())]
+            result = result[~(within & result.drop(columns="id").duplicated())]
     if len(result) < (1 - MAX_LOST) * len(rows):
         raise CorruptedError(
             f"expected at least half of {len(rows):,} rows to train on, {len(result):,} are left without what alerts "

@@ -7,7 +7,6 @@
 `template/`; the stages are copied from the installed package under the project's name, so they are never older than it.
 """
 
-import ast
 import hashlib
 import json
 import keyword
@@ -17,7 +16,6 @@ import shutil
 import sys
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +26,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlops_course import __version__
-from mlops_course.course.snippets import LICENCE, files_of, imports_of, stage_of
+from mlops_course.course.snippets import LICENCE, distribution, files_of, imports_of, stage_of
 from mlops_course.starter.table import Judgement
 
 __all__ = ["Change", "create", "package_name", "update"]
@@ -68,9 +66,7 @@ def create(folder: Path, judgement: Judgement, *, data: Path, command: str, toda
     """
     folder = folder.resolve()
     if folder == Path.cwd():
-        raise FileExistsError(
-            "expected a folder to be made, got the current one; name another, such as a new one in it"
-        )
+        raise FileExistsError("expected a new folder, got the current one; name another, such as a new one in it")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(
             f"expected a new or empty folder, got {folder} with something in it; name another one, or bring a project "
@@ -185,7 +181,7 @@ def _closure(roots: tuple[str, ...]) -> list[str]:
         stage = waiting.pop()
         if stage not in found:
             found.add(stage)
-            waiting += filter(None, (stage_of(inner) for outer, inner in _imports(stage) if outer == OWN))
+            waiting += filter(None, (stage_of(inner) for outer, inner in imports_of(stage) if outer == OWN))
     return sorted(found)
 
 
@@ -198,13 +194,6 @@ def _files(stages: list[str]) -> list[Path]:
     )
 
 
-@cache
-def _imports(stage: str) -> tuple[tuple[str, str], ...]:
-    """What the files of a stage import, as `imports_of` says it."""
-    code = [file for file in files_of(stage) if file.suffix == ".py"]
-    return tuple(name for file in code for name in imports_of(ast.parse(file.read_text(encoding="utf-8"))))
-
-
 def _requirements(stages: list[str]) -> list[Requirement]:
     """What the stages import, with the ranges that the course asks for."""
     asked = {}
@@ -212,21 +201,10 @@ def _requirements(stages: list[str]) -> list[Requirement]:
         requirement = Requirement(text)
         if requirement.marker is None or "extra" not in str(requirement.marker):
             asked[requirement.name] = requirement
-    tops = {outer for stage in stages for outer, _ in _imports(stage)} | {"click", "yaml"}
+    tops = {outer for stage in stages for outer, _ in imports_of(stage)} | {"click", "yaml"}
     tops -= {OWN, *sys.stdlib_module_names}
-    names = {_distribution(top) for top in tops} | asked.keys() & {*NOT_IMPORTED}
+    names = {distribution(top) for top in tops} | asked.keys() & {*NOT_IMPORTED}
     return [asked.get(name, Requirement(name)) for name in sorted(names)]
-
-
-def _distribution(top: str) -> str:
-    """The distribution that brings a top-level package: the one of its name, if there are several."""
-    owners = [canonicalize_name(name) for name in _owners().get(top, [top])]
-    return canonicalize_name(top) if canonicalize_name(top) in owners else owners[0]
-
-
-@cache
-def _owners() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())
 
 
 def _pins(requirements: list[Requirement]) -> dict[str, str]:

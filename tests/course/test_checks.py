@@ -548,7 +548,7 @@ def test_progress_names_a_wrong_password_and_checks_do_not(home, classroom, caps
     delivery.deliver_quietly(progress.classroom())
     assert capsys.readouterr() == ("lesson_law: correct. Every row counts once.\n", "")
     said = CliRunner().invoke(commands.progress, []).output
-    assert "1 results wait: the classroom does not know ada any more" in said
+    assert "1 results wait: the classroom no longer knows ada" in said
     classroom.login, classroom.experiment = "", True
     assert "1 results sent to the classroom" in CliRunner().invoke(commands.progress, []).output
 

@@ -906,5 +906,5 @@ def test_global_settings_of_mlflow_stay_as_they_are(registry):
 
 
 def test_a_name_that_mlflow_could_not_search_is_refused():
-    with pytest.raises(ValueError, match="rename the model"):
+    with pytest.raises(ValueError, match="rename it"):
         Registry("sqlite:///never-opened.db", "o'hare")

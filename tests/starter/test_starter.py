@@ -334,7 +334,7 @@ def test_another_value_of_the_target_can_be_asked_for(table, infer):
 @pytest.mark.parametrize(
     ("content", "said"),
     [(b"", "an empty file"), (b"a,b\n", "a header only"), (b"only words\nhere\n", "separated by"),
-     (b"1,2\n3,4\n", "names of columns"), (b"a,b\n1,2\n1,2,3\n", "equally many fields"), (b"PK\0\0\0", "binary")],
+     (b"1,2\n3,4\n", "column names"), (b"a,b\n1,2\n1,2,3\n", "equally many fields"), (b"PK\0\0\0", "binary")],
 )  # fmt: skip
 def test_a_file_that_is_no_table_is_refused(tmp_path, content, said):
     (tmp_path / "table.csv").write_bytes(content)

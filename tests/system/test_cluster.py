@@ -330,7 +330,7 @@ def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, cl
     found = clusters.search(system, BATCHES, client=client, space=clusters.Space(draws=2, seed=1, settings=asked))
     usable = frames._usable_rows(system, BATCHES)
     version = steps.split_rows(usable, pipeline.columns_of(system.specification), system.workspace)
-    rows = random_search._load_training_rows(system.workspace, version)
+    rows = random_search._training_rows(system.workspace, version)
     timing, target = system.specification.timing, system.specification.target.column
     times = {"prediction_time": rows[timing.prediction_time], "label_time": rows[timing.label_time]}
     expected = training.search(

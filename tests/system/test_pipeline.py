@@ -359,10 +359,3 @@ def test_the_graph_is_a_flowchart_of_nodes_that_are_declared_and_arrows_between_
     assert len(nodes) + len(arrows) == len(lines)
     assert nodes >= STEPS
     assert {name for arrow in arrows for name in arrow} == nodes
-
-
-def test_the_graph_marks_what_ran():
-    *plain, style, marked = pipeline.graph(executed=["evidence", "threshold"]).splitlines()
-    assert plain == pipeline.graph().splitlines()
-    assert style.startswith("    classDef executed ")
-    assert marked == "    class evidence,threshold executed"

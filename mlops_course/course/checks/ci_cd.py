@@ -245,9 +245,7 @@ def pace(answer):
     words = "A repeated event that was written down late happened at its earliest time."
     late = [("committed", "02 12:00", "c1"), ("deployed", "02 18:00", "c1", "d1")]
     ask(_log(*late, *plain), 0.1, 5.0, words, case="a commit whose events are there again with later times")
-    words = (
-        "A commit is live when it first goes live. If a later deployment holds it again, only that deployment counts."
-    )
+    words = "A commit is live when it first goes live. If a later deployment has it again, only that one counts."
     ask(_log(*plain, ("deployed", "04 15:00", "c1", "d2")), 0.2, 5.0, words, case="one commit in two deployments")
     before = [("committed", "03-20 10:00", "c1"), ("deployed", "03-31 23:59", "c1", "d1")]
     words = "What went live before the window belongs to the window before, even if a later deployment holds it again."

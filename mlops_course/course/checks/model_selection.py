@@ -196,9 +196,7 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
             return super().predict_proba(X)
 
     answer({"one": Told("rate"), "two": Told("plus")}, rows, start, cut)
-    words = (
-        "To compare, a model may be fitted only on rows whose label was there at the start (at the very instant, too)."
-    )
+    words = "To compare, a model may be fitted only on rows whose label was there at the start (or at that instant)."
     case = f"Of rows known {{early, at the start}} it was fitted on {len(fits[0])}, expected 2."
     expect([0, 5] in fits, words, case=case)
     words = "To compare, score on rows that asked at the start or later, and whose label was there at the cut."

@@ -138,9 +138,7 @@ def application(room: Room) -> FastAPI:
         try:
             joined = len(accounts.names())
         except httpx.HTTPError as error:
-            raise HTTPException(
-                503, f"MLflow does not answer ({error}); look at {room.folder / 'mlflow.log'}"
-            ) from error
+            raise HTTPException(503, f"MLflow does not answer ({error}); see {room.folder / 'mlflow.log'}") from error
         return board.page(board.standings(room.client()), joined=joined, names=names)
 
     @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])

@@ -29,9 +29,7 @@ def expect_free(host: str, port: int, what: str) -> None:
         _listen(host, port)
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise RoomError(
-                f"expected an address of this machine, got {host}; 0.0.0.0 stands for all that it has"
-            ) from error
+            raise RoomError(f"expected an address of this machine, got {host}; 0.0.0.0 stands for all") from error
         raise RoomError(
             f"expected port {port} for {what}, it is taken ({error}); stop what listens there, or say --port"
         ) from error

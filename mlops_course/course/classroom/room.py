@@ -160,9 +160,7 @@ class Room:
         Raises RoomError if the room is open already, a port is taken, or MLflow does not answer in time.
         """
         if found := self.running():
-            raise RoomError(
-                f"expected a room that is closed, this one is open as process {found['pid']}; close it first"
-            )
+            raise RoomError(f"expected a closed room, this one is open as process {found['pid']}; close it first")
         self._end_leftovers()
         expect_free(self.host, self.port, "MLflow")
         self.save()

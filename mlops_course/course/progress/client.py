@@ -78,9 +78,7 @@ def join(url: str, name: str, *, root: Path) -> Joined:
             "install the version that the teacher has"
         )
     if (theirs := told.get("mlflow", "").split(".")[0]) != (ours := version("mlflow").split(".")[0]):
-        raise JoinError(
-            f"expected MLflow {theirs} as in the room, got {ours} here; install the one that the teacher has"
-        )
+        raise JoinError(f"expected MLflow {theirs} as in the room, got {ours} here; install the teacher's")
     server = f"{parts.scheme}://{parts.hostname}:{told['port']}"
     kept = filter(None, (joined(root), _kept(root / ASKED)))
     known = next((one for one in kept if (one.front, one.learner) == (front, name)), None)
@@ -164,9 +162,7 @@ def _ask(call: Callable[[], Any], front: str) -> Any:
         except httpx.TransportError:
             pass
         else:
-            raise JoinError(
-                f"a proxy ({', '.join(proxies)}) stands between you and {host}; set NO_PROXY={host} and try again"
-            )
+            raise JoinError(f"a proxy ({', '.join(proxies)}) stands between you and {host}; set NO_PROXY={host}")
     raise JoinError(
         f"nothing answers at {front} ({cause}); check that you are in the teacher's network and that host and port are "
         "as on the wall. If guests are kept apart there, use another network; you can work on without the room"

@@ -11,7 +11,7 @@ import re
 import threading
 from contextlib import suppress
 
-from mlops_course.course.progress.client import EXPERIMENT, Joined, JoinError, joined
+from mlops_course.course.progress.client import EXPERIMENT, Joined, JoinError, joined, write_private
 from mlops_course.course.progress.journal import SENT, Standing, append, events, standings
 from mlops_course.system.workspace import Workspace
 
@@ -68,10 +68,7 @@ def deliver(room: Joined) -> int:
         since = _sent(room, len(happened))
         if since < len(happened):
             _send(room, happened, since=since)
-            file = Workspace.locate().root / SENT
-            new = file.with_name(f"{SENT}.new")
-            new.write_text(f"{len(happened)} {_mark(room)}", encoding="utf-8")
-            new.replace(file)
+            write_private(Workspace.locate().root / SENT, f"{len(happened)} {_mark(room)}")
         return len(happened) - since
 
 

@@ -5,7 +5,8 @@
     copy          write one into a project, with the stages that it needs beside it
     stage_of      the stage that a dotted name of the package belongs to
     files_of      the files of a stage
-    imports_of    what a program imports
+    imports_of    what the files of a stage import
+    distribution  the distribution that brings a package
 
 A snippet is a script in `scripts/`. What it needs is read from its own imports and those of its stage.
 """
@@ -19,7 +20,9 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-__all__ = ["Snippet", "copy", "files_of", "imports_of", "load", "names", "stage_of"]
+from packaging.utils import canonicalize_name
+
+__all__ = ["Snippet", "copy", "distribution", "files_of", "imports_of", "load", "names", "stage_of"]
 
 PACKAGE = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -59,14 +62,10 @@ def load(name: str) -> Snippet:
         raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}")
     text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
     tree = ast.parse(text)
-    stages = (stage_of(inner) for outer, inner in imports_of(tree) if outer == OWN)
-    modules = tuple(sorted(set(filter(None, stages))))
-    used = {outer for outer, _ in imports_of(tree)}
-    for module in modules:
-        code = [path.read_text(encoding="utf-8") for path in files_of(module) if path.suffix == ".py"]
-        used |= {outer for text in code for outer, _ in imports_of(ast.parse(text))}
-    foreign = used - {OWN} - sys.stdlib_module_names
-    needs = tuple(sorted(map(_distribution, foreign)))
+    own = [*_imports(tree)]
+    modules = tuple(sorted(set(filter(None, (stage_of(inner) for outer, inner in own if outer == OWN)))))
+    used = {outer for found in (own, *map(imports_of, modules)) for outer, _ in found}
+    needs = tuple(sorted(map(distribution, used - {OWN} - sys.stdlib_module_names)))
     task = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
     body = text.split('"""', 2)[2].lstrip("\n")
     return Snippet(name, task, modules, needs, f"{LICENCE}\n# {task}.\n{body}")
@@ -123,19 +122,27 @@ def _beside(found: re.Match) -> str:
     return f"from {inner[len(stage.rpartition('.')[0]) :].lstrip('.')} import" if stage else "import"
 
 
-def _distribution(top: str) -> str:
+def distribution(top: str) -> str:
     """The distribution that brings a top-level package: the one of its name, if there are several."""
-    owners = _distributions().get(top, [top])
-    return top if top in owners else owners[0]
+    name = canonicalize_name(top)
+    owners = [canonicalize_name(owner) for owner in _owners().get(top, [top])]
+    return name if name in owners else owners[0]
 
 
 @cache
-def _distributions() -> dict[str, list[str]]:
+def _owners() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def imports_of(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """What is imported, at any depth, but for relative imports: a package, and the name below it in dots."""
+@cache
+def imports_of(stage: str) -> list[tuple[str, str]]:
+    """What the files of a stage import of other packages: each package, and the name below it in dots."""
+    code = [file for file in files_of(stage) if file.suffix == ".py"]
+    return [name for file in code for name in _imports(ast.parse(file.read_text(encoding="utf-8")))]
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """What code imports, at any depth, but for relative imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

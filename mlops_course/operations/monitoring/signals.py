@@ -108,19 +108,19 @@ def _residuals(numbers: pd.DataFrame) -> tuple[pd.Series, pd.Series, dict[str, n
     return centre, scale, found
 
 
-def of_inputs(rows: pd.DataFrame, known: Profile, *, time: str = "time") -> pd.DataFrame:
+def of_inputs(rows: pd.DataFrame, known: Profile) -> pd.DataFrame:
     """Compute the signals of each day (UTC) from its inputs: one row a day, columns by subject and measure.
 
     A day's signals depend on the rows of that day alone. Raises KeyError if a column of the profile is not there.
     """
-    day = rows[time].dt.floor("D").rename("day")
+    day = rows["time"].dt.floor("D").rename("day")
     numbers, width = _numbers(rows, known.numbers.index), known.numbers["width"]
     by_day = numbers.groupby(day)
     low, high = (by_day.quantile(q, interpolation="nearest") for q in (0.1, 0.9))
     parts = [
         np.log(day.groupby(day).size()).to_frame(("rows", "count")),
         pd.DataFrame(_flags(rows, numbers, day, known)).groupby(day).mean(),
-        pd.DataFrame(_levels(rows, numbers, rows[time], known)).groupby(day).quantile(0.5, interpolation="nearest"),
+        pd.DataFrame(_levels(rows, numbers, known)).groupby(day).quantile(0.5, interpolation="nearest"),
         _named(np.log((high - low) / width + 0.1), "spread"),
         _named(numbers.apply(_largest, day=day), "largest"),
     ]
@@ -149,11 +149,12 @@ def _flags(rows: pd.DataFrame, numbers: pd.DataFrame, day: pd.Series, known: Pro
     return found
 
 
-def _levels(rows: pd.DataFrame, numbers: pd.DataFrame, time: pd.Series, known: Profile) -> dict[tuple, pd.Series]:
+def _levels(rows: pd.DataFrame, numbers: pd.DataFrame, known: Profile) -> dict[tuple, pd.Series]:
     """Values of each row; the median of a day's rows is a signal."""
     found = {(name, "level"): values / known.numbers.loc[name, "width"] for name, values in numbers.items()}
+    asked = rows["time"].dt.tz_convert("UTC").dt.tz_localize(None)
     for name in known.datetimes:
-        found[name, "off"] = (rows[name] - time.dt.tz_convert("UTC").dt.tz_localize(None)) / pd.Timedelta("1h")
+        found[name, "off"] = (rows[name] - asked) / pd.Timedelta("1h")
     scaled = (numbers[list(known.numeric)] - known.centre).fillna(0.0) / known.scale
     scaled = scaled.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS)
     for name, weights in known.residuals.items():

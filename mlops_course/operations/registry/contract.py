@@ -51,17 +51,11 @@ class Contract:
         try:
             lost = json.loads(self.to_json()) != asdict(self)
         except (TypeError, ValueError) as defect:
-            raise ContractError(
-                f"expected plain, finite values in the contract: {defect}; convert or omit it"
-            ) from defect
+            raise ContractError(f"expected plain, finite values in the contract: {defect}; convert it") from defect
         if lost:
-            raise ContractError(
-                "expected lists and texts as keys in the contract, got tuples or other keys; convert them"
-            )
+            raise ContractError("expected lists and texts as keys in the contract, got tuples or others; convert them")
         if not (self.fingerprint and self.data_version and self.code_version):
-            raise ContractError(
-                "expected fingerprint, data_version and code_version in the contract, got an empty text"
-            )
+            raise ContractError("expected fingerprint, data_version and code_version in the contract, got an empty one")
         if not self.example or any(row.keys() != self.inputs.keys() for row in self.example):
             raise ContractError(
                 f"expected an example of one row or more with the columns {list(self.inputs)}, got {self.example}; "

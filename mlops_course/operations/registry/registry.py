@@ -67,9 +67,7 @@ class Registry:
     def __post_init__(self) -> None:
         """Check that MLflow can search by the name."""
         if not re.fullmatch(r"[\w.-]+", self.name):
-            raise ValueError(
-                f"expected a name of letters, digits, '_', '.' and '-', got {self.name!r}; rename the model"
-            )
+            raise ValueError(f"expected a name of letters, digits, '_', '.' and '-', got {self.name!r}; rename it")
 
     def register(self, model: Any, contract: Contract, *, run_id: str, code: Sequence[Path] = ()) -> int:
         """Store model and contract as a new version and return its number; a fingerprint is stored once.
@@ -108,9 +106,8 @@ class Registry:
         if [version] == champions_of(history)[-1:]:
             raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        self._release(
-            PROMOTED, version, history=history, objections=self._gate_objections(PROMOTED, version), words=words
-        )
+        objections = self._gate_objections(PROMOTED, version)
+        self._release(PROMOTED, version, history=history, objections=objections, words=words)
 
     def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
         """Make the previous champion champion again, and return its version.

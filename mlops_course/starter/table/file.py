@@ -30,16 +30,12 @@ def look(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[Finding]]:
             raise ValueError(f"expected a Parquet file in {path.name}, got: {error}") from error
         if not isinstance(cells.index, pd.RangeIndex):
             names = ", ".join(str(name) for name in cells.index.names)
-            raise ValueError(
-                f"expected columns only, got an index ({names}) in {path.name}; write it after reset_index()"
-            )
+            raise ValueError(f"expected columns only, got an index ({names}) in {path.name}; use reset_index()")
     else:
         form, found = _csv_form(path)
         cells = reading.read_cells(path, form)
         if all(re.fullmatch(r"[-+]?[\d.,]+(?:\.\d+)?", str(name)) for name in cells.columns):
-            raise ValueError(
-                f"expected names of columns in the first line of {path.name}, got {list(cells.columns)[:5]}"
-            )
+            raise ValueError(f"expected column names in the first line of {path.name}, got {list(cells.columns)[:5]}")
     if not len(cells):
         raise ValueError(f"expected rows in {path.name}, got a header only")
     if not all(isinstance(name, str) for name in cells.columns):

@@ -12,8 +12,7 @@ from .column import _judge_inputs
 from .draft import Choices, Draft, Finding
 from .figures import _facts, _figures, _made_features
 from .file import look
-from .identifier import _judge_id
-from .target import _judge_target
+from .target import _judge_id, _judge_target
 from .time import _grain, _judge_time, _refuse_split
 
 FEW_ROWS = 1_000  # labelled rows below which it is said that they are few

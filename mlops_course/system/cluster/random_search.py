@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 from .frames import _usable_rows
-from .tasks import _check_shared, _loading, _run
+from .tasks import _check_shared, _run, once_a_worker
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -117,11 +117,6 @@ def _try(job: _Searching, draw: tuple[int, dict[str, Any]]) -> list[float]:
     return scores["log_loss"].tolist()
 
 
+@once_a_worker
 def _training_rows(workspace: Workspace, version: str) -> pd.DataFrame:
-    with _loading:
-        return _load_training_rows(workspace, version)
-
-
-@lru_cache(maxsize=1)
-def _load_training_rows(workspace: Workspace, version: str) -> pd.DataFrame:
     return data.load_snapshot(workspace.snapshots, version)["train"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from mlops_course.system import scoring
 from mlops_course.system.system import System
 
 from .parts import _read, _rows_named, _Span, _spans
-from .tasks import _check_shared, _loading, _run
+from .tasks import _check_shared, _run, once_a_worker
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -72,7 +72,7 @@ def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
     paths = {number: job.folder / f"{number:06d}.parquet" for number in range(span.first, span.last or 0)}
     if paths and all(path.exists() for path in paths.values()):
         return {number: min(job.rows, span.rows - at * job.rows) for at, number in enumerate(paths)}, 0
-    model = _model(job)
+    model = _load(job.system, job.version, job.digest)
     rules, rows, made = scoring.file_rules(model), {}, 0
     for number, part in _read(job.source, job.rows, span):
         path = job.folder / f"{number:06d}.parquet"
@@ -83,12 +83,7 @@ def _score(job: _Scoring, span: _Span) -> tuple[dict[int, int], int]:
     return rows, made
 
 
-def _model(job: _Scoring) -> Registered:
-    with _loading:
-        return _load(job.system, job.version, job.digest)
-
-
-@lru_cache(maxsize=1)
+@once_a_worker
 def _load(system: System, version: int, digest: str) -> Registered:
     found = system.registry.load(version)
     if found.digest != digest:

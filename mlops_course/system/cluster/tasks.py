@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,19 @@ CHECK_SECONDS = 120  # for every worker to import the package and look at the fi
 LOOK_SECONDS = 2  # how often to look whether there are workers still
 RETRIES = 2  # of a task that raised: a disk may be away for a moment
 
-_loading = threading.Lock()  # a worker may have several threads, and loads a model once
+_loading = threading.Lock()
+
+
+def once_a_worker(load: Callable) -> Callable:
+    """Decorate what loads a model or rows: a worker, which may have several threads, keeps the last that it loaded."""
+    kept = lru_cache(maxsize=1)(load)
+
+    @wraps(load)
+    def loaded(*arguments: Any) -> Any:
+        with _loading:
+            return kept(*arguments)
+
+    return loaded
 
 
 def _run(

@@ -2,7 +2,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -101,8 +101,8 @@ def prediction_rows(case: ModuleType, batches: Sequence[str], *, workspace: Work
     return data.load_snapshot(workspace.snapshots, values["usable_rows"])["rows"]
 
 
-def graph(*, executed: Collection[str] = ()) -> str:
-    """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart; `executed` steps stand out."""
+def graph() -> str:
+    """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart."""
     variables = sorted(make_driver().list_available_variables(), key=lambda variable: variable.name)
     shown = [variable for variable in variables if variable.name not in UNCACHED]
     nodes = [variable for variable in shown if not variable.is_external_input]
@@ -112,8 +112,6 @@ def graph(*, executed: Collection[str] = ()) -> str:
     lines += [
         f"    {need} --> {step.name}" for step in nodes for need in sorted(step.required_dependencies - {*UNCACHED})
     ]
-    if executed:
-        lines += ["    classDef executed fill:#E69F00,color:#000", f"    class {','.join(executed)} executed"]
     return "\n".join(lines) + "\n"
 
 

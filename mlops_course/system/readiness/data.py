@@ -78,9 +78,7 @@ def input_cost(tested: SystemUnderTest) -> str:
     missing = [name for name, share in rows.isna().mean().items() if share > MAX_MISSING]
     _require(not missing, f"missing in more than {MAX_MISSING:.0%} of rows: {', '.join(missing)}; leave them out")
     size = rows.memory_usage(index=False, deep=True).sum() / len(rows)
-    return (
-        f"features of one row take {taken:.1f} ms of {bar} ms (p95), its {len(tested.inputs)} inputs {size:.0f} bytes"
-    )
+    return f"features of one row take {taken:.1f} ms of {bar} ms (p95), {len(tested.inputs)} inputs {size:.0f} bytes"
 
 
 def allowed_inputs(tested: SystemUnderTest) -> str:

@@ -25,9 +25,7 @@ REQUESTS = 3000  # that a canary is tried with
 
 def reproducible_training(tested: SystemUnderTest) -> str:
     """Infrastructure 1: training is reproducible. Fitted again from the record, the model gives the same answers."""
-    _require(
-        tested.kind in tested.candidates(), "the run does not say which kind of model was chosen: train a new version"
-    )
+    _require(tested.kind in tested.candidates(), "the run does not name the kind of model: train a new version")
     seed = int(tested.run.data.params.get("seed", tested.run.data.tags.get("seed", tested.seed)))
     train, later = tested.parts["train"], tested.parts["calibrate"]
     features = tested.system.specification.features

@@ -1,8 +1,7 @@
 """The score: every probe is tried on one system, and the weakest section counts."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,31 +54,13 @@ PROBES: Mapping[str, Mapping[str, Probe]] = {
         "quality on live labels holds": monitoring.prediction_quality,
     },
 }
-LINKS: Mapping[str, Collection[Probe]] = {  # what the link of a probe leads to; the drills leave nothing behind
-    "raw tables": {data.feature_schema},
-    "rows": {
-        *(data.beneficial_inputs, data.allowed_inputs, model.staleness_cost, model.simpler_models),
-        *(model.slice_quality, model.inclusion, monitoring.input_faults),
-    },
-    "run": {
-        *(data.new_feature, model.tuned_settings, infrastructure.reproducible_training),
-        *(infrastructure.model_code, infrastructure.quality_gate),
-    },
-    "model": {data.input_cost, infrastructure.canary, monitoring.numerical_stability, monitoring.dependency_changes},
-    "log": {
-        *(model.offline_online_correlation, infrastructure.debuggable_predictions, monitoring.training_serving_skew),
-        *(monitoring.champion_age, monitoring.computing_performance, monitoring.prediction_quality),
-    },
-    "history": {model.specification_review, infrastructure.rollback},
-    "repository": {data.feature_tests},
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Scorecard:
-    """The result; `table` has one row a probe: section, number, name, passed, found, link, seconds.
+    """The result; `table` has one row a probe: section, number, name, passed, found, seconds.
 
-    `found` is what the probe found, or what speaks against the system. `link` leads there; it is empty for a drill.
+    `found` is what the probe found, or what speaks against the system.
     """
 
     table: pd.DataFrame
@@ -116,8 +97,8 @@ def score(
                 begun = time.perf_counter()
                 passed, found = _outcome(probe, tested)
                 seconds = round(time.perf_counter() - begun, 2)
-                rows.append((section, number, name, passed, found, _link(probe, tested), seconds))
-    columns = ["section", "number", "name", "passed", "found", "link", "seconds"]
+                rows.append((section, number, name, passed, found, seconds))
+    columns = ["section", "number", "name", "passed", "found", "seconds"]
     return Scorecard(pd.DataFrame(rows, columns=columns))
 
 
@@ -130,25 +111,3 @@ def _outcome(probe: Probe, tested: SystemUnderTest) -> tuple[bool, str]:
     except Exception as error:
         return False, f"{type(error).__name__}: {error}"
     return (True, found) if isinstance(found, str) and found else (False, "the probe does not say what it found")
-
-
-def _link(probe: Probe, tested: SystemUnderTest) -> str:
-    """Return where to look oneself; empty where nothing is left, or what the link needs is missing."""
-    folder, registry = tested.system.workspace.snapshots, tested.system.registry
-    with suppress(Exception):
-        match next((target for target, probes in LINKS.items() if probe in probes), None):
-            case "raw tables":
-                return (folder / tested.model.contract.data_version).as_uri()
-            case "rows":
-                return (folder / tested.run.data.tags.get("split_rows", "")).as_uri()
-            case "run":
-                return f"runs:/{tested.run.info.run_id}"
-            case "model":
-                return f"models:/{registry.name}/{tested.model.version}"
-            case "log":
-                return tested.log.url.render_as_string()
-            case "history":
-                return f"models:/{registry.name}-releases/{registry.newest_release()}"
-            case "repository" if tested.repository:
-                return (tested.repository.resolve() / "tests").as_uri()
-    return ""

@@ -360,9 +360,9 @@ def test_a_part_is_read_by_number_time_and_size(log):
 def test_labels_are_read_after_the_number_of_a_label_and_since_the_time_of_the_prediction(log):
     log.append([prediction(name, time=NOON + timedelta(hours=hour)) for hour, name in enumerate("abc")])
     log.append(labels=[label(name) for name in "cba"])
-    first = log.labelled(limit=1)
-    assert first["id"].tolist() == ["c"]
-    assert log.labelled(after=int(first["label_number"].iloc[0]))["id"].tolist() == ["b", "a"]
+    every = log.labelled()
+    assert every["id"].tolist() == ["c", "b", "a"]
+    assert log.labelled(after=int(every["label_number"].iloc[0]))["id"].tolist() == ["b", "a"]
     assert log.labelled(since=NOON + timedelta(hours=1))["id"].tolist() == ["c", "b"]
 
 

@@ -26,8 +26,7 @@ from mlops_course.operations.deployment.serving import (
     refusals,
     service,
 )
-from mlops_course.operations.deployment.serving.batching import Batcher
-from mlops_course.operations.deployment.serving.errors import QueueFullError
+from mlops_course.operations.deployment.serving.batching import Batcher, QueueFullError
 
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "seats": "long", "night": "boolean"}
 ROW = {"when": "2024-05-01T10:00:00", "maker": "Ajax", "wind": 4.5, "seats": 3, "night": False}

@@ -106,9 +106,7 @@ class _Database:
             try:
                 deadline = self._clock() + BUSY_SECONDS
                 if not place.wait(BUSY_SECONDS):
-                    raise TimeoutError(
-                        f"waited {BUSY_SECONDS:g} s behind other writers of this process that hold the lock"
-                    )
+                    raise TimeoutError(f"waited {BUSY_SECONDS:g} s behind other writers of this process")
                 yield deadline
             finally:
                 queue.leave(place)

@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .errors import QueueFullError
-
 MAX_WAITING = 20_000  # rows that may wait; the next request gets 503
 BATCH_ROWS = 2_000  # that are answered together at most, so that nobody waits long behind a crowd
+
+
+class QueueFullError(RuntimeError):
+    """So much is waiting that more would only wait longer."""
 
 
 class Batcher:

@@ -1,13 +1,13 @@
 """What a service is made from: models, a rollout, a monitor and settings."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging import WARNING
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
-from .events import _log_event
+_logger = logging.getLogger(__package__)
 
 CANARY = "canary"  # the mode of a rollout in which a challenger answers some requests
 
@@ -92,6 +92,6 @@ class MonitorView:
                 family = families.setdefault(name, GaugeMetricFamily(name, help_text, labels=list(labels)))
                 family.add_metric(list(labels.values()), value)
         except Exception as error:  # a monitor that fails must not take the measurements of the service with it
-            _log_event(WARNING, "monitor", why=f"{type(error).__name__}: {error}")
+            _logger.warning("monitor", extra={"facts": {"why": f"{type(error).__name__}: {error}"}})
             return
         yield from families.values()

@@ -11,8 +11,8 @@ from fastapi import HTTPException, Request
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from .errors import QueueFullError, _NotKeptError
-from .service import _Service
+from .batching import QueueFullError
+from .service import _NotKeptError, _Service
 
 MAX_BODY = 4 * 2**20  # bytes; a thousand rows of thirty columns are about 0.7 MB
 MAX_ERRORS = 20  # of one request that are named

@@ -17,16 +17,24 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from .batching import Batcher
-from .errors import _ModelFailedError, _NotKeptError
-from .events import _log_event
 from .interface import CANARY, ModelSource, Rollout, Servable
 from .metrics import _Metrics
 from .requests import request_type
+
+_logger = logging.getLogger(__package__)  # its lines are for machines: never an input, an id or an address
 
 RELOAD_SECONDS = 30.0  # before a version that was refused is tried again
 LOG_RETRY_SECONDS = 5.0  # before a log that failed is tried again without a request
 CLOSE_SECONDS = 10.0  # for requests on their way when the service ends
 MODELS_KEPT = 3  # versions that stay loaded: champion, challenger, and the champion before
+
+
+class _ModelFailedError(RuntimeError):
+    """A model failed on rows that fit its contract."""
+
+
+class _NotKeptError(RuntimeError):
+    """The log kept nothing of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +113,7 @@ class _Service:
             for role, loaded in {"champion": champion, "canary": canary}.items():
                 self.metrics.version.labels(role).set(loaded.version if loaded else 0)
             if changed:
-                _log_event(logging.INFO, "champion", version=champion.version)
+                _logger.info("champion", extra={"facts": {"version": champion.version}})
 
     def _load(self, version: int | None) -> _Loaded | None:
         """The model of a version, loaded and tried on its example; None if there is none or it is refused."""
@@ -132,7 +140,7 @@ class _Service:
         self._reload_at[version] = perf_counter() + RELOAD_SECONDS
         if self.refused.get(version) != why:
             self.refused = {**self.refused, version: why}
-            _log_event(logging.ERROR, "refused", version=version, why=why)
+            _logger.error("refused", extra={"facts": {"version": version, "why": why}})
 
     # How rows are answered
 
@@ -195,7 +203,8 @@ class _Service:
             probability = await asyncio.wait_for(future, self.challenger_seconds)
         except Exception as error:
             self.metrics.fallbacks.inc(len(taken))
-            _log_event(logging.WARNING, "canary failed", version=canary.version, why=str(error) or type(error).__name__)
+            facts = {"version": canary.version, "why": str(error) or type(error).__name__}
+            _logger.warning("canary failed", extra={"facts": facts})
             return {}
         return {at: (p, canary) for at, p in zip(taken, probability, strict=True)}
 
@@ -252,7 +261,8 @@ class _Service:
 
     def _note_log(self, trouble: str) -> None:
         if bool(trouble) != bool(self.log_trouble):
-            _log_event(logging.ERROR if trouble else logging.INFO, "log", trouble=trouble or "none")
+            level = logging.ERROR if trouble else logging.INFO
+            _logger.log(level, "log", extra={"facts": {"trouble": trouble or "none"}})
         self.log_trouble, self._retry_log_at = trouble, perf_counter() + LOG_RETRY_SECONDS
 
 

@@ -142,9 +142,7 @@ def summarise_by(rows: pd.DataFrame, reference: Reference, *, window: pd.Series)
         raise ValueError("expected window and rows on the same index; compute the windows from a column of the rows")
     codes, starts = pd.factorize(window, sort=True)
     if (codes < 0).any():
-        raise ValueError(
-            f"{int((codes < 0).sum())} rows are in no window; give each row one, or leave it out knowingly"
-        )
+        raise ValueError(f"{int((codes < 0).sum())} rows are in no window; give each row one, or leave it out")
     return dict(zip(starts, _summaries(rows, reference, codes, len(starts)), strict=True))
 
 
