@@ -161,18 +161,24 @@ def cost_so_far(answer):
     ask(rows, expected, "Fifty flights cost something else.")
 
 
-def _days(temp: np.ndarray, *, rate: float = 0.2, says: float = 0.2, labelled: float = 1.0) -> pd.DataFrame:
-    """Rows with so many late, of which the last have no label yet."""
+SETTLED = pd.Timestamp("2013-06-09", tz="UTC")  # flights asked before it have landed, or never left
+
+
+def _days(
+    temp: np.ndarray, *, rate: float = 0.2, says: float = 0.2, labelled: float = 1.0, settled: int = 400
+) -> pd.DataFrame:
+    """Rows, a minute apart, with so many late, of which the last have no label; the first of them are settled."""
     size = len(temp)
     late = (np.arange(size) % 20 < 20 * rate).astype(float)
     late[int(labelled * size) :] = np.nan
-    return pd.DataFrame({"temp": temp, "probability": says, "late": late})
+    asked = SETTLED + pd.to_timedelta(np.arange(size) - settled, unit="min")
+    return pd.DataFrame({"asked": asked, "temp": temp, "probability": says, "late": late})
 
 
 @check(
     "Five questions in the order of the task; the first that is answered by yes decides.",
     "`between` is false for a missing value, which is what you want here; `nunique` does not count it.",
-    "Compare labels and probabilities of the same rows: those that have a label.",
+    "Choose the rows asked before `settled` that have a label, count them, and compare labels and probabilities there.",
 )
 def diagnose(answer):
     """A bug is told before anything else, a season from a shift, and what no input shows by its labels."""
@@ -180,19 +186,20 @@ def diagnose(answer):
     winter, summer = rng.normal(35, 8, 400).round(1), rng.normal(78, 7, 400).round(1)
     now = rng.permutation(winter)
 
-    def ask(expected: str, words: str, cases: dict[str, pd.DataFrame], *, year_ago: np.ndarray = winter) -> None:
+    def ask(
+        expected: str, words: str, cases: dict[str, pd.DataFrame], *, year_ago: np.ndarray = winter, bar: float = 0.3
+    ) -> None:
         for what, rows in cases.items():
-            came = result(answer, rows, _days(winter), _days(year_ago), case=what, hint=f"diagnose fails on {what}.")
-            expect(came == expected, words, case=f"Of {what} it said {came!r}, expected {expected!r}.")
+            before, then, failed = _days(winter), _days(year_ago), f"diagnose fails on {what}."
+            came = result(answer, rows, before, then, bar, SETTLED, case=what, hint=failed)
+            expect(came == expected, words, case=f"Of {what}, bar {bar}, it said {came!r}, expected {expected!r}.")
 
     ask("nothing", "Nothing has happened here.", {"days like those before": _days(now)})
     _bugs(ask, now)
     warmer = {"summer after winter": _days(summer[::-1])}
     ask("season", "It was like this a year ago.", warmer, year_ago=summer)
     ask("covariate shift", "It was not like this a year ago.", {"a heat wave in winter": _days(summer[::-1])})
-    five = {"days that are 5 °F warmer": _days(now + 5)}
-    ask("covariate shift", "Five degrees are more than 0.25.", five)
-    ask("season", "It was as much warmer a year ago.", five, year_ago=winter + 5)
+    _index_and_bar(ask, winter, summer, now)
     tenths = np.repeat(np.quantile(winter, np.arange(10) / 10) + 0.01, 40)
     words = "Each tenth of the rows before holds as many as it did: bins are made from the rows before."
     ask("nothing", words, {"days with a tenth of the rows in each tenth": _days(tenths)})
@@ -200,6 +207,20 @@ def diagnose(answer):
     unlike = {"days unlike a year ago only": _days(now)}
     ask("nothing", "Against the weeks before nothing has moved.", unlike, year_ago=summer)
     _labels(ask, now, summer)
+
+
+def _index_and_bar(ask: Callable, winter: np.ndarray, summer: np.ndarray, now: np.ndarray) -> None:
+    """What the weeks of the reference did among themselves decides what has moved, not a number from a book."""
+    five = {"days that are 5 °F warmer, index 0.40": _days(now + 5)}
+    words = "What has moved is over the bar of the reference's own weeks: compare with it, not with a fixed number."
+    ask("covariate shift", words, five, bar=0.35)
+    ask("nothing", words, five, bar=0.6)
+    ask("covariate shift", words, {"days that are 2 °F warmer, index 0.13": _days(now + 2)}, bar=0.1)
+    ask("season", "It was as much warmer a year ago.", five, year_ago=winter + 5)
+    near = {"summer after winter, 4 °F cooler than a year ago, index 0.37": _days(summer[::-1])}
+    words = "The bar holds against the year before as well."
+    ask("season", words, near, year_ago=summer + 4, bar=0.5)
+    ask("covariate shift", words, near, year_ago=summer + 4, bar=0.3)
 
 
 def _bugs(ask: Callable, now: np.ndarray) -> None:
@@ -231,26 +252,41 @@ def _bugs(ask: Callable, now: np.ndarray) -> None:
 
 
 def _labels(ask: Callable, now: np.ndarray, summer: np.ndarray) -> None:
-    """What labels say that no input shows, and what those say that have not come."""
-    one = _days(now, labelled=0.0)
-    one.loc[0, "late"] = 1.0
+    """What labels say that no input shows, and which rows they may be counted of."""
     other = {
         "days with 40 % late where 20 % were expected": _days(now, rate=0.4),
         "days with 5 % late where 20 % were expected": _days(now, rate=0.05),
     }
     ask("concept drift", "The same temperatures, and other labels than the model expects: no input shows it.", other)
-    ask("concept drift", "One label is a label.", {"a morning with one label, where 20 % were expected": one})
     hot = _days(summer, rate=0.5)
     ask("concept drift", "Labels come before seasons.", {"summer with 50 % late": hot}, year_ago=summer)
     ask("concept drift", "Labels come before shifts.", {"a heat wave, 50 % late": hot})
     ask("nothing", "Five points are within what may be.", {"days with 25 % late": _days(now, rate=0.25)})
     words = "Compare the labels with what the model says of these rows, and not with the weeks before."
     ask("nothing", words, {"days with 40 % late where 40 % were expected": _days(now, rate=0.4, says=0.4)})
-    words = "A label that has not come is no zero: compare only rows with a label."
-    ask("nothing", words, {"a morning on which a quarter has landed": _days(now, labelled=0.25)})
+    words = "A label that never came is no zero: compare only rows with a label."
+    ask("nothing", words, {"days on which three of four flights were cancelled": _days(now, labelled=0.25)})
     words = "Without a label there is no concept drift to see."
-    ask("nothing", words, {"a morning without a label": _days(now, rate=0.9, labelled=0.0)})
+    ask("nothing", words, {"days without a label": _days(now, rate=0.9, labelled=0.0)})
     risky = _days(now, labelled=0.25)
     risky.loc[100:, "probability"] = 0.6
     words = "Compare labels with the probabilities of the same rows."
-    ask("nothing", words, {"risky flights that have not landed": risky})
+    ask("nothing", words, {"risky flights that were cancelled": risky})
+    _settled(ask, now)
+
+
+def _settled(ask: Callable, now: np.ndarray) -> None:
+    """Flights in time are heard of first: only rows that are old enough say what the labels are."""
+    early = _days(now, settled=100)
+    early.loc[100:299, "late"] = 0.0
+    early.loc[300:, "late"] = np.nan
+    words = "Of the rows asked from `settled` on, only the flights in time are heard of: leave these rows out."
+    ask("nothing", words, {"settled rows as expected, then 200 labels, all in time": early})
+    hidden = _days(now, rate=0.4, settled=200)
+    hidden.loc[200:, "late"] = 0.0
+    ask("concept drift", words, {"settled rows with 40 % late, then 200 labels, all in time": hidden})
+    words = "A hundred settled rows with a label are enough, and fewer say too little."
+    for kind, size in (("concept drift", 100), ("nothing", 99)):
+        ask(kind, words, {f"{size} settled rows with a label, 60 % late": _days(now, rate=0.6, labelled=size / 400)})
+        edge = _days(now, rate=0.6, settled=size)
+        ask(kind, words, {f"{size} rows before settled, the next at that instant, 60 % late": edge})
