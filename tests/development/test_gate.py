@@ -546,7 +546,7 @@ def test_a_card_carries_every_fact_it_was_given():
         "late parcels",
         "1.2.0",
         "call desk, manager",
-        "15 a false alarm",
+        "15 a false alarm, 60 a miss, in EUR per parcel, each above the cost of the right decision",
         "c0ffee",
         "One year only.",
         "2026-11-23",
