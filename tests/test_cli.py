@@ -65,7 +65,7 @@ def test_promotion_and_history_tell_the_same_story(run):
 
 @pytest.fixture
 def champion(run):
-    """A version in charge, whichever test came first."""
+    """A champion, no matter which test runs first."""
     if not json.loads(run("history", "--json"))["events"]:
         run("promote", 1, "--approver", "Ada", "--reason", "first")
 

@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from mlops_course.flights.timeline import HOME, _minutes
+
 __all__ = ["schemas"]
 
 YEAR = 2013
 ORIGINS = ["EWR", "JFK", "LGA"]
 CARRIERS = ["9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV"]
-LOCAL = "America/New_York"  # the zone of calendar and hour; arrivals show the time at their destination
 ONE_FLIGHT = ["year", "month", "day", "carrier", "flight", "origin", "sched_dep_time"]
+LOCAL_HOUR = ["origin", "year", "month", "day", "hour"]
 UTC_HOUR = pd.DatetimeTZDtype("us", "UTC")
 
 DISTANCE = (1, 5_000)  # miles; from New York no domestic flight is longer than the 4,983 to Honolulu
@@ -110,7 +112,7 @@ def _weather() -> pa.DataFrameSchema:
         unique=["origin", "time_hour"],
         rules=[
             ("stop", "time_hour, year, month, day, hour: tell one hour", _local_hour_agrees),
-            ("warn", "origin, year, month, day, hour: occur once", _local_hour_occurs_once),
+            ("warn", "origin, year, month, day, hour: occur once", lambda t: ~t.duplicated(LOCAL_HOUR, keep=False)),
             ("quarantine", "temp, dewp: dew point is not above", lambda t: ~(t["dewp"] > t["temp"])),
             ("quarantine", "wind_speed, wind_gust: gusts are not below", lambda t: ~(t["wind_gust"] < t["wind_speed"])),
             ("stop", "temp, dewp, humid: usually agree", lambda t: _usual(_humidity_gap(t), (0, USUAL_HUMIDITY_GAP))),
@@ -197,23 +199,15 @@ def _clock() -> pa.Check:
     return pa.Check(lambda values: values.between(0, 2400) & (values % 100 < 60), name="clock time 0 to 2400")
 
 
-def _minutes(clock: pd.Series) -> pd.Series:
-    return clock // 100 * 60 + clock % 100
-
-
 def _schedule_agrees(flights: pd.DataFrame) -> pd.Series:
     return flights["hour"] * 100 + flights["minute"] == flights["sched_dep_time"]
 
 
 def _local_hour_agrees(rows: pd.DataFrame) -> pd.Series:
     """Across both changes of the clock: in the hour that occurs twice, either instant will do."""
-    local = rows["time_hour"].dt.tz_convert(LOCAL).dt
+    local = rows["time_hour"].dt.tz_convert(HOME).dt
     told = [getattr(local, part) == rows[part] for part in ("year", "month", "day", "hour")]
     return pd.concat(told, axis="columns").all(axis="columns")
-
-
-def _local_hour_occurs_once(weather: pd.DataFrame) -> pd.Series:
-    return ~weather.duplicated(["origin", "year", "month", "day", "hour"], keep=False)
 
 
 def _missing_together(one: str, other: str) -> Callable[[pd.DataFrame], pd.Series]:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import available_timezones
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -31,20 +31,26 @@ def checks(distribution: str, *, folder: Path) -> list[dict[str, object]]:
     `distribution` is the installed package whose requirements must be met, `folder` where state will be written.
     Nothing is written. Raises PackageNotFoundError if the distribution is not installed.
     """
-    lines = [_python(distribution), _packages(distribution), _time_zones(), _sqlite(), _disk(folder), _folder(folder)]
-    return [{"what": what, "ok": ok, "found": found, "to_do": "" if ok else to_do} for what, ok, found, to_do in lines]
+    found: list[dict[str, object]] = []
 
+    def look(what: str, ok: bool, came: str, to_do: str) -> None:
+        found.append({"what": what, "ok": ok, "found": came, "to_do": "" if ok else to_do})
 
-def _python(distribution: str) -> tuple[str, bool, str, str]:
-    wanted = metadata.metadata(distribution).get("Requires-Python") or ""
-    ok = SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
-    return "Python", ok, platform.python_version(), f"install a Python {wanted} and make the environment again"
-
-
-def _packages(distribution: str) -> tuple[str, bool, str, str]:
-    faults = list(_unmet(distribution))
-    found = ", ".join(faults) or "all that are required"
-    return "packages", not faults, found, "delete .venv and install again, as the README says"
+    wanted, python = metadata.metadata(distribution).get("Requires-Python") or "", platform.python_version()
+    fits = SpecifierSet(wanted).contains(python, prereleases=True)
+    look("Python", fits, python, f"install a Python {wanted} and make the environment again")
+    unmet = ", ".join(_unmet(distribution))
+    look("packages", not unmet, unmet or "all that are required", "delete .venv and install again, as the README says")
+    zones = sorted({*ZONES} & available_timezones())
+    look("time zones", len(zones) == len(ZONES), ", ".join(zones) or "none", "install the package tzdata")
+    newer = f"use a Python that is built with SQLite {'.'.join(map(str, SQLITE))} or later"
+    look("SQLite", sqlite3.sqlite_version_info >= SQLITE, sqlite3.sqlite_version, newer)
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(there).free / 1e9
+    more = f"free {FREE_GB:.0f} GB, or set MLOPS_HOME to another disk"
+    look("disk", free >= FREE_GB, f"{free:.1f} GB free", more)
+    look("folder", os.access(there, os.W_OK), str(folder), "set MLOPS_HOME to a folder that you may write to")
+    return found
 
 
 def _unmet(distribution: str) -> Iterator[str]:
@@ -59,32 +65,3 @@ def _unmet(distribution: str) -> Iterator[str]:
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             yield f"{requirement.name} {version} is not {requirement.specifier}"
-
-
-def _time_zones() -> tuple[str, bool, str, str]:
-    try:
-        found = [ZoneInfo(name).key for name in ZONES]
-    except ZoneInfoNotFoundError as error:
-        return "time zones", False, str(error), "install the package tzdata"
-    return "time zones", True, ", ".join(found), ""
-
-
-def _sqlite() -> tuple[str, bool, str, str]:
-    to_do = f"use a Python that is built with SQLite {'.'.join(map(str, SQLITE))} or later"
-    return "SQLite", sqlite3.sqlite_version_info >= SQLITE, sqlite3.sqlite_version, to_do
-
-
-def _disk(folder: Path) -> tuple[str, bool, str, str]:
-    free = shutil.disk_usage(_existing(folder)).free / 1e9
-    return "disk", free >= FREE_GB, f"{free:.1f} GB free", f"free {FREE_GB:.0f} GB, or set MLOPS_HOME to another disk"
-
-
-def _folder(folder: Path) -> tuple[str, bool, str, str]:
-    ok = os.access(_existing(folder), os.W_OK)
-    return "folder", ok, str(folder), "set MLOPS_HOME to a folder that you may write to"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    folder = folder.absolute()
-    return next(place for place in (folder, *folder.parents) if place.is_dir())

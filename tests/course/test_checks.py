@@ -135,7 +135,7 @@ class Clocks:
         return now
 
     def jump(self, *, processor, wall):
-        """Set both, and go on when `limits` has judged by them."""
+        """Set both clocks, and return when `limits` has judged by them."""
         self.processor, self.wall = processor, wall
         while self.looks.acquire(blocking=False):
             pass

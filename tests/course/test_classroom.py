@@ -59,7 +59,7 @@ def served(room: Room):
 
 
 def until(happens, *, what):
-    """Ask again and again until it is so; the end is for what never comes, and far off for a machine that is busy."""
+    """Ask again and again until something is true; a busy machine has minutes before this fails."""
     end = time.monotonic() + PATIENCE
     while not (found := happens()):
         assert time.monotonic() < end, f"waited {PATIENCE} s for {what}"
@@ -85,7 +85,7 @@ def said():
 
 @pytest.fixture(scope="module", autouse=True)
 def patient():
-    """On a machine that is busy, everything answers in the end."""
+    """Let a busy machine take its time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rooms, "PASSWORD_SECONDS", 2)  # what is waited for before somebody is forgotten
         patch.setattr(rooms, "SMALL", rooms.LARGE)  # without PostgreSQL, SQLite serves all: they come one by one
@@ -246,7 +246,7 @@ def test_something_else_that_answers_is_no_room(room, tmp_path):
 
 
 def comes_with_others(page, room, seats, folder):
-    """More come at once than a room has seats left, and one more when it is full."""
+    """More learners join at once than seats are left, and one more when the room is full."""
 
     def tries(name):
         with suppress(client.JoinError):
@@ -426,7 +426,7 @@ def test_an_upgrade_needs_a_closed_room(room, place):
 
 @pytest.fixture(scope="module")
 def forgotten(line, room, place):
-    """Who stays, who is gone, and the counts before and after. The one who goes was sent to all the time."""
+    """The learner who stays, the one who is forgotten, and the counts before and after; the forgotten one sent results meanwhile."""
     gone, stays = joins(line, "maria", place / "gone"), joins(line, "maria-2", place / "stays")
     runs = {one: logs_a_run(one) for one in (gone, stays)}
     for one in runs:

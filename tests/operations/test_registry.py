@@ -743,7 +743,7 @@ def test_the_newest_release_grows_with_every_step(registry):
 
 
 def change(store, *statements):
-    """Edit the database as somebody would who has no business there."""
+    """Edit the database as somebody without the right to do so would."""
     with closing(sqlite3.connect(store / "mlflow.db")) as database, database:
         for statement in statements:
             assert database.execute(statement).rowcount, f"{statement}: nothing was changed"

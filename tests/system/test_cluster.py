@@ -1,4 +1,4 @@
-"""Work on a cluster: the result of one machine to the bit, whoever does which part, and whatever dies meanwhile."""
+"""Work on a cluster: the result of one machine to the bit, however the parts are spread and whatever dies."""
 
 import multiprocessing
 import os

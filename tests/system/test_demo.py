@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long  # what it is put together from has quick tests
 
 @pytest.fixture(scope="module")
 def told(warm, tmp_path_factory):
-    """What was said, and the pages; the canary is content with the few rows of the small case."""
+    """The lines of the story, and its pages; the canary needs few rows here."""
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
     system, said = System("small_case", warm(tmp_path_factory.mktemp("demo"))), []
     with pytest.MonkeyPatch.context() as patch:

@@ -109,7 +109,7 @@ def no_rules(tested, patch):
 
 
 def model_without(name, tested, patch):
-    """A champion that does not look at an input."""
+    """A champion that ignores an input."""
     true = tested.model.model
     blind = SimpleNamespace(
         predict_proba=lambda rows: true.predict_proba(rows.assign(**{name: rows[name].iloc[0]})), predict=true.predict

@@ -36,7 +36,7 @@ KINDS = [  # of steps to kill a replay at: one side of each thing that it keeps,
 
 @pytest.fixture(scope="module", autouse=True)
 def small_scale():
-    """Canaries and policies that are content with the few rows of the small case."""
+    """Canaries and policies that need no more rows than the small case has."""
     plan = rollout.CanaryPlan(max_latency_ms=1e4, max_cost=120, steps=(0.3, 0.6), answers_per_step=4)
     with pytest.MonkeyPatch.context() as patch:
         for module in (service, service.canary):
@@ -79,7 +79,7 @@ def monthly(system):
 
 
 def run_on(system, plan=PLAN, *, name, **options):
-    """A replay that goes on from the end of the quiet time, up to which all plans live through the same."""
+    """A replay that continues from the end of the quiet time, until when all plans have the same days."""
     copied(system, system.workspace.root / "quiet", name, plan)
     return replay.replay(system, plan, name=name, **options)
 
@@ -225,7 +225,7 @@ def test_a_policy_that_never_trains_keeps_the_first_champion(system, monthly):
 
 @pytest.fixture
 def evenings(monkeypatch):
-    """What the policy is told each evening; it wants a training on the second one."""
+    """The states that the policy gets, one an evening; it wants a training on the second one."""
     told = []
 
     def policy(state, limits):
@@ -342,7 +342,7 @@ def test_a_replay_that_was_deleted_can_be_lived_through_again(system, monthly):
 
 
 class CutError(Exception):
-    """A life of a day that ends here."""
+    """Stands for a kill while a day is lived through."""
 
 
 @pytest.mark.long
@@ -350,7 +350,7 @@ class CutError(Exception):
 def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
     system, monthly, careless, monkeypatch, careful
 ):
-    """Each step is the last thing that a life does, and then all of its evening but the line in the ledger."""
+    """The replay is killed after each step, and then after the whole evening but its line in the ledger."""
     whole, name = monthly if careful else careless, f"cut short, {careful=}"
     cuts, release, add = set(), registry.Registry._release, Ledger.add
 
@@ -383,7 +383,7 @@ def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
 @pytest.mark.long
 def test_a_replay_that_is_killed_again_and_again_has_the_ledger_of_one_that_is_not(system, monthly):
-    """Each life goes on from the ledger of the one before, and ends at a step of the kind whose turn it is."""
+    """The replay is started again after each kill, and killed at a step of each kind in turn."""
     steps = []
     with watched(system, "counted", lambda *step: steps.append(step)) as progress:
         run(system, name="counted", progress=progress)

@@ -196,7 +196,7 @@ def everything(log):
 
 
 def stream_until_killed(system, url, reached, moment):
-    """Stream, and die at a moment while the events up to a position are put on record."""
+    """Stream, and be killed at a moment while the events up to a position are put on record."""
     log, now = PredictionLog(url), [None]
     append = log.append
 
@@ -225,7 +225,7 @@ def stream_until_killed(system, url, reached, moment):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork to kill a warmed-up process")
 @pytest.mark.parametrize("kills", [5, pytest.param(30, marks=pytest.mark.long)])
 def test_a_stream_that_is_killed_again_and_again_leaves_the_log_of_one_that_is_not(system, streamed, tmp_path, kills):
-    """Each life goes on from where the record of the one before ends, and dies around an append of its own."""
+    """The stream is started again after each kill, and killed around another append each time."""
     whole, count = streamed
     url, found, expected = f"sqlite:///{(tmp_path / 'log.db').as_posix()}", [], []
     points = [MOST * int(number) for number in np.linspace(1, count // MOST - 1, kills)]

@@ -405,7 +405,7 @@ def test_the_model_page_tells_where_the_model_comes_from_and_the_docs_name_its_i
 
 @contextmanager
 def asking(url: str, *, name: str, token: str = "", callers: int = 3) -> Iterator[list[tuple[float, float, int, int]]]:
-    """Callers that ask one row after the other: begun, answered, status and version of each reply so far."""
+    """Callers that ask row after row: start, end, status and version of each reply so far."""
     replies, rows, stop = [], asked(questions(), name=name), []
 
     def ask(own: int) -> None:
@@ -443,7 +443,7 @@ def replies(caller, rows, *, size):
 
 @pytest.fixture(scope="module", params=[pytest.param("life", marks=pytest.mark.long)])
 def life(tmp_path_factory):
-    """One life of `mlops-course serve`, played once for all that is told of it: what was done and what was seen.
+    """One run of `mlops-course serve`, made once for all tests about it: what was done and what was seen.
 
     It is asked with a token and without, changes its champion twice under load, has a version in shadow whose process
     is killed, ends that trial and begins another one, and is ended by Ctrl-C.
@@ -497,7 +497,7 @@ def life(tmp_path_factory):
 
 
 def ask_for_all(caller):
-    """The status of a prediction, of labels and of a look for news."""
+    """The status of /predict, of /feedback and of /refresh."""
     body, labels = {"rows": asked(questions()[:1], name="token")}, {"labels": [{"id": "token-0", "label": 1}]}
     return [caller.ask(path, given)[0] for path, given in [("/predict", body), ("/feedback", labels), ("/refresh", {})]]
 
@@ -558,7 +558,7 @@ def test_a_shadow_that_is_killed_goes_on_without_loss_or_doubling_and_ends_with_
 
 
 class Killed(BaseException):
-    """A process ends here."""
+    """Stands for the kill of the process."""
 
 
 @pytest.mark.parametrize(

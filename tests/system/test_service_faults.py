@@ -398,7 +398,7 @@ def moved(file):
 
 
 def ask_in_turn(caller, *, name, most=50, until_status):
-    """Send a hundred rows after the other until one gets that status; returns the ids acknowledged by then."""
+    """Send a hundred rows again and again until a reply has that status; returns the ids acknowledged by then."""
     told = []
     for number in range(most):
         rows = asked(questions()[:100], name=f"{name}{number}")

@@ -97,7 +97,7 @@ def log(url):
 
 
 class Time:
-    """A clock that goes on by a second for each pause of a writer, and what else happens in the first, second, ..."""
+    """A clock that advances a second for each pause of a writer, and what else happens in the first, second, ..."""
 
     def __init__(self):
         self.pauses, self.then = 0, {}

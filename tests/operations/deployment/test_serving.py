@@ -47,7 +47,7 @@ def servable(version=1, *, predict=None, threshold=0.5, **changes):
 
 
 class World:
-    """What the application is handed: models by version, who is in charge, and a log; counts what is asked of it."""
+    """What the application gets: models by version, the champion, and a log; counts the calls."""
 
     def __init__(self, log, *models, clock=lambda: NOON, monitor=None, **settings):
         self.models = {model.version: model for model in models or [servable()]}
@@ -109,7 +109,7 @@ def rows_of(count, **changes):
 
 
 class Held:
-    """A model that, once armed, waits until it is let go, and says when it has begun."""
+    """A model that, once armed, waits until it is released, and says when it has begun."""
 
     def __init__(self, predict=lambda rows: [0.1] * len(rows)):
         self.predict, self.armed, self.sizes = predict, False, []
@@ -124,7 +124,7 @@ class Held:
 
 
 class HeldLog:
-    """A log that, once armed, waits until it is let go, and says when it has begun."""
+    """A log that, once armed, waits until it is released, and says when it has begun."""
 
     def __init__(self, log):
         self.append = Held(log.append)

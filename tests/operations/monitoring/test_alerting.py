@@ -1,4 +1,4 @@
-"""Alarms: quiet when it is quiet, raised once per trouble, told by their kind, and never ahead of their time."""
+"""Alerts: none without a trouble, one for each trouble, of the right kind, and from no later day."""
 
 import numpy as np
 import pandas as pd
