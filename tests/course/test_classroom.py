@@ -426,7 +426,7 @@ def test_an_upgrade_needs_a_closed_room(room, place):
 
 @pytest.fixture(scope="module")
 def forgotten(line, room, place):
-    """The learner who stays, the one who is forgotten, and the counts before and after; the forgotten one sent results meanwhile."""
+    """Who stays, who is forgotten (and sends results meanwhile), and the counts before and after."""
     gone, stays = joins(line, "maria", place / "gone"), joins(line, "maria-2", place / "stays")
     runs = {one: logs_a_run(one) for one in (gone, stays)}
     for one in runs:
