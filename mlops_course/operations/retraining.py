@@ -9,8 +9,10 @@
 
 A model ages because the world moves, but not every move of the inputs ages it. A new season brings rows that the model
 has an answer to, and a broken feed brings rows that nobody should learn from. So *drift is no reason by itself*; a
-policy that takes it for one is here for comparison. Whatever the reason is, nothing is trained on the rows of a broken
-feed as they are.
+policy that takes it for one is here for comparison. A loss that has risen over the release is a reason to fit a fresh
+model, and no proof of age: some months are harder for every model. So a decision to train only starts a comparison, and
+the gate, which sees both models on the same rows, decides whether one replaces the other. Whatever the reason is,
+nothing is trained on the rows of a broken feed as they are.
 
 >>> limits = {"min_new_rows": 1000, "max_log_loss_rise": 0.02, "max_age_days": 90, "cooldown_days": 28}
 >>> quiet = State(age_days=40, cooldown_days=40, new_rows=5000, new_batches=1, realised_rise=0.004)
