@@ -15,7 +15,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
@@ -162,8 +162,8 @@ def main(requests: int) -> None:
     system = System("mlops_course.flights", Workspace.locate())
     batches = ["2013-01", "2013-02", "2013-03"]
     release(system, batches, first_use="2013-04", approver="benchmark", reason="to be fuzzed")
-    log = PredictionLog(system.workspace.prediction_log_url)
-    with running(service.application(system, log=log)) as address:
+    url = system.workspace.prediction_log_url
+    with closing(PredictionLog(url)) as log, running(service.application(system, log=log)) as address:
         begun = perf_counter()
         tally = fuzz(address, log, requests=requests)
         took = perf_counter() - begun

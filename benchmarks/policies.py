@@ -9,6 +9,7 @@ again. "careful" goes through gate, shadow and canary; "careless" promotes whate
 
 import argparse
 import time
+from contextlib import closing
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def main() -> None:
 
 
 def answered(replayed: Replayed) -> pd.DataFrame:
-    table = PredictionLog(replayed.log_url).labelled(inputs=False)
+    with closing(PredictionLog(replayed.log_url)) as log:
+        table = log.labelled(inputs=False)
     loss = evaluation.log_losses(table["label"], table["probability"])
     cost = error_costs(table, replayed.system.specification)
     return table.assign(loss=loss, cost=cost, day=table["time"].dt.floor("D"))

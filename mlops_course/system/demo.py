@@ -7,6 +7,7 @@ over HTTP, the monitor reads the log, and the canary stops what the gate could n
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,8 @@ class _Story:
         """Write the report and the last state of the live page, and say what all of it cost."""
         own, days = done.system, done.ledger.frame()
         monitor = Monitor.of(own)
-        log = PredictionLog(done.log_url)
-        monitor.read(log)
-        log.close()
+        with closing(PredictionLog(done.log_url)) as log:
+            monitor.read(log)
         now = pd.Timestamp(days["day"].iloc[-1], tz="UTC") + DAY
         page = dashboard.live_page(monitor.state(now), refresh_seconds=None)
         self._say(
