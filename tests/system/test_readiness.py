@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ import pandera.pandas as pa
 import pytest
 import small_case
 
-from mlops_course.development import gate, training
+from mlops_course.development import evaluation, gate, training
 from mlops_course.operations.deployment import batch, rollout
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import drift as measures
@@ -21,6 +22,7 @@ from mlops_course.operations.monitoring import faults
 from mlops_course.operations.registry import Registry
 from mlops_course.system import environment, pipeline, readiness, scoring, service
 from mlops_course.system.governance import deletion
+from mlops_course.system.pipeline import steps
 from mlops_course.system.readiness import PROBES, SystemUnderTest, scorecard
 from mlops_course.system.readiness import data as data_probes
 from mlops_course.system.readiness import model as model_probes
@@ -99,6 +101,22 @@ def test_a_sound_system_passes_and_says_what_was_found_and_is_left_as_it_was(tes
     assert passed, found
     assert len(found) > 20
     assert state(tested.system) == before
+
+
+def test_the_probes_measure_quality_as_the_pipeline_does(tested):
+    rows, spec = tested.parts["test"], tested.system.specification
+    measured = evaluation.evidence(rows[tested.target], tested.predict(rows), **tested.measurement(rows))
+    asked = tested.costs | {"min_rows": spec.gates.min_slice_rows, "seed": tested.seed, "slices": list(spec.slices)}
+    expected = steps.evidence(
+        calibrated_model=pickle.dumps(tested.model.model),
+        threshold=tested.model.contract.threshold,
+        split_rows=tested.run.data.tags["split_rows"],
+        columns=pipeline.columns_of(spec),
+        measurement=asked,
+        workspace=tested.system.workspace,
+    )
+    for name, table in expected.items():
+        pd.testing.assert_frame_equal(measured[name], table)
 
 
 # Sabotage: what each probe is about, broken. A probe that looks away passes here, and the test fails.

@@ -17,7 +17,7 @@ from mlops_course.system import governance, pipeline, service
 from mlops_course.system.pipeline import steps
 from mlops_course.system.workspace import Workspace
 
-from .system_under_test import INTERVAL_DRAWS, SystemUnderTest, _ProbeFailed, _require
+from .system_under_test import SystemUnderTest, _ProbeFailed, _require
 
 THINNED_ROWS = 4000  # of the largest table, when the whole pipeline is tried
 REQUESTS = 3000  # that a canary is tried with
@@ -106,11 +106,7 @@ def quality_gate(tested: SystemUnderTest) -> str:
     waived = history.loc[history["version"] == tested.model.version, "waiver"].str.strip().any()
     _require(contract.gate_passed or waived, "the champion failed its gate, and nobody has said why that is accepted")
     guessed = np.random.default_rng(tested.seed).permutation(tested.probability)
-    evidence = evaluation.evidence(
-        tested.test[tested.target], guessed, threshold=contract.threshold, **tested.costs,
-        min_rows=spec.gates.min_slice_rows, seed=tested.seed, draws=INTERVAL_DRAWS,
-        slices=tested.test[list(spec.slices)],
-    )  # fmt: skip
+    evidence = evaluation.evidence(tested.test[tested.target], guessed, **tested.measurement(tested.test))
     report = gate.gate(evidence, spec.gates.model_dump(), latency_ms=0.0, first_release=True)
     _require(not report.passed, "the gate let a model through that guesses: set its bars")
     passed = "its gate" if contract.gate_passed else "by waiver"

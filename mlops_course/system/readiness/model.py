@@ -9,7 +9,7 @@ import pandas as pd
 from mlops_course.development import evaluation, gate, training
 from mlops_course.system.scoring import error_costs
 
-from .system_under_test import INTERVAL_DRAWS, STANDARD_ERRORS, SystemUnderTest, _require
+from .system_under_test import STANDARD_ERRORS, SystemUnderTest, _require
 
 MIN_RANK_CORRELATION = 0.9  # between the offline and the online order of models that get worse
 SETTINGS_TO_TRY: Mapping[str, Mapping[str, list[float]]] = {
@@ -130,10 +130,8 @@ def slice_quality(tested: SystemUnderTest) -> str:
     _require(sizes.max() >= spec.gates.min_slice_rows, "no slice has enough rows to be judged: train on more batches")
     reversed_in_one = np.where(rows[names[0]] == sizes.index[0], 1 - scores, scores)
     bars = {name: spec.gates.model_dump()[name] for name in ("max_slice_auc_drop", "min_slice_rows")}
-    settings = {"threshold": tested.model.contract.threshold, "min_rows": spec.gates.min_slice_rows}
-    settings |= tested.costs | {"seed": tested.seed, "draws": INTERVAL_DRAWS}
     sound, unsound = (
-        gate.gate(evaluation.evidence(rows[tested.target], p, slices=rows[names], **settings), bars)
+        gate.gate(evaluation.evidence(rows[tested.target], p, **tested.measurement(rows)), bars)
         for p in (scores, reversed_in_one)
     )
     _require(sound.passed, f"slices that are served worse: {'; '.join(sound.reasons)}")

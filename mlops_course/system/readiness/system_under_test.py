@@ -25,7 +25,6 @@ SEED = 0
 SAMPLE_ROWS = 3000  # rows that a probe examines, where all rows would take long
 SEARCH_ROWS = 10_000  # rows on which settings are searched
 STANDARD_ERRORS = 2.0  # a difference within so many standard errors may be chance
-INTERVAL_DRAWS = 25
 MIN_LABELLED = 200  # labelled predictions, from which their quality is judged
 
 
@@ -120,6 +119,13 @@ class SystemUnderTest:
         """What a false alarm and a missed event cost."""
         costs = self.system.specification.costs
         return {"false_alarm": costs.false_alarm, "missed": costs.missed}
+
+    def measurement(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """How the pipeline measures answers to rows: costs, slices, and whole days drawn for intervals."""
+        spec = self.system.specification
+        days = rows[spec.timing.prediction_time].dt.floor("D")
+        settings = {"threshold": self.model.contract.threshold, "min_rows": spec.gates.min_slice_rows}
+        return settings | self.costs | {"slices": rows[list(spec.slices)], "groups": days, "seed": self.seed}
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """Return the champion's probabilities of rows."""
