@@ -260,12 +260,24 @@ def whole():
     return delivery.metrics(SMALL, start=START, end=END)
 
 
-def test_the_four_metrics_of_a_log_that_can_be_read_by_eye(whole):
-    assert whole.table["value"].tolist() == [2 / 28, 3.0, 1.0, 12.0]
-    assert whole.table["counted"].tolist() == [2, 3, 2, 1]
-    assert whole.table["open"].tolist() == [0, 1, 0, 1]
-    assert whole.table["at_least"].tolist() == [2 / 28, np.median([8, 3, 2, 72]), 1.0, np.median([12, 572])]
-    assert whole.aside[["id", "why", "hours"]].values.tolist() == [["d", "still open", 72], ["i2", "still open", 572]]
+def test_the_metrics_of_a_log_that_can_be_read_by_eye(whole):
+    incidents = np.median([12, 572])
+    assert whole.table["value"].tolist() == [2 / 28, 3.0, 1.0, 12.0, 12.0]
+    assert whole.table["counted"].tolist() == [2, 3, 2, 1, 1]
+    assert whole.table["open"].tolist() == [0, 1, 0, 1, 1]
+    assert whole.table["at_least"].tolist() == [2 / 28, np.median([8, 3, 2, 72]), 1.0, incidents, incidents]
+    open_incident = ["i2", "still open", 572]
+    assert whole.aside[["id", "why", "hours"]].values.tolist() == [["d", "still open", 72], *[open_incident] * 2]
+
+
+def test_only_an_incident_that_a_deployment_caused_moves_the_recovery_time(whole):
+    silent_feed = log([("failed", 200, None, None, "i3"), ("restored", 230, None, None, "i3")])
+    found = delivery.metrics(pd.concat([SMALL, silent_feed]), start=START, end=END).table
+    pd.testing.assert_frame_equal(found.drop("time to restore"), whole.table.drop("time to restore"))
+    assert found.loc["time to restore", ["value", "counted", "at_least"]].tolist() == [21.0, 2, 30.0]
+    slow_mend = log([("failed", 200, None, "d2", "i3"), ("restored", 230, None, None, "i3")])
+    blamed = delivery.metrics(pd.concat([SMALL, slow_mend]), start=START, end=END).table
+    assert blamed.loc["failed deployment recovery time", "value"] == blamed.loc["time to restore", "value"] == 21.0
 
 
 @few
@@ -335,8 +347,8 @@ def test_an_incident_that_began_before_the_window_and_is_open_is_not_hidden():
 
 def test_an_empty_log_has_no_metrics_and_no_error():
     found = delivery.metrics(SMALL.iloc[:0], start=START, end=END)
-    assert found.table["counted"].tolist() == [0] * 4
-    assert found.table["value"].isna().tolist() == [False, True, True, True]
+    assert found.table["counted"].tolist() == [0] * 5
+    assert found.table["value"].isna().tolist() == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize(

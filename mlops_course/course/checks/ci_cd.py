@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 11: rules for jobs, a way into production, and the four delivery metrics."""
+"""Checks of the exercises of lesson 11: rules for jobs, a way into production, and four delivery metrics."""
 
 from collections.abc import Callable
 

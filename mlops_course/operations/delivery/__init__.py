@@ -6,7 +6,7 @@
     run         run the jobs that a commit needs, in a clean checkout, up to the first red one; git notes keep verdicts
     verdicts    what was kept about a commit
     deploy      move the branch `production` to a commit if all jobs that it needs were green
-    metrics     four of the five delivery metrics, from a log of events
+    metrics     four of the five delivery metrics and the time to restore, from a log of events
     to_github   the same jobs as a workflow of GitHub Actions
 
 A commit is compared with production and not with its parent: a harmless change on top of a red one is as red. A file

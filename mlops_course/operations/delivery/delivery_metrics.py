@@ -1,12 +1,13 @@
-"""The four delivery metrics of Forsgren, Humble and Kim (2018), Accelerate.
+"""Four of DORA's five delivery metrics (2025), and the time to restore of Forsgren, Humble and Kim (2018), Accelerate.
 
-DORA has added a fifth, the deployment rework rate, which needs to know which deployments were unplanned.
+The fifth, the deployment rework rate, needs to know which deployments were unplanned.
 """
 
 from dataclasses import dataclass
 
 import pandas as pd
 
+LEAD, RECOVERY, RESTORE = "lead time for changes", "failed deployment recovery time", "time to restore"
 STILL_OPEN = "still open"
 IDS = ["commit", "deployment", "incident"]
 NAMED_BY = {  # kind of event: the ids that it has to name
@@ -19,7 +20,7 @@ NAMED_BY = {  # kind of event: the ids that it has to name
 
 @dataclass(frozen=True)
 class Metrics:
-    """Four delivery metrics, and what could not be counted.
+    """Delivery metrics, and what could not be counted.
 
     `table` has one row a metric: value, unit, counted, open, at_least. `value` is the median of what has ended.
     `at_least` also counts what is still open, at its present age: the true median cannot be lower. `aside` names each
@@ -31,13 +32,16 @@ class Metrics:
 
 
 def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Metrics:
-    """Measure deployment frequency, lead time for changes, change failure rate and time to restore in [start, end).
+    """Measure how often, how quickly and how safely changes went live in [start, end), and how long incidents lasted.
+
+    *Failed deployment recovery time* is about incidents that name a deployment as their cause, *time to restore* about
+    all incidents: a model can become wrong without a deployment. Both run from `failed` to `restored`.
 
     `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident:
 
         committed   names a commit
         deployed    names a deployment and one of its commits; one row for each commit
-        failed      names an incident, and the deployment that caused it
+        failed      names an incident, and the deployment that caused it, if one did
         restored    names an incident that is over
 
     A repeated event counts once, at its earliest time; what is not known by `end` is not used. A commit counts when it
@@ -59,16 +63,20 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     aside = [("change failure rate", name, nowhere, float("nan")) for name in strange["incident"]]
     lead = _spans(first("committed", "commit"), first("deployed", "commit"), start=start, end=end)
     restore = _spans(first("failed", "incident"), first("restored", "incident"), start=start, end=end)
+    by_deployment = events.loc[(events["kind"] == "failed") & events["deployment"].notna(), "incident"]
+    recovery = restore[restore.index.isin(by_deployment)]
     days = (end - start) / pd.Timedelta("1D")
     share = float(recent.isin(caused).mean()) if len(recent) else float("nan")
+    spans = {LEAD: lead, RECOVERY: recovery, RESTORE: restore}
     lines = {
         "deployment frequency": (len(recent) / days, "a day", len(recent), 0, len(recent) / days),
-        "lead time for changes": _middle(lead),
+        LEAD: _middle(lead),
         "change failure rate": (share, "of deployments", len(recent), 0, share),
-        "time to restore": _middle(restore),
+        RECOVERY: _middle(recovery),
+        RESTORE: _middle(restore),
     }
-    for metric, spans in (("lead time for changes", lead), ("time to restore", restore)):
-        aside += [(metric, name, why, hours) for name, why, hours in spans.itertuples() if why]
+    for metric, found in spans.items():
+        aside += [(metric, name, why, hours) for name, why, hours in found.itertuples() if why]
     table = pd.DataFrame.from_dict(lines, orient="index", columns=["value", "unit", "counted", "open", "at_least"])
     return Metrics(table.rename_axis("metric"), pd.DataFrame(aside, columns=["metric", "id", "why", "hours"]))
 

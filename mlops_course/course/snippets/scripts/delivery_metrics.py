@@ -1,4 +1,4 @@
-"""Measure delivery by four metrics, from a log in any order."""
+"""Measure delivery by five metrics, from a log in any order."""
 
 import pandas as pd
 
