@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import linecache
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import pytest
 from kills import in_a_child
 
@@ -308,3 +310,21 @@ def test_slides_need_no_network():
     made = slides.page(LESSONS[0])
     assert not re.search(r"""(?:src|href)=["']?https?:|@import|<link""", made.partition("<body>")[0])
     assert "https://" not in "".join(re.findall(r"<script.*?</script>|<img[^>]*>", made, re.DOTALL))
+
+
+def test_joblib_keeps_no_result_of_older_code_as_lesson_08_says(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    ran = []
+
+    def run(text: str, number: int) -> float:
+        (tmp_path / "kept.py").write_text(f"def step(number, ran):\n    ran.append(number)\n    return {text}\n")
+        sys.modules.pop("kept", None)
+        linecache.checkcache()
+        memory = joblib.Memory(tmp_path / "joblib", verbose=0)
+        return memory.cache(importlib.import_module("kept").step, ignore=["ran"])(number, ran)
+
+    assert [run("number", 1), run("number", 2), run("number", 1)] == [1, 2, 1]
+    assert ran == [1, 2]  # back to older arguments: kept
+    assert [run("number + 10", 1), run("number", 1)] == [11, 1]
+    assert ran == [1, 2, 1, 1]  # back to older code: run again

@@ -165,6 +165,12 @@ def test_changed_code_reruns_the_steps_that_declare_it_and_registers_no_second_v
     assert again.version == trained.version
 
 
+def test_other_versions_of_libraries_rerun_the_steps_that_fit(workspace, trained, monkeypatch):
+    others = training.libraries() | {"scikit-learn": "0.1"}
+    monkeypatch.setattr(training, "libraries", lambda: others)
+    assert set(train(workspace).executed) == {"fold_scores", "calibrated_model"}
+
+
 def test_a_changed_file_reruns_all_that_reads_data(workspace, trained, recipe):
     recipe(BATCHES[2], seed=99)
     again = train(workspace)
