@@ -81,7 +81,10 @@ def test_history_says_whether_it_is_intact(run):
 def test_evaluate_prints_a_table_and_the_same_numbers_as_json(run):
     evidence = json.loads(run("evaluate", "2024-07", "--json"))
     auc = next(row["value"] for row in evidence["metrics"] if row["metric"] == "roc_auc")
-    assert f"{auc:.4f}".rstrip("0") in run("evaluate", "2024-07")
+    printed = run("evaluate", "2024-07")
+    assert f"{auc:.4f}".rstrip("0") in printed
+    floor = next(row["value"] for row in evidence["calibration"] if row["quantity"] == "noise_high")
+    assert f"{floor:.4f}".rstrip("0") in printed
 
 
 @pytest.mark.usefixtures("champion")

@@ -72,8 +72,12 @@ def evaluate(system: Any, batch: str, version: str, as_json: bool) -> None:
         click.echo(json_of(**{name: table.reset_index() for name, table in evidence.items()}))
         return
     show(evidence["metrics"].reset_index().round(4), title=f"{batch}, {version}")
+    show(
+        evidence["calibration"].reset_index().round(4),
+        title="Calibration: error, what chance gives a perfect model, intercept (0 is right), slope (1 is right)",
+    )
     shown = ["slice", "value", "rows", "positives", "roc_auc", "roc_auc_low", "roc_auc_high"]
-    slices = evidence["slices"][[*shown, "calibration_error", "note"]]
+    slices = evidence["slices"][[*shown, "calibration_error", "calibration_noise", "note"]]
     show(slices.round(3), title="By slice, with 95 % intervals of whole days")
 
 

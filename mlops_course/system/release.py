@@ -80,6 +80,7 @@ def _sections(
     specification, auc = system.specification, evidence["metrics"].loc["roc_auc"]
     labelled = scored[scored[specification.target.column].notna()]
     target, probability = labelled[specification.target.column], labelled["probability"]
+    days = labelled[specification.timing.prediction_time].dt.floor("D")
     costs = specification.costs
     return [
         report.Section(
@@ -97,7 +98,7 @@ def _sections(
         report.Section(
             "Which model",
             f"Each kind of model was tested on periods after its training. Chosen: {trained.chosen_model}, the "
-            "simplest that is not worse than the best by more than chance.",
+            "simplest whose log loss is within one standard error of the best, fold by fold.",
             tables={"Mean over the folds": mean_scores(trained.fold_scores)},
         ),
         report.Section(
@@ -109,10 +110,17 @@ def _sections(
             f"In use: {batch}",
             f"{len(scored):,} rows scored, {len(labelled):,} of them with a label by now. Intervals come from drawing "
             "whole days.",
-            tables={"Metrics with 95 % intervals": evidence["metrics"].reset_index().round(4)},
+            tables={
+                "Metrics with 95 % intervals": evidence["metrics"].reset_index().round(4),
+                "Calibration; noise is what chance gives a perfect model, whose intercept is 0 and slope 1": (
+                    evidence["calibration"].reset_index().round(4)
+                ),
+            },
             figures={
                 f"Predicted {probability.mean():.1%} on average, observed {target.mean():.1%}": (
-                    evaluation.plot_reliability(target, probability, title="Is a probability what it says?")
+                    evaluation.plot_reliability(
+                        target, probability, title="Is a probability what it says?", groups=days
+                    )
                 ),
                 f"ROC AUC by slice; all rows have {auc['value']:.3f}": (
                     evaluation.plot_slices(evidence["slices"], "roc_auc", title="Who is served worse?")

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from scipy.special import expit, logit
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from mlops_course.development import evaluation
@@ -96,10 +98,91 @@ def test_calibration_error_is_between_the_overall_gap_and_the_mean_distance(samp
     assert abs(p.mean() - y.mean()) - 1e-12 <= error <= np.abs(p - y).mean() + 1e-12
 
 
-def test_calibration_error_sees_what_one_wide_bin_would_cancel():
+def test_calibration_error_sees_what_cancels_in_one_wide_bin():
     y = np.r_[np.zeros(500), np.ones(5), np.zeros(495)]  # half the rows never happen, the other half at 1 %
     p = np.r_[np.full(500, 0.01), np.full(500, 0.0)]  # and the predictions have them the wrong way round
+    observed, predicted = calibration_curve(y, p, n_bins=10, strategy="uniform")  # all in one bin
+    assert observed == pytest.approx(predicted)
     assert evaluation.calibration_error(y, p) == pytest.approx(0.01)
+
+
+def curve_error(y, p):
+    """The calibration error of rows without ties, by scikit-learn's bins of equal count."""
+    observed, predicted = calibration_curve(y, p, n_bins=10, strategy="quantile")
+    return np.abs(observed - predicted).mean()
+
+
+def test_the_noise_floor_is_the_error_of_targets_drawn_from_the_probabilities(rows):
+    rng, p = np.random.default_rng(8), rows["p"].to_numpy()
+    errors = [curve_error(rng.uniform(size=len(p)) < p, p) for _ in range(400)]
+    found = evaluation.calibration(rows["y"], p, seed=0, draws=400)
+    assert found["error"] == pytest.approx(curve_error(rows["y"], p))
+    assert found["noise_mean"] == pytest.approx(np.mean(errors), rel=0.05)
+    assert found["noise_high"] == pytest.approx(np.quantile(errors, 0.95), rel=0.1)
+
+
+def calibrated_days(seed, *, weather):
+    """Thirty days of a hundred rows: the probabilities are right over all days, and the weather moves each day's."""
+    rng = np.random.default_rng(seed)
+    day = np.repeat(np.arange(30), 100)
+    shares = rng.uniform(0.25, 0.75, len(day))
+    moved = shares + rng.choice([-weather, weather], 30)[day]
+    return (rng.uniform(size=len(day)) < moved).astype(int), shares, day
+
+
+def test_a_calibrated_model_is_above_its_noise_floor_in_one_of_twenty_cases():
+    above, above_alone, within = 0, 0, []
+    for seed in range(200):
+        y, p, day = calibrated_days(seed, weather=0.2)
+        found = evaluation.calibration(y, p, seed=seed, groups=day)
+        above += found["error"] > found["noise_high"]
+        above_alone += found["error"] > evaluation.calibration(y, p, seed=seed, draws=40)["noise_high"]
+        low, high = found[["intercept_low", "slope_low"]].to_numpy(), found[["intercept_high", "slope_high"]].to_numpy()
+        within.append((low <= np.array([0, 1])) & (high >= np.array([0, 1])))
+    assert 2 <= above <= 22  # of 200, 10 expected
+    assert above_alone > 60  # to take its rows as independent finds fault with a calibrated model
+    assert (np.mean(within, axis=0) > 0.9).all()
+
+
+def test_rows_that_share_their_days_chance_have_a_higher_noise_floor():
+    y, p, day = calibrated_days(0, weather=0.2)
+    alone = evaluation.calibration(y, p, seed=0)
+    shared = evaluation.calibration(y, p, seed=0, groups=day)
+    assert shared["noise_mean"] > 1.3 * alone["noise_mean"]
+    assert shared["intercept_high"] - shared["intercept_low"] > 1.5 * (alone["intercept_high"] - alone["intercept_low"])
+    for name in ("error", "intercept", "slope"):
+        assert shared[name] == pytest.approx(alone[name])
+
+
+def test_errors_of_the_model_do_not_raise_its_noise_floor():
+    y, p, day = calibrated_days(0, weather=0.05)
+    right = evaluation.calibration(y, p, seed=0, groups=day)
+    wrong = evaluation.calibration(y, p**3, seed=0, groups=day)
+    assert wrong["error"] > 5 * right["error"]
+    assert wrong["noise_mean"] == pytest.approx(right["noise_mean"], rel=0.1)
+
+
+def test_intercept_and_slope_are_those_of_scikit_learns_logistic_regression(rows):
+    x, y = logit(rows["p"].to_numpy()), rows["y"].to_numpy()
+    found = evaluation.calibration(y, expit(1 + 0.5 * x), seed=0)
+    assert found["slope"] == pytest.approx(LogisticRegression(C=np.inf).fit(x[:, None], y).coef_[0, 0] / 0.5, rel=1e-3)
+    assert expit(found["intercept"] + 1 + 0.5 * x).mean() == pytest.approx(y.mean(), abs=1e-6)
+    error = (found["intercept_high"] - found["intercept"]) / 1.96
+    chance = expit(found["intercept"] + 1 + 0.5 * x)
+    assert error == pytest.approx(1 / np.sqrt((chance * (1 - chance)).sum()), rel=0.1)  # of independent rows
+
+
+@pytest.mark.parametrize("y", [np.zeros(20), np.r_[np.zeros(10), np.ones(10)]], ids=["one class", "one group"])
+def test_without_two_classes_or_two_groups_there_is_no_interval(y):
+    found = evaluation.calibration(y, np.linspace(0, 1, 20), seed=0, groups=np.zeros(20))
+    assert found["error"] >= 0
+    assert found.drop(["error", "intercept", "slope"]).isna().all()
+
+
+def test_a_constant_has_an_intercept_and_no_slope(rows):
+    found = evaluation.calibration(rows["y"], np.full(len(rows), 0.3), seed=0, groups=rows["day"])
+    assert found["intercept"] == pytest.approx(logit(rows["y"].mean()) - logit(0.3), abs=1e-4)
+    assert np.isnan(found["slope"])
 
 
 def test_expected_cost_counts_a_probability_at_the_threshold_as_acted_upon():
@@ -207,6 +290,8 @@ def test_a_slice_has_the_metrics_and_intervals_of_its_rows(rows):
     alone = evaluation.intervals(first["y"], first["p"], **COSTS, **FEW, groups=first["day"])
     np.testing.assert_allclose(table.loc[0, list(evaluation.METRICS)].astype(float), alone["value"])
     assert table.loc[0, "log_loss_high"] == pytest.approx(alone.loc["log_loss", "high"])
+    floor = evaluation.calibration(first["y"], first["p"], groups=first["day"], **FEW)["noise_high"]
+    assert table.loc[0, "calibration_noise"] == pytest.approx(floor)
 
 
 def test_a_slice_with_too_few_rows_is_named_and_not_measured(rows):
@@ -282,8 +367,8 @@ def test_a_champion_scored_on_other_rows_or_with_other_numbers_is_refused(rows, 
 def test_evidence_has_a_table_for_everything_it_was_given(rows):
     everything = {"slices": rows[["origin"]], "champion": rows["p"], "champion_threshold": 0.3, "groups": rows["day"]}
     tables = evaluation.evidence(rows["y"], rows["p"], **everything, **COSTS, **FEW, min_rows=100)
-    assert list(tables) == ["metrics", "slices", "comparison"]
-    assert list(evaluation.evidence(rows["y"], rows["p"], **COSTS, **FEW, min_rows=100)) == ["metrics"]
+    assert list(tables) == ["metrics", "calibration", "slices", "comparison"]
+    assert list(evaluation.evidence(rows["y"], rows["p"], **COSTS, **FEW, min_rows=100)) == ["metrics", "calibration"]
 
 
 def test_a_champion_without_its_threshold_is_refused(rows):
@@ -317,6 +402,20 @@ def test_a_picture_has_its_title_and_labels_and_leaves_no_global_state(pictures,
     assert figure.axes[0].get_xlabel()
     assert not pyplot.get_fignums()
     figure.savefig(tmp_path / "figure.png")
+
+
+@pytest.mark.parametrize("weather", [0.0, 0.2])
+def test_the_band_of_a_calibrated_model_holds_about_nineteen_of_twenty_dots(weather):
+    held = []
+    for seed in range(40):
+        y, p, day = calibrated_days(seed, weather=weather)
+        axes = evaluation.plot_reliability(y, p, title="", groups=day if weather else None).axes[0]
+        dots = axes.lines[-1].get_xydata()
+        band = axes.collections[0].get_paths()[0].vertices
+        low = np.array([band[band[:, 0] == x, 1].min() for x in dots[:, 0]])
+        high = np.array([band[band[:, 0] == x, 1].max() for x in dots[:, 0]])
+        held.append((low <= dots[:, 1]) & (dots[:, 1] <= high))
+    assert 0.92 < np.mean(held) < 0.98
 
 
 def test_a_picture_of_an_unknown_metric_is_refused():

@@ -522,6 +522,13 @@ def test_a_card_has_the_nine_headings_of_the_paper_in_order():
     ]
 
 
+def test_a_card_shows_the_calibration_error_beside_its_noise_floor(rows):
+    measured = evaluation.evidence(rows["late"], rows["truth"], **COSTS, seed=0, draws=40, min_rows=100)
+    text = card(gate(evidence(), GATES, latency_ms=1), tables=evidence() | {"calibration": measured["calibration"]})
+    floor = measured["calibration"].loc["noise_high", "value"]
+    assert f"| noise_high | {floor:.4g} |" in text
+
+
 def test_a_card_says_what_was_refused_and_what_was_not_judged():
     tables = evidence(auc=0.55, slices=[("EWR", 9000, 2000, 0.55), ("HPN", 20, 3, np.nan)])
     report = gate(tables, GATES, latency_ms=1)

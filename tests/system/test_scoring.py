@@ -42,7 +42,9 @@ def released(system):
 def test_a_release_makes_a_champion_and_a_report(system, released):
     assert released.promoted
     assert system.registry.champion() == released.training.version
-    assert "2024-07" in released.page.read_text(encoding="utf-8")
+    page = released.page.read_text(encoding="utf-8")
+    assert "2024-07" in page
+    assert "noise_high" in page  # no calibration error without what chance makes of it
 
 
 def test_a_repeated_release_changes_nothing(system, released):

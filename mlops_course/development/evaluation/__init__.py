@@ -1,6 +1,7 @@
 """Evaluation: how good the probabilities are, how sure we are of it, and where they are worse.
 
-    one model     `measure` gives every metric of METRICS, `intervals` adds how far each would move on other days
+    one model     `measure` gives every metric of METRICS, `intervals` adds how far each would move on other days,
+                  `calibration` the calibration error beside what chance makes of it, and how far all is too high
     row by row    `log_losses`
     its parts     `by_slice` asks the same of each supplier or region
     two models    `compare` scores candidate and champion on the same rows: interval of the paired difference
@@ -23,6 +24,7 @@ what they cost more than the right decision for the same row.
 True
 """
 
+from .calibration import calibration
 from .comparison import compare, evidence
 from .intervals import intervals
 from .metrics import METRICS, brier_score, calibration_error, expected_cost, log_losses, measure
@@ -33,6 +35,7 @@ __all__ = [
     "METRICS",
     "brier_score",
     "by_slice",
+    "calibration",
     "calibration_error",
     "compare",
     "evidence",

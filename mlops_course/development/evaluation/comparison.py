@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .calibration import calibration
 from .intervals import DRAWS, LEVEL, _draws_of, _group_codes, intervals
 from .metrics import _checked, _cost, _require_same_rows, log_losses
 from .slices import _labels, by_slice
@@ -98,8 +99,9 @@ def evidence(
 ) -> dict[str, pd.DataFrame]:
     """All that a gate needs to know of a candidate, measured on one set of rows.
 
-    Keys: "metrics" (see `intervals`); with `slices` also "slices" (see `by_slice`); with `champion` also "comparison"
-    (see `compare`). One call, so that no table can be about other rows than the rest.
+    Keys: "metrics" (see `intervals`) and "calibration" (see `calibration`, with one column, value); with `slices` also
+    "slices" (see `by_slice`); with `champion` also "comparison" (see `compare`). One call, so that no table can be
+    about other rows than the rest.
 
     Raises ValueError if the inputs are not of the same rows, or champion comes without champion_threshold.
     """
@@ -108,6 +110,7 @@ def evidence(
     costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
     draw = {"groups": groups, "draws": draws, "seed": seed}
     tables = {"metrics": intervals(target, probability, **costs, **draw)}
+    tables["calibration"] = calibration(target, probability, **draw).to_frame()
     if slices is not None:
         tables["slices"] = by_slice(target, probability, slices=slices, min_rows=min_rows, **costs, **draw)
     if champion is not None:

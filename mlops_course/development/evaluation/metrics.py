@@ -32,10 +32,12 @@ def brier_score(target: ArrayLike, probability: ArrayLike) -> float:
 def calibration_error(target: ArrayLike, probability: ArrayLike, *, bins: int = BINS) -> float:
     """Expected calibration error: the mean gap between predicted and observed share, over bins of like predictions.
 
-    The bins hold equal numbers of rows, not equal widths of probability. Predictions of a rare event crowd near 0:
-    bins of equal width would put most rows into one, where over- and underestimates cancel, and leave a handful in
-    the others. Equal predictions always share a bin, so the order of the rows cannot matter, and a constant
-    prediction has one bin. With few rows the error is above 0 for a perfect model too, by chance.
+    The bins hold equal numbers of rows, not equal widths of probability. Over- and underestimates cancel within a bin,
+    and no error shows what cancels. Predictions of a rare event crowd near 0, so one bin of equal width would hold most
+    rows and hide most. (That others hold a handful does no harm: a bin counts by its rows.) Equal predictions always
+    share a bin, so the order of the rows cannot matter, and a constant prediction has one bin.
+
+    By chance the error is above 0 for a perfect model too: `calibration` says by how much.
 
     Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows. Source: Naeini, Cooper and
     Hauskrecht 2015, with the quantile bins of Nguyen and O'Connor 2015.

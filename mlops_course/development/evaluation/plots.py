@@ -1,12 +1,13 @@
 """Plots of metrics, each with a title that states the finding."""
 
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .calibration import _band
+from .intervals import _group_codes
 from .metrics import BINS, METRICS, _bin_of, _checked
 
 if TYPE_CHECKING:
@@ -16,22 +17,25 @@ if TYPE_CHECKING:
 BLUE = "#0072B2"  # stands out from grey for colour-blind readers too (Okabe and Ito 2008)
 
 
-def plot_reliability(target: ArrayLike, probability: ArrayLike, *, title: str, bins: int = BINS) -> "Figure":
+def plot_reliability(
+    target: ArrayLike, probability: ArrayLike, *, title: str, groups: ArrayLike | None = None, bins: int = BINS
+) -> "Figure":
     """Observed share against predicted probability, in the bins of `calibration_error`.
 
-    The dots of a calibrated model lie on the line. The bars are 95 % Wilson intervals, which take rows as independent.
+    The dots of a calibrated model lie on the line, but for chance: 19 of 20 within the band. Without `groups` rows
+    count as independent; with `groups`, such as days, the rows of a group share what chance does.
     """
     y, p = _checked(target, probability)
-    table = pd.DataFrame({"bin": _bin_of(p, bins), "predicted": p, "observed": y}).groupby("bin")
-    predicted, observed, n = table["predicted"].mean(), table["observed"].mean(), table.size()
-    z = NormalDist().inv_cdf(0.975)
-    centre = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2))
-    end = min(1.0, 1.05 * max(predicted.max(), (centre + half).max()))
+    codes = None if groups is None else _group_codes(target, groups)
+    bin_of = _bin_of(p, bins)
+    table = pd.DataFrame({"predicted": p, "observed": y}).groupby(bin_of).mean()
+    predicted, half = table["predicted"], _band(y, p, bins=bin_of, codes=codes)
+    low, high = (predicted - half).clip(lower=0), (predicted + half).clip(upper=1)
+    end = min(1.0, 1.05 * max(table["observed"].max(), high.max()))
     axes = _axes(title, "mean predicted probability", "observed share of positives")
     axes.plot([0, end], [0, end], color="0.6", linestyle="--", label="perfect calibration")
-    axes.vlines(predicted, centre - half, centre + half, color=BLUE)
-    axes.plot(predicted, observed, "o-", color=BLUE, label="model")
+    axes.fill_between(predicted, low, high, color="0.6", alpha=0.3, linewidth=0, label="what chance makes of it, 95 %")
+    axes.plot(predicted, table["observed"], "o-", color=BLUE, label="model")
     axes.legend(frameon=False)
     return axes.figure
 

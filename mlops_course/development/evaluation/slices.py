@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from .calibration import calibration
 from .intervals import DRAWS, _group_codes, intervals
 from .metrics import METRICS, _checked, _functions, _require_same_rows
 
@@ -23,7 +24,8 @@ def by_slice(
 ) -> pd.DataFrame:
     """Every metric in every slice: one row for each value of each column of `slices`.
 
-    Columns: slice, value, rows, positives, each metric with its `_low` and `_high`, and note. A slice of fewer than
+    Columns: slice, value, rows, positives, each metric with its `_low` and `_high`, calibration_noise (the calibration
+    error that a perfect model would stay below in 19 of 20 cases, see `calibration`), and note. A slice of fewer than
     `min_rows` rows has NaN metrics and the note "too few rows": a number would be read, and it would be noise. A slice
     with equal targets has the note "one class only" and no ROC AUC. A missing value is a slice called "(missing)".
 
@@ -46,9 +48,11 @@ def by_slice(
             if record["rows"] < min_rows:
                 record = record.where(record.index.isin(["rows", "positives"]))
             else:
-                ends = _wide(intervals(y[here], p[here], **costs, seed=seed, groups=blocks[here], draws=draws))
+                draw = {"seed": seed, "draws": draws, "groups": None if groups is None else blocks[here]}
+                ends = _wide(intervals(y[here], p[here], **costs, **draw))
+                ends["calibration_noise"] = calibration(y[here], p[here], **draw)["noise_high"]
             records.append({"slice": column, "value": value, **record, **ends})
-    names = ["slice", "value", "rows", "positives", *_wide_names()]
+    names = ["slice", "value", "rows", "positives", *_wide_names(), "calibration_noise"]
     result = pd.DataFrame(records, columns=names).astype({"rows": int, "positives": int})
     one_class = result["positives"].isin([0]) | (result["positives"] == result["rows"])
     result["note"] = np.select([result["rows"] < min_rows, one_class], ["too few rows", "one class only"], "")

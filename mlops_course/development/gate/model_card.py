@@ -75,6 +75,12 @@ def _field(specification: Mapping[str, Any], path: str) -> Any:
 def _analyses(evidence: Mapping[str, pd.DataFrame], report: GateReport) -> list[str]:
     """The tables and the verdict, as blocks of Markdown."""
     blocks = [_markdown(evidence["metrics"].rename_axis("metric").reset_index())]
+    if "calibration" in evidence:
+        words = (
+            "Calibration: `noise` is the error that chance gives a perfect model (mean, and 95 % quantile as `high`). "
+        )
+        words += "Intercept in log-odds, 0 is right; of the slope, 1."
+        blocks += [words, _markdown(evidence["calibration"].reset_index())]
     if "slices" in evidence:
         auc = ["roc_auc", "roc_auc_low", "roc_auc_high"]
         blocks.append(_markdown(evidence["slices"][["slice", "value", "rows", "positives", *auc]]))

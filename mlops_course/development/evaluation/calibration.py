@@ -1,0 +1,97 @@
+"""Whether probabilities mean what they say, and how much of the error chance alone would make."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+from scipy.special import expit, logit
+
+from .intervals import DRAWS, LEVEL, _group_codes
+from .metrics import BINS, _bin_of, _checked, calibration_error
+
+
+def calibration(
+    target: ArrayLike, probability: ArrayLike, *, seed: int, groups: ArrayLike | None = None, draws: int = DRAWS
+) -> pd.Series:
+    """Calibration error beside its noise floor, and calibration intercept and slope with 95 % intervals.
+
+    - error: see `calibration_error`. noise_mean and noise_high are mean and 95 % quantile of the error that a perfectly
+      calibrated model would show with these probabilities, by chance.
+    - intercept, intercept_low, intercept_high: what has to be added to each log-odds (logit) so that prediction and
+      outcome have the same mean (calibration-in-the-large). Above 0 the probabilities as a whole are too low.
+    - slope, slope_low, slope_high: of a logistic regression of the target on the logit. Below 1 they are too extreme.
+
+    Without `groups` rows count as independent, and the noise comes from targets that are drawn from the probabilities
+    (Bröcker and Smith 2007, Increasing the Reliability of Reliability Diagrams). With `groups`, such as days, the rows
+    of a group share what chance does, and the floor is higher: the gaps of whole groups, less the mean gap of their
+    bin, change their sign at random (as in the wild bootstrap of Cameron, Gelbach and Miller 2008). Intercept and slope
+    are those of Van Calster et al. 2019, Calibration: the Achilles heel of predictive analytics; their intervals rest
+    on standard errors that are robust to what rows of a group share. What needs two groups, two classes or two
+    different probabilities is NaN without them.
+
+    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
+    """
+    y, p = _checked(target, probability)
+    codes = _group_codes(target, groups)
+    noise = _noise(y, p, codes=None if groups is None else codes, draws=draws, seed=seed)
+    tiny = np.finfo(float).eps
+    x = logit(np.clip(p, tiny, 1 - tiny))
+    high = np.quantile(noise, LEVEL)
+    found = {"error": calibration_error(y, p), "noise_mean": noise.mean(), "noise_high": high}
+    for name, columns in {"intercept": np.ones((len(x), 1)), "slope": np.column_stack([np.ones_like(x), x])}.items():
+        value, half = _last_coefficient(columns, y, offset=x if name == "intercept" else 0 * x, codes=codes)
+        found |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+    return pd.Series(found, name="value").rename_axis("quantity")
+
+
+def _noise(y: np.ndarray, p: np.ndarray, *, codes: np.ndarray | None, draws: int, seed: int) -> np.ndarray:
+    """Calibration errors that come from chance alone, one for each draw; NaN for a single group."""
+    rng, bins = np.random.default_rng(seed), _bin_of(p, BINS)
+    if codes is None:
+        gaps = np.array([np.bincount(bins, weights=p - (rng.random(len(p)) < p)) for _ in range(draws)])
+    else:
+        sums = _gaps_of_groups(y, p, bins=bins, codes=codes)
+        gaps = rng.choice([-1, 1], size=(draws, len(sums))) @ sums
+    return np.abs(gaps).sum(axis=1) / len(p)
+
+
+def _gaps_of_groups(y: np.ndarray, p: np.ndarray, *, bins: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Sum of prediction less outcome of each group in each bin, less the mean gap of the bin: groups × bins."""
+    gap = p - y - (np.bincount(bins, weights=p - y) / np.bincount(bins).clip(1))[bins]
+    sums = np.zeros((codes.max() + 1, bins.max() + 1))
+    np.add.at(sums, (codes, bins), gap)
+    n = len(sums)
+    return sums * np.sqrt(n / (n - 1)) if n > 1 else np.full_like(sums, np.nan)
+
+
+def _band(y: np.ndarray, p: np.ndarray, *, bins: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+    """Half the width of the 95 % band of a calibrated model's observed share, for each bin that has rows."""
+    if codes is None:
+        variance = np.bincount(bins, weights=p * (1 - p))
+    else:
+        variance = (_gaps_of_groups(y, p, bins=bins, codes=codes) ** 2).sum(axis=0)
+    rows = np.bincount(bins)
+    return stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance[rows > 0]) / rows[rows > 0]
+
+
+def _last_coefficient(
+    columns: np.ndarray, y: np.ndarray, *, offset: np.ndarray, codes: np.ndarray
+) -> tuple[float, float]:
+    """Last coefficient of a logistic regression of y on `columns`, and half of its interval by groups."""
+    if len(np.unique(y)) < 2 or np.linalg.matrix_rank(columns) < columns.shape[1]:
+        return np.nan, np.nan
+
+    # scikit-learn's LogisticRegression takes no offset
+    def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
+        """Log loss and its gradient."""
+        z = offset + columns @ line
+        return float((np.logaddexp(0, z) - y * z).mean()), columns.T @ (expit(z) - y) / len(y)
+
+    line = optimize.minimize(loss, np.zeros(columns.shape[1]), jac=True, tol=1e-9).x
+    q = expit(offset + columns @ line)
+    scores = np.zeros((codes.max() + 1, columns.shape[1]))
+    np.add.at(scores, codes, columns * (y - q)[:, np.newaxis])
+    n = len(scores)
+    inverse = np.linalg.pinv(columns.T @ (columns * (q * (1 - q))[:, np.newaxis]))
+    error = np.sqrt((inverse @ scores.T @ scores @ inverse)[-1, -1] * n / max(n - 1, 1))
+    return float(line[-1]), float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error) if n > 1 else np.nan
