@@ -10,12 +10,14 @@ A case is a package with these seven names; the pipeline asks for nothing else:
     build(tables)   one row a prediction: what was known then, when the label came, the label
     derive(inputs)  the row-wise feature code that travels inside the model
 
-`FAULTS` is for drills: what could go wrong with its feeds.
+Two more are optional. `FAULTS` is for drills: what could go wrong with its feeds. `tables_as_of(tables, instant)` gives
+the raw tables as they were known at an instant; with it a probe of `readiness` finds inputs that know the future.
 """
 
 from mlops_course.flights.faults import FAULTS
 from mlops_course.flights.features import build, derive
 from mlops_course.flights.schema import schemas
 from mlops_course.flights.tables import SPECIFICATION, batches, files, read
+from mlops_course.flights.timeline import tables_as_of
 
-__all__ = ["FAULTS", "SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas"]
+__all__ = ["FAULTS", "SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas", "tables_as_of"]

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from mlops_course.development import data
+
 HERE = Path(__file__).parent
 SPECIFICATION = HERE / "specification.yaml"
 PUMPS = 120
@@ -99,6 +101,12 @@ def schemas() -> dict[str, pa.DataFrameSchema]:
             {"pump": pa.Column(str, unique=True), "maker": pa.Column(str), "installed": pa.Column(int)}
         ),
     }
+
+
+def tables_as_of(tables: dict[str, pd.DataFrame], instant: pd.Timestamp) -> dict[str, pd.DataFrame]:
+    """What the raw tables showed at `instant`: only earlier checks, and failures once reported."""
+    checks = data.known_at(tables["checks"], instant, available={"failed": "reported"})
+    return {**tables, "checks": checks[checks["checked"] <= instant].reset_index(drop=True)}
 
 
 def build(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -148,6 +148,17 @@ def looks_ahead(tested, patch):
     patch.setattr(small_case, "build", lambda tables: build(tables).assign(pressure=float(len(tables["checks"]))))
 
 
+def reads_an_hour_too_early(tested, patch):
+    """The case says that a check is known an hour after it, and builds rows as if it were known at once."""
+    as_of = small_case.tables_as_of
+    patch.setattr(small_case, "tables_as_of", lambda tables, instant: as_of(tables, instant - pd.Timedelta("1h")))
+
+
+def input_that_is_filled_in_later(tested, patch):
+    build = small_case.build
+    patch.setattr(small_case, "build", lambda tables: build(tables).assign(pressure=tables["checks"]["failed"]))
+
+
 def keeps_what_is_forgotten(tested, patch):
     patch.setattr(deletion, "_snapshots_with", lambda *_: [])
 
@@ -327,6 +338,8 @@ SABOTAGE = [
     ("no input costs too much", always_missing),
     ("no input knows the answer or the future", answer_among_inputs),
     ("no input knows the answer or the future", looks_ahead),
+    ("no input knows the answer or the future", reads_an_hour_too_early),
+    ("no input knows the answer or the future", input_that_is_filled_in_later),
     ("a row can be forgotten", keeps_what_is_forgotten),
     ("a feature is added by its name", ignores_features),
     ("feature code is tested", derive_of_the_whole),

@@ -1,14 +1,14 @@
-"""Checks of the exercises of lesson 15: a frozen test period, a probe for leaks, and a rubric that is computed."""
+"""Checks of the exercises of lesson 15: a frozen test period, two kinds of leak, and a rubric that is computed."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from mlops_course.course.checks import YourTurn, check, expect, hint, summary
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
 from mlops_course.course.checks.cases import attempt, result
 
-__all__ = ["YourTurn", "frozen_split", "hint", "know_too_much", "rubric_score", "summary"]
+__all__ = ["YourTurn", "frozen_split", "hint", "honest", "know_too_much", "rubric_score", "summary"]
 
 START, END = pd.Timestamp("2026-03-01", tz="UTC"), pd.Timestamp("2026-04-01", tz="UTC")
 
@@ -120,6 +120,103 @@ def know_too_much(answer):
     expect(named(["rank"], exact, 0.75) == ["rank"], "At the very bar a column is named: compare with >=.")
     everything = ["scanned", "refund_date", "useful", "kept_days"]
     expect(named(everything) == ["refund_date", "kept_days"], "Name the columns in the order of the inputs.")
+
+
+INPUTS = ["humid", "precip", "visib", "pressure"]
+KEY, HOUR = ["airport", "asked"], pd.Timedelta("1h")
+
+
+def _readings(days: int = 6) -> pd.DataFrame:
+    """Readings of two airports, each value once, sorted by time; one in five hours is wet, none is lacking."""
+    rng = np.random.default_rng(11)
+    times = pd.date_range("2026-03-01", periods=24 * days, freq="h", tz="UTC")
+    table = pd.MultiIndex.from_product([times, ["JFK", "LGA"]], names=["time", "airport"]).to_frame(index=False)
+    values = {name: rng.permutation(len(table)) + 10.0 for name in INPUTS}
+    wet = np.where(rng.random(len(table)) < 0.2, 1 + values["precip"], 0.0)
+    return table.assign(**values | {"precip": wet})
+
+
+def _honest(readings: pd.DataFrame) -> pd.DataFrame:
+    """The rows by the definition, question by question."""
+    filed = readings.set_index(["airport", "time"])
+    rows = []
+    for airport, time in filed.index:
+        asked = time + HOUR
+        answer = [(airport, asked + number * HOUR) for number in range(1, 7)]
+        if asked.hour % 3 == 0 and all(key in filed.index for key in answer):
+            rain = float((filed.loc[answer, "precip"] > 0).any())
+            rows.append((airport, asked, *filed.loc[(airport, time), INPUTS], rain, asked + 7 * HOUR))
+    return pd.DataFrame(rows, columns=[*KEY, *INPUTS, "rain", "known"])
+
+
+def _at(row: pd.Series) -> str:
+    return f"{row['airport']} asked on {row['asked']:%d March at %H:%M}"
+
+
+@check(
+    "When is the reading that is filed under noon known? Not at noon.",
+    "Ask of each column of a row: from which readings does it come, and when was the last of them there?",
+    "`known` is a time as well: the last of the six readings is there when its own hour is over.",
+    "Give the readings a column that says when each was known, and look for the question that is asked at that time.",
+)
+def honest(answer):
+    """Inputs and answers come from readings that were there, and the question has stayed the same."""
+    readings = _readings()
+
+    def built(table: pd.DataFrame, case: str) -> pd.DataFrame:
+        came = result(answer, table, case=case, hint=f"honest fails on {case}.", kind=pd.DataFrame, give="a table")
+        columns = [*KEY, *INPUTS, "rain", "known"]
+        expect(set(came.columns) == set(columns), f"Give the columns {', '.join(columns)}, not {list(came.columns)}.")
+        expect(not came.duplicated(KEY).any(), "Each question has one row.", case=f"On {case} some have several.")
+        return came.sort_values(KEY).reset_index(drop=True)[columns]
+
+    def same_questions(came: pd.DataFrame, right: pd.DataFrame, words: str, case: str) -> None:
+        extra = came[~came.set_index(KEY).index.isin(right.set_index(KEY).index)]
+        lost = right[~right.set_index(KEY).index.isin(came.set_index(KEY).index)]
+        expect(extra.empty, words, case="" if extra.empty else f"On {case} there is a row of {_at(extra.iloc[0])}.")
+        expect(lost.empty, words, case="" if lost.empty else f"On {case} the row of {_at(lost.iloc[0])} is missing.")
+
+    case = "six days without a gap"
+    came, right = built(readings, case), _honest(readings).sort_values(KEY).reset_index(drop=True)
+    strange = came[came["asked"].dt.hour % 3 != 0]
+    words = "The ramp would be asked at other hours: 0, 3, 6 and so on are when it decides."
+    expect(strange.empty, words, case="" if strange.empty else f"There is a row of {_at(strange.iloc[0])}.")
+    middle = came[came["asked"].between(pd.Timestamp("2026-03-02", tz="UTC"), pd.Timestamp("2026-03-05", tz="UTC"))]
+    expect(not middle.empty, "There are no rows of 2 to 5 March, although no reading is missing there.")
+    for row in middle.iloc[::5].to_dict("records"):
+        _inputs_of(row, readings, built)
+    merged = middle.merge(right, on=KEY, suffixes=("", "_right"))
+    wrong = merged[merged["rain"] != merged["rain_right"]]
+    words = "This is another question: the answer is rain in the six hours that begin an hour after it was asked."
+    expect(wrong.empty, words, case="" if wrong.empty else f"The answer of {_at(wrong.iloc[0])} differs.")
+    early = merged[merged["known"] < merged["known_right"]]
+    words = "At the time `known` the answer is not complete yet: the hour of its last reading is not over."
+    expect(early.empty, words, case="" if early.empty else f"So it is for the row of {_at(early.iloc[0])}.")
+    expect((merged["known"] == merged["known_right"]).all(), "The answer is known earlier than `known` says.")
+    same_questions(came, right, "Some questions are lost, or there are some whose answer is not in the file.", case)
+    gaps = readings.drop(readings[readings["airport"] == "JFK"].index[[34, 35, 60, 83]])
+    words = "Where an hour is lacking, what is left is no reading of that hour: leave out the question that needs it."
+    case = "readings of which four are lacking"
+    came, right = built(gaps, case), _honest(gaps).sort_values(KEY).reset_index(drop=True)
+    same_questions(came, right, words, case)
+    expect_same(came.astype({"rain": float}), right, words, case=case)
+
+
+def _inputs_of(row: dict, readings: pd.DataFrame, built) -> None:
+    """The inputs of a row do not change with what was not known, and are those of the newest reading that was."""
+    later, here = readings["time"] + HOUR > row["asked"], readings["airport"] == row["airport"]
+    altered = readings.assign(**{name: readings[name].where(~later, 1000.0 + readings[name]) for name in INPUTS})
+    again = built(altered, "altered readings")
+    again = again[(again["airport"] == row["airport"]) & (again["asked"] == row["asked"])]
+    which = _at(pd.Series(row))
+    words = "An input comes from a reading whose hour was not over when the question was asked."
+    expect(len(again) == 1 and all(again[name].item() == row[name] for name in INPUTS), words, case=f"See {which}.")
+    newest = readings[here & (readings["time"] + HOUR == row["asked"])].iloc[0]
+    used = readings[(readings["humid"] == row["humid"])]
+    words = "The inputs are those of another airport."
+    expect(used.empty or used["airport"].iloc[0] == row["airport"], words, case=f"See {which}.")
+    words = "A newer reading was there: take the newest that was known when the question was asked."
+    expect(all(row[name] == newest[name] for name in INPUTS), words, case=f"See {which}.")
 
 
 @check(

@@ -82,7 +82,7 @@ def input_cost(tested: SystemUnderTest) -> str:
 
 
 def allowed_inputs(tested: SystemUnderTest) -> str:
-    """Data 4: features are allowed ones: named in the specification, without the answer, and not from the future."""
+    """Data 4: features are allowed ones: named in the specification, without the answer, and known when asked."""
     from sklearn.metrics import roc_auc_score
 
     named = tested.system.specification.inputs
@@ -104,7 +104,29 @@ def allowed_inputs(tested: SystemUnderTest) -> str:
     again = both.loc[alone.index, tested.inputs]
     changed = [name for name in tested.inputs if not alone[name].equals(again[name])]
     _require(not changed, f"{', '.join(changed)} of {first} change when {second} is read too: they look ahead")
-    return f"best single input {best} has AUC {best_auc:.2f}; {len(alone):,} rows of {first} stay when {second} comes"
+    masked = _rows_that_stay(tested, tested.case.read([first, second]), both)
+    stay = f"{len(alone):,} rows of {first} stay when {second} comes"
+    return f"best single input {best} has AUC {best_auc:.2f}; {stay}, {masked}"
+
+
+def _rows_that_stay(tested: SystemUnderTest, tables: dict[str, pd.DataFrame], rows: pd.DataFrame) -> str:
+    """Take away what was not known at an instant: the inputs of rows that were asked until then must not change."""
+    if not hasattr(tested.case, "tables_as_of"):
+        return "and no `tables_as_of` of the case says what was known when"
+    asked = rows[tested.system.specification.timing.prediction_time]
+    instant = asked.sort_values().iloc[len(asked) // 2]
+    then = tested.case.build(tested.case.tables_as_of(tables, instant)).set_index("id")
+    until = rows[asked <= instant]
+    _require(
+        until.index.isin(then.index).all(),
+        f"rows asked by {instant:%Y-%m-%d %H:%M} cannot be built from what was known then",
+    )
+    now = then.loc[until.index]
+    changed = [name for name in tested.inputs if not until[name].equals(now[name])]
+    _require(
+        not changed, f"{', '.join(changed)} of rows asked by {instant:%Y-%m-%d %H:%M} rest on what was not known then"
+    )
+    return f"{len(until):,} when what was not known by {instant:%Y-%m-%d %H:%M} is taken away"
 
 
 def privacy(tested: SystemUnderTest) -> str:
