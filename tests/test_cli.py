@@ -184,6 +184,8 @@ def test_what_is_forgotten_is_unknown_afterwards_and_repeating_it_is_harmless(ru
     assert first.startswith("Forgotten: 1 from predictions;")
     assert "expected the id of a prediction" in run("lineage", answered, expected=1)
     assert "deletion done by Ada: asked for" in run("incident", "--start", "2020-01-01", "--end", "2100-01-01")
+    assert run("forget", "--again", *words) == "Nothing that was forgotten has come back.\n"
+    assert "expected either IDs or --again" in run("forget", *words, expected=2)
 
 
 @pytest.mark.usefixtures("champion")

@@ -28,18 +28,26 @@ def lineage(system: Any, log: Any, id: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("--again", is_flag=True, help="Instead of IDs: what a restored backup has brought back.")
 @by_whom
 @because
 @pass_log
-def forget(system: Any, log: Any, ids: tuple[str, ...], approver: str, reason: str) -> None:
+def forget(system: Any, log: Any, ids: tuple[str, ...], again: bool, approver: str, reason: str) -> None:
     """Delete the rows of IDs from the logs, the cache and the snapshots, and never train on them again.
 
-    The request goes on record, with digests of the ids. Repeat the command to complete a run that was killed.
+    The request goes on record, with keyed digests of the ids; MLOPS_DELETION_KEY holds the key, or deletion.key in the
+    workspace. Repeat the command to complete a run that was killed, and with --again after a backup was restored.
     """
     from mlops_course.system import governance
 
-    done = governance.forget(system, log, ids, approver=approver, reason=reason)
+    if again == bool(ids):
+        raise click.UsageError("expected either IDs or --again")
+    signed = {"approver": approver, "reason": reason}
+    done = governance.forget_again(system, log, **signed) if again else governance.forget(system, log, ids, **signed)
+    if done is None:
+        click.echo("Nothing that was forgotten has come back.")
+        return
     rows = ", ".join(f"{count:,} from {name}" for name, count in done["rows"].items())
     removed = f"{len(done['snapshots'])} snapshots removed"
     click.echo(f"Forgotten: {rows}; {removed}. This is record {done['number']} of the audit trail.")

@@ -8,7 +8,8 @@
     predictions/   log of what was predicted
     reports/       pages and tables for people
     replays/       workspaces of replays, one folder each
-    withheld.txt   digests of the ids whose rows must never be used again
+    withheld.txt   keyed digests of the ids whose rows must never be used again
+    deletion.key   the key of these digests, unless MLOPS_DELETION_KEY holds it
 
 `Workspace.locate` says where the folder is; nothing is written before `Workspace.create`.
 
@@ -17,7 +18,6 @@
 ('my runs/snapshots', False)
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -29,6 +29,7 @@ from secrets import token_hex
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from mlops_course.system.keyed_digests import DigestKey, stored_key
 from mlops_course.system.loggers import quiet
 
 if TYPE_CHECKING:
@@ -135,12 +136,19 @@ class Workspace:
         return self.root / "withheld.txt"
 
     def withheld_ids(self) -> list[str]:
-        """SHA-256 digests of the ids whose rows must not be used, sorted."""
+        """Keyed digests of the ids whose rows must not be used, sorted."""
         return self.withheld.read_text(encoding="utf-8").split() if self.withheld.exists() else []
+
+    def digest_key(self, *, make: bool = False) -> DigestKey:
+        """The key of the digests; with `make`, one is made if there is none. Raises DigestKeyError without a key."""
+        return stored_key(self.root / "deletion.key", make=make)
 
     def withhold(self, ids: Iterable[str]) -> None:
         """Never use the rows of these ids again; the file holds the old digests or the new ones, never half of them."""
-        digests = {hashlib.sha256(name.encode()).hexdigest() for name in ids}.union(self.withheld_ids())
+        before = self.withheld_ids()
+        key = self.digest_key(make=not before)
+        key.known([], before)  # raises if they were made with another key
+        digests = {key.digest(name) for name in ids}.union(before)
         partial = self.withheld.with_suffix(f".{os.getpid()}.part")
         partial.write_text("".join(f"{digest}\n" for digest in sorted(digests)), encoding="utf-8")
         partial.replace(self.withheld)

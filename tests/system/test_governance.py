@@ -16,6 +16,7 @@ from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.system import governance, pipeline, scoring, service
 from mlops_course.system.governance import AuditTrail, UnknownPredictionError, deletion
+from mlops_course.system.keyed_digests import DigestKeyError
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
@@ -49,7 +50,7 @@ def used(origin):
     log = PredictionLog(origin.workspace.prediction_log_url)
     yield origin, log
     log.close()
-    for name in ("artifacts", "cache", "snapshots", "predictions", "reports", "audit", "withheld.txt"):
+    for name in ("artifacts", "cache", "snapshots", "predictions", "reports", "audit", "withheld.txt", "deletion.key"):
         whole, changed = kept / name, root / name
         if changed.is_dir():
             shutil.rmtree(changed)
@@ -217,7 +218,7 @@ def test_the_record_names_who_why_what_and_the_versions_to_train_anew_but_no_id(
     assert done["versions"] == [system.registry.champion()]
     assert contract.data_version in done["snapshots"]
     assert (done["approver"], done["reason"]) == ("Grace", "asked for by the owner")
-    assert done["ids"] == [hashlib.sha256(name.encode()).hexdigest()]
+    assert done["ids"] == [system.workspace.digest_key().digest(name)]
     assert [record["event"] for record in AuditTrail(system).records()] == ["deletion requested", "deletion done"]
     assert AuditTrail(system).defect() == ""
 
@@ -295,6 +296,97 @@ def test_a_request_without_a_name_or_a_reason_is_refused(used, words):
         governance.forget(*used, ["a"], **ASKED | words)
 
 
+# What a backup brings back
+
+
+def every_file(root):
+    return b"".join(path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file())
+
+
+@pytest.fixture
+def restored(shadowed):
+    """A row was forgotten; then logs and snapshots of before are put back."""
+    system, log, name = shadowed
+    root, kept = system.workspace.root, system.workspace.root.with_name("backup")
+    log.close()
+    for folder in ("predictions", "snapshots"):
+        shutil.copytree(root / folder, kept / folder)
+    governance.forget(system, log, [name], **ASKED)
+    log.close()
+    for folder in ("predictions", "snapshots"):
+        shutil.rmtree(root / folder)
+        shutil.copytree(kept / folder, root / folder)
+    shutil.rmtree(kept)
+    with closing(PredictionLog(system.workspace.prediction_log_url)) as put_back:  # the log refuses a file that changed
+        yield system, put_back, name
+
+
+def test_what_a_backup_brings_back_is_forgotten_again_without_its_id_and_nothing_else_is(restored):
+    system, log, name = restored
+    others = log.ids() - {name}
+    assert log.find(name) is not None
+    done = governance.forget_again(system, log, **ASKED)
+    assert done["rows"] == {"predictions": 1, "shadow": 1}
+    assert log.ids() == others
+    assert holding(system.workspace.root, name) == []
+    assert governance.forget_again(system, log, **ASKED) is None
+
+
+def test_a_plain_hash_of_the_id_is_on_no_record(restored):
+    system, log, name = restored
+    governance.forget_again(system, log, **ASKED)
+    records = every_file(AuditTrail(system).folder) + system.workspace.withheld.read_bytes()
+    guesses = [
+        hashlib.sha256(guess.encode()).hexdigest().encode()
+        for guess in (name, *small_case.build(small_case.read(BATCHES))["id"])
+    ]
+    assert not any(guess in records for guess in guesses)
+    assert name.encode() not in records
+
+
+def lose_key(system):
+    (system.workspace.root / "deletion.key").unlink()
+
+
+def change_key(system):
+    (system.workspace.root / "deletion.key").write_text("0" * 64)
+
+
+def edit_trail(system):
+    edit(AuditTrail(system), number=1, old="Grace", new="Eve")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "found"),
+    [
+        (lose_key, DigestKeyError, "got neither; put it back from where it is kept"),
+        (change_key, DigestKeyError, "made with another key"),
+        (edit_trail, ValueError, "record 1 was edited"),
+    ],
+)
+def test_without_its_key_or_trail_nothing_of_a_restored_backup_is_deleted(restored, change, error, found):
+    system, log, name = restored
+    change(system)
+    before = log.ids(), every_file(system.workspace.snapshots)
+    with pytest.raises(error, match=found):
+        governance.forget_again(system, log, **ASKED)
+    assert (log.ids(), every_file(system.workspace.snapshots)) == before
+    assert name in log.ids()
+
+
+def test_without_the_key_no_training_takes_forgotten_rows_back(restored):
+    system, _, _ = restored
+    lose_key(system)
+    with pytest.raises(DigestKeyError, match="got neither"):
+        pipeline.prediction_rows(system.case, BATCHES[:2], workspace=system.workspace)
+
+
+def test_where_nothing_was_forgotten_nothing_is_deleted_and_no_key_is_made(used):
+    system, log = used
+    assert governance.forget_again(system, log, **ASKED) is None
+    assert not (system.workspace.root / "deletion.key").exists()
+
+
 # The audit trail
 
 
@@ -306,9 +398,9 @@ def trail(tmp_path):
     return trail
 
 
-def edit(trail):
-    file = trail.folder / "000002.json"
-    file.write_text(file.read_text().replace('"reason": "1"', '"reason": "9"'))
+def edit(trail, *, number=2, old='"reason": "1"', new='"reason": "9"'):
+    file = trail.folder / f"{number:06d}.json"
+    file.write_text(file.read_text().replace(old, new))
 
 
 def forge(trail):

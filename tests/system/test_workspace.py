@@ -1,4 +1,3 @@
-import hashlib
 import logging
 import os
 import sqlite3
@@ -12,6 +11,7 @@ import pytest
 
 import mlops_course
 from mlops_course.system import workspace
+from mlops_course.system.keyed_digests import DigestKeyError
 from mlops_course.system.workspace import Workspace
 
 
@@ -106,8 +106,21 @@ def test_withheld_ids_are_kept_as_digests_once_each_and_only_added_to(tmp_path):
     assert workspace.withheld_ids() == []
     workspace.withhold(["a", "b"])
     workspace.withhold(["b", "c"])
-    assert workspace.withheld_ids() == sorted(hashlib.sha256(name.encode()).hexdigest() for name in "abc")
-    assert [path.name for path in tmp_path.iterdir()] == ["withheld.txt"]
+    assert workspace.withheld_ids() == sorted(map(workspace.digest_key().digest, "abc"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deletion.key", "withheld.txt"]
+
+
+def test_ids_are_not_withheld_with_another_key(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.withhold(["a"])
+    before = workspace.withheld_ids()
+    (tmp_path / "deletion.key").unlink()
+    with pytest.raises(DigestKeyError, match="got neither"):
+        workspace.withhold(["b"])
+    (tmp_path / "deletion.key").write_text("another key " * 4)
+    with pytest.raises(DigestKeyError, match="made with another key"):
+        workspace.withhold(["b"])
+    assert workspace.withheld_ids() == before
 
 
 def test_the_workspace_of_a_replay_is_found_again_by_its_folder(tmp_path):

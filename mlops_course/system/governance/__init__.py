@@ -2,6 +2,7 @@
 
     lineage          from the id of a prediction to model, code, data, specification, gate and approver, each verified
     forget           carry out a deletion request in log, shadow log, cache and snapshots, and put it on record
+    forget_again     forget what a restored backup has brought back, from the keyed digests on record
     AuditTrail       records beside the history of releases, one a file, each with the hash of the one before
     incident_report  what is on record about a period, laid out for a blameless review
 
@@ -15,8 +16,8 @@ unknown, and a link that does not hold is named, not left out.
 """
 
 from .audit import AuditTrail
-from .deletion import forget
+from .deletion import forget, forget_again
 from .incidents import incident_report
 from .lineage import Lineage, UnknownPredictionError, lineage
 
-__all__ = ["AuditTrail", "Lineage", "UnknownPredictionError", "forget", "incident_report", "lineage"]
+__all__ = ["AuditTrail", "Lineage", "UnknownPredictionError", "forget", "forget_again", "incident_report", "lineage"]

@@ -1,6 +1,5 @@
-"""A deletion request, carried out step by step."""
+"""A deletion request, carried out step by step, and again on what a backup brings back."""
 
-import hashlib
 import shutil
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,21 +27,27 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
     Snapshots with these rows are removed, and so are the snapshots they were made from and the cached results and
     validation reports made from them. The record says who approved it, when and why, how many rows left which log,
     which snapshots were removed, and which `versions` were trained on the rows and have to be trained again: their data
-    cannot be restored. The record has digests of the ids only. A version without data counts as trained on the rows.
+    cannot be restored. Of the ids the record has keyed digests only, see `keyed_digests`. A version without data counts
+    as trained on the rows.
 
     Repeating a call changes nothing more, and completes a call that was killed. Run no training meanwhile.
 
     Not reached are the files that the case reads (read again, they bring the rows back into snapshots, but not into a
     training), the parameters of models and the few example rows in their contracts, what a database server keeps until
-    it cleans up, backups, and files that were given away. A person who knows an id can compute its digest.
+    it cleans up, backups (restore one, then call `forget_again`), and files that were given away.
 
-    Raises ValueError for a blank approver or reason, or no id.
+    Raises ValueError for a blank approver or reason, or no id, and DigestKeyError before anything is deleted if the key
+    of earlier digests is gone.
     """
     ids = sorted(set(ids))
     if not ids or not approver.strip() or not reason.strip():
         raise ValueError(f"expected ids, an approver and a reason, got {len(ids)} ids, {approver!r} and {reason!r}")
-    trail, digests = AuditTrail(system), [_digest(name) for name in ids]
     system.workspace.create()
+    trail = AuditTrail(system)
+    on_record = _digests(system, trail)
+    key = system.workspace.digest_key(make=not on_record)
+    key.known([], on_record)  # raises if they were made with another key
+    digests = [key.digest(name) for name in ids]
     open_request = _open_request(trail.records(), digests)
     begun = open_request["snapshots"] if open_request else []
     snapshots = sorted({*begun, *_snapshots_with(system, ids)})
@@ -63,8 +68,34 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
     return trail.add(DONE, {**plan, **signed, "rows": removed, "reports": reports})
 
 
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+def forget_again(system: System, log: PredictionLog, *, approver: str, reason: str) -> dict[str, Any] | None:
+    """Delete again what a restored backup has brought back, and return the record of it, or None if nothing came back.
+
+    No id has to be known: each id of the log, of the shadow log and of the snapshots is hashed with the key, and those
+    whose digest is in the audit trail or among the withheld ones are forgotten as by `forget`. So the trail and the key
+    must not come from the backup, which knows nothing of later requests.
+
+    Raises DigestKeyError if the key is gone or is another one, and ValueError if the trail was edited; then nothing was
+    deleted.
+    """
+    trail = AuditTrail(system)
+    if defect := trail.defect():
+        raise ValueError(f"expected the audit trail as it was written, but {defect}; put it back, then ask again")
+    digests = _digests(system, trail)
+    if not digests:
+        return None
+    key = system.workspace.digest_key()
+    names = set().union(*(some.ids() for some in _logs(system, log).values()))
+    for version in data.snapshots(system.workspace.snapshots):
+        names |= _ids_in(system, data.load_snapshot(system.workspace.snapshots, version)) or set()
+    back = key.known(names, digests)
+    return forget(system, log, back, approver=approver, reason=reason) if back else None
+
+
+def _digests(system: System, trail: AuditTrail) -> list[str]:
+    """Return the digests of all ids that were asked to be forgotten."""
+    asked = {digest for record in trail.records() for digest in record.get("ids", ())}
+    return sorted(asked.union(system.workspace.withheld_ids()))
 
 
 def _open_request(records: Sequence[dict[str, Any]], digests: list[str]) -> dict[str, Any] | None:
@@ -93,22 +124,24 @@ def _snapshots_with(system: System, ids: Sequence[str]) -> list[str]:
 
     Tables of the case that cannot be built into rows, such as quarantined rows, may have one, so they count.
     """
-    folder, wanted, names = system.workspace.snapshots, set(ids), set(system.case.schemas())
+    folder, wanted = system.workspace.snapshots, set(ids)
     found = []
     for version in data.snapshots(folder):
-        tables = data.load_snapshot(folder, version)
-        ids_of = [set(table["id"]) for table in tables.values() if "id" in table.columns]
-        built_from = not ids_of and names <= tables.keys()
-        if any(wanted & held for held in ids_of) or (built_from and _may_hold(system, tables, wanted)):
+        held = _ids_in(system, data.load_snapshot(folder, version))
+        if held is None or wanted & held:
             found.append(version)
     return found
 
 
-def _may_hold(system: System, tables: Mapping[str, pd.DataFrame], wanted: set[str]) -> bool:
+def _ids_in(system: System, tables: Mapping[str, pd.DataFrame]) -> set[str] | None:
+    """Return the ids in tables of a snapshot, or those that can be built from them; None if that cannot be told."""
+    held = [set(table["id"]) for table in tables.values() if "id" in table.columns]
+    if held or not set(system.case.schemas()) <= tables.keys():
+        return set().union(*held)
     try:
-        return bool(wanted & set(system.case.build(dict(tables))["id"]))
-    except Exception:  # a case may fail on quarantined rows in any way; then the row may be among them
-        return any(len(table) for table in tables.values())
+        return set(system.case.build(dict(tables))["id"])
+    except Exception:  # a case may fail on quarantined rows in any way; then any row may be among them
+        return None if any(len(table) for table in tables.values()) else set()
 
 
 def _versions_trained_on(system: System, ids: Sequence[str], snapshots: Sequence[str]) -> list[int]:

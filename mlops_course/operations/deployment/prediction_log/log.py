@@ -119,6 +119,15 @@ class PredictionLog:
             for column, value in found.items()
         }
 
+    def ids(self) -> set[str]:
+        """All ids of which a prediction or a label is on record."""
+        with self._database.reading() as connection:
+            return {
+                name
+                for table in (self._tables.predictions, self._tables.labels)
+                for name in connection.execute(sa.select(table.c.id)).scalars()
+            }
+
     def delete(self, ids: Sequence[str]) -> int:
         """Delete the predictions and labels of some ids for good, and return how many predictions there were.
 

@@ -1,6 +1,5 @@
 """What the model may see: from the batches as they came to the rows that teach and the rows that judge."""
 
-import hashlib
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -56,11 +55,12 @@ def usable_rows(
     columns: dict[str, Any],
     workspace: Workspace,
 ) -> str:
-    """The rows without those that were withheld on request (digests of ids) and what must not be trained on."""
+    """The rows without those that were withheld on request (keyed digests of ids) and what must not be trained on."""
     if not (withheld or exclusions):
         return prediction_rows
     rows = data.load_snapshot(workspace.snapshots, prediction_rows)["rows"]
-    rows = rows[~rows["id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest()).isin(withheld)]
+    if withheld:
+        rows = rows[~rows["id"].isin(workspace.digest_key().known(rows["id"], withheld))]
     rows = retraining.apply(rows, exclusions, time=columns["prediction_time"])
     return data.save_snapshot({"rows": rows}, workspace.snapshots)
 
