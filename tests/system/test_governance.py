@@ -88,7 +88,7 @@ def test_any_prediction_leads_to_model_code_data_specification_gate_and_approver
 
 def test_the_answer_is_the_registered_model_s_own(used):
     system, log = used
-    row = log.labelled(limit=1).iloc[0]
+    row = log.labelled().iloc[0]
     found = governance.lineage(system, log, row["id"])
     expected = scoring.score(system, "2024-07").set_index("id").loc[row["id"]]
     assert found.facts["probability"] == expected["probability"]
