@@ -296,4 +296,4 @@ def test_tests_mirror_the_package():
         modules = [part.stem for part in folder.iterdir() if part.suffix in kinds] if folder.is_dir() else []
         if not stem.startswith((*modules, folder.name)):
             others.add(stem)
-    assert others == {"architecture", "benchmarks", "course", "exercises", "notebooks", "repository"}
+    assert others == {"architecture", "benchmarks", "cases", "course", "exercises", "notebooks", "repository"}

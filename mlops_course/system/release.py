@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mlops_course.design import Specification
 from mlops_course.development import evaluation
 from mlops_course.system import pipeline, report
 from mlops_course.system.scoring import SEED, evaluate, score
@@ -77,11 +78,7 @@ def _sections(
     evidence: dict[str, pd.DataFrame],
     batch: str,
 ) -> list[report.Section]:
-    specification, auc = system.specification, evidence["metrics"].loc["roc_auc"]
-    labelled = scored[scored[specification.target.column].notna()]
-    target, probability = labelled[specification.target.column], labelled["probability"]
-    days = labelled[specification.timing.prediction_time].dt.floor("D")
-    costs = specification.costs
+    specification, costs = system.specification, system.specification.costs
     return [
         report.Section(
             "What is asked for",
@@ -106,33 +103,40 @@ def _sections(
             f"Every bar was met. {trained.gate.against_champion}",
             tables={"Checks": trained.gate.checks.drop(columns="why").round(4)},
         ),
-        report.Section(
-            f"In use: {batch}",
-            f"{len(scored):,} rows scored, {len(labelled):,} of them with a label by now. Intervals come from drawing "
-            "whole days.",
-            tables={
-                "Metrics with 95 % intervals": evidence["metrics"].reset_index().round(4),
-                "Calibration; noise is what chance gives a perfect model, whose intercept is 0 and slope 1": (
-                    evidence["calibration"].reset_index().round(4)
-                ),
-            },
-            figures={
-                f"Predicted {probability.mean():.1%} on average, observed {target.mean():.1%}": (
-                    evaluation.plot_reliability(
-                        target, probability, title="Is a probability what it says?", groups=days
-                    )
-                ),
-                f"ROC AUC by slice; all rows have {auc['value']:.3f}": (
-                    evaluation.plot_slices(evidence["slices"], "roc_auc", title="Who is served worse?")
-                ),
-            },
-        ),
+        _in_use(specification, scored, evidence, batch),
         report.Section(
             "Where it comes from",
             f"Model version {trained.version}, MLflow run {trained.run_id}, data version {trained.data_version}. The "
             "contract in the registry holds the specification, the code version and the metrics.",
         ),
     ]
+
+
+def _in_use(
+    specification: Specification, scored: pd.DataFrame, evidence: dict[str, pd.DataFrame], batch: str
+) -> report.Section:
+    labelled = scored[scored[specification.target.column].notna()]
+    target, probability = labelled[specification.target.column], labelled["probability"]
+    days, auc = labelled[specification.timing.prediction_time].dt.floor("D"), evidence["metrics"].loc["roc_auc"]
+    return report.Section(
+        f"In use: {batch}",
+        f"{len(scored):,} rows scored, {len(labelled):,} of them with a label by now. Intervals come from drawing "
+        "whole days.",
+        tables={
+            "Metrics with 95 % intervals": evidence["metrics"].reset_index().round(4),
+            "Calibration; noise is what chance gives a perfect model, whose intercept is 0 and slope 1": (
+                evidence["calibration"].reset_index().round(4)
+            ),
+        },
+        figures={
+            f"Predicted {probability.mean():.1%} on average, observed {target.mean():.1%}": (
+                evaluation.plot_reliability(target, probability, title="Is a probability what it says?", groups=days)
+            ),
+            f"ROC AUC by slice; all rows have {auc['value']:.3f}": (
+                evaluation.plot_slices(evidence["slices"], "roc_auc", title="Who is served worse?")
+            ),
+        },
+    )
 
 
 def mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
