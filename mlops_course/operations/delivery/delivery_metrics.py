@@ -1,4 +1,4 @@
-"""Four of DORA's five delivery metrics (2025), and the time to restore of Forsgren, Humble and Kim (2018), Accelerate.
+"""Four of DORA's five delivery metrics (2024), and the time to restore of Forsgren, Humble and Kim (2018), Accelerate.
 
 The fifth, the deployment rework rate, needs to know which deployments were unplanned.
 """
