@@ -123,6 +123,8 @@ def news(answer):
         words="Nine points are 2.7 standard errors here: there are nine days.",
     )
     ask(("08", 0.2, 2_290, 10_000, 100, 0.1), gives=[], words="Not quite three points are 2.9 standard errors here.")
+    words = "Exactly three standard errors are not more than three."
+    ask(("08", 0.25, 6_250, 10_000, 16, 0.5), gives=[], words=words)
     words = "A month without flights is no news."
     ask(("11", 0.2, 0, 0, 0, 0.0), ("12", 0.2, 2_900, 10_000, 25, 0.1), gives=["12"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]

@@ -241,6 +241,16 @@ def compared(answer):
     ask(
         [0.02, 0.03], "not known", "Two days: divide by n - 1, and by the root of the number of days.", tolerated=0.0165
     )
+    ask([-0.002, 0.01, 0.0, 0.008], "pass", "The interval reaches two standard errors to each side.")
+    ask(
+        [-0.002, 0.01, 0.0, 0.008],
+        "not known",
+        "The interval reaches two standard errors to each side.",
+        tolerated=0.009,
+    )
+    ask([0.014, 0.022, 0.012, 0.024], "fail", "The interval reaches two standard errors to each side.", tolerated=0.012)
+    alike = result(answer, np.full(6, 0.25), np.repeat([1, 2, 3], 2), 0.25, case="On days that are all alike.")
+    expect(alike == "pass", "An interval that ends at what is tolerated is not above it.", case=f"{alike!r} came.")
     ask([0.2], "not known", "One day says nothing of other days.")
     ask([-0.2], "not known", "One day says nothing of other days.")
 
