@@ -25,7 +25,10 @@ _loading = threading.Lock()
 
 
 def once_a_worker(load: Callable) -> Callable:
-    """Decorate what loads a model or rows: a worker, which may have several threads, keeps the last that it loaded."""
+    """Decorate what loads a model or rows: a worker, which may have several threads, keeps the last that it loaded.
+
+    `cache_info` counts the loads, as that of `functools.lru_cache` does.
+    """
     kept = lru_cache(maxsize=1)(load)
 
     @wraps(load)
@@ -33,6 +36,7 @@ def once_a_worker(load: Callable) -> Callable:
         with _loading:
             return kept(*arguments)
 
+    loaded.cache_info = kept.cache_info  # type: ignore[attr-defined]
     return loaded
 
 
