@@ -225,9 +225,8 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
 
     room = _room(folder)
     done = forgetting.forget(room, name)
-    digest = hmac.digest(
-        room.secret.encode(), name.encode(), "sha256"
-    ).hex()  # a plain hash of a name is easily guessed
+    # a plain hash of a name is easily guessed
+    digest = hmac.digest(room.secret.encode(), name.encode(), "sha256").hex()
     line = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "who": digest,

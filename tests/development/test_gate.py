@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_course.development import evaluation
-from mlops_course.development.gate import BARS, direction, gate, invariance, latency, minimum_functionality, model_card
+from mlops_course.development.gate import (
+    BARS,
+    direction,
+    gate,
+    invariance,
+    latency,
+    minimum_functionality,
+    model_card,
+    objections,
+)
 
 COSTS = {"threshold": 0.2, "false_alarm": 15, "missed": 60}
 GATES = {
@@ -350,6 +359,21 @@ def test_a_model_that_is_surely_worse_than_tolerated_is_often_not_known_and_hard
     )
     assert found["not known"] > 0.5
     assert found.get("pass", 0.0) < 0.05
+
+
+@pytest.mark.parametrize("rule", ["pass", "hold", "refuse"])
+@pytest.mark.parametrize("difference", [-0.01, 0.003, 0.05])
+def test_the_checks_of_a_file_give_the_reasons_of_the_report(tmp_path, rule, difference):
+    tables = evidence(differences=[("all", "all", 9000, difference, difference - 0.004)])
+    report = gate(tables, {**GATES, "when_not_known": rule}, latency_ms=1)
+    report.checks.to_csv(tmp_path / "gate.csv", index=False)
+    assert objections(pd.read_csv(tmp_path / "gate.csv"), when_not_known=rule) == report.reasons
+
+
+def test_a_difference_is_named_by_its_side():
+    tables = evidence(differences=[("all", "all", 9000, -0.001, -0.009)])
+    why = gate(tables, GATES, latency_ms=1).checks.set_index("check").at["tolerated_loss", "why"]
+    assert why.startswith("log loss is 0.001 below the champion's, and 0.002 lies in its interval")
 
 
 def test_a_first_release_has_nothing_to_say_of_a_champion_but_that_there_is_none():

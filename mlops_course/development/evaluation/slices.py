@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .calibration import calibration
-from .intervals import DRAWS, _group_codes, intervals
+from .calibration import _noise
+from .intervals import DRAWS, LEVEL, _group_codes, intervals
 from .metrics import METRICS, _checked, _functions, _require_same_rows
 
 
@@ -48,9 +48,10 @@ def by_slice(
             if record["rows"] < min_rows:
                 record = record.where(record.index.isin(["rows", "positives"]))
             else:
-                draw = {"seed": seed, "draws": draws, "groups": None if groups is None else blocks[here]}
-                ends = _wide(intervals(y[here], p[here], **costs, **draw))
-                ends["calibration_noise"] = calibration(y[here], p[here], **draw)["noise_high"]
+                days = None if groups is None else pd.factorize(blocks[here])[0]
+                draw = {"seed": seed, "draws": draws}
+                ends = _wide(intervals(y[here], p[here], **costs, groups=days, **draw))
+                ends["calibration_noise"] = np.quantile(_noise(y[here], p[here], codes=days, **draw), LEVEL)
             records.append({"slice": column, "value": value, **record, **ends})
     names = ["slice", "value", "rows", "positives", *_wide_names(), "calibration_noise"]
     result = pd.DataFrame(records, columns=names).astype({"rows": int, "positives": int})

@@ -31,7 +31,7 @@ METRIC_OF = {  # bar: metric, what must hold between value and bar, and how that
 }
 PASS, FAIL, NOT_KNOWN, NOT_JUDGED = "pass", "fail", "not known", "not judged"
 AGAINST_CHAMPION = "tolerated_loss"  # the check of all rows; those of slices name their slice, too
-NINE_IN_TEN = NormalDist().inv_cdf(0.9)
+NINE_IN_TEN = NormalDist().inv_cdf(0.9)  # standard errors that a true loss must lie beyond what is refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def objections(checks: pd.DataFrame, when_not_known: str) -> tuple[str, ...]:
     against = checks["verdict"] == FAIL
     if when_not_known != "pass":
         against |= (checks["check"] == AGAINST_CHAMPION) & (checks["verdict"] == NOT_KNOWN)
-    return tuple(checks.loc[against, "check"] + ": " + checks.loc[against, "why"])
+    return tuple(f"{check}: {why}" for check, why in checks.loc[against, ["check", "why"]].itertuples(index=False))
 
 
 def _require_bars(bars: Mapping[str, Any], evidence: Mapping[str, pd.DataFrame], first_release: bool) -> None:
@@ -178,7 +178,7 @@ class _Check:
         return replace(self, verdict=PASS if met else FAIL, why="" if met else why)
 
     def judged_by_interval(self, said: str) -> "_Check":
-        """Return the check with one of three verdicts: may the value, which lies between its ends, be over the bar?"""
+        """Return the check with one of three verdicts, by where its interval lies; `said` is what was found."""
         if not (math.isfinite(self.low) and math.isfinite(self.high)):
             return replace(self, verdict=FAIL, why="could not be measured")
         if self.high <= self.bar:
@@ -251,7 +251,8 @@ def _champion_checks(
         else:
             found = bar + (row.high - row.low) / 2 + NINE_IN_TEN * row.standard_error
             check = _Check(part, bar, row.difference, row.low, row.high, found)
-            yield check.judged_by_interval(f"log loss is {row.difference:.4g} above the champion's")
+            side = "above" if row.difference >= 0 else "below"
+            yield check.judged_by_interval(f"log loss is {abs(row.difference):.4g} {side} the champion's")
 
 
 def _behaviour_check(result: BehaviourResult) -> _Check:
