@@ -274,11 +274,11 @@ def test_reset_keeps_what_a_learner_has_done(tmp_path, monkeypatch):
 
 
 def test_check_runs_the_exercise_of_a_lesson_and_progress_tells_of_it(run):
-    assert "your turn  known_by" in run("check", "3", expected=1)
-    solution = ROOT / "solutions" / "03_data_engineering.ipynb"
+    assert "your turn  known_by" in run("check", "4", expected=1)
+    solution = ROOT / "solutions" / "04_data_engineering.ipynb"
     assert "done       known_by" in run("check", "data_engineering", "--notebook", solution)
     assert "data_engineering.known_by                    done" in run("progress", "data_engineering")
-    assert re.search(r"03 data_engineering +█+  3 of 3", run("progress"))
+    assert re.search(r"04 data_engineering +█+  3 of 3", run("progress"))
 
 
 @pytest.mark.parametrize(

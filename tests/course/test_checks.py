@@ -349,9 +349,9 @@ def course(tmp_path):
     """A folder with one exercise that a learner has worked on."""
     notebook = made.new_notebook(cells=[made.new_code_cell(GAP, id="gap")])
     (tmp_path / "solutions").mkdir()
-    (tmp_path / "solutions" / "03_data_engineering.ipynb").write_text(stored(notebook), encoding="utf-8")
+    (tmp_path / "solutions" / "04_data_engineering.ipynb").write_text(stored(notebook), encoding="utf-8")
     (tmp_path / "exercises").mkdir()
-    (tmp_path / "exercises" / "03_data_engineering.ipynb").write_text("precious", encoding="utf-8")
+    (tmp_path / "exercises" / "04_data_engineering.ipynb").write_text("precious", encoding="utf-8")
     return {"exercises": tmp_path / "exercises", "solutions": tmp_path / "solutions"}
 
 
@@ -359,7 +359,7 @@ def test_a_reset_keeps_the_learner_s_notebook_aside(home, course):
     progress.record("data_engineering.known_by", "passed")
     copy = overview.reset("data_engineering", **course)
     assert copy.read_text(encoding="utf-8") == "precious"
-    assert "raise checks.YourTurn" in (course["exercises"] / "03_data_engineering.ipynb").read_text(encoding="utf-8")
+    assert "raise checks.YourTurn" in (course["exercises"] / "04_data_engineering.ipynb").read_text(encoding="utf-8")
     assert progress.standings(progress.events()[0]) == {}
     assert overview.reset("data_engineering", **course) != copy, "two resets keep two notebooks"
 
@@ -369,7 +369,7 @@ def test_a_reset_that_cannot_copy_changes_nothing(home, course):
     (home / "aside").write_text("in the way", encoding="utf-8")
     with pytest.raises(OSError, match="aside"):
         overview.reset("data_engineering", **course)
-    assert (course["exercises"] / "03_data_engineering.ipynb").read_text(encoding="utf-8") == "precious"
+    assert (course["exercises"] / "04_data_engineering.ipynb").read_text(encoding="utf-8") == "precious"
 
 
 # A classroom ----------------------------------------------------------------------------------------------------------
@@ -677,9 +677,9 @@ def test_a_notebook_is_marked_gap_by_gap_and_left_as_it_is(worked_on, home, monk
     ("content", "said"), [("{", "it cannot be read"), (stored(made.new_notebook()), "is it an exercise")]
 )
 def test_a_notebook_that_is_no_exercise_is_refused(tmp_path, content, said):
-    (tmp_path / "03_data_engineering.ipynb").write_text(content, encoding="utf-8")
+    (tmp_path / "04_data_engineering.ipynb").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=said):
-        marking.mark(tmp_path / "03_data_engineering.ipynb")
+        marking.mark(tmp_path / "04_data_engineering.ipynb")
 
 
 def test_an_answer_that_changes_its_arguments_does_not_spoil_them_for_the_next_try():

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 15: a frozen test period, two kinds of leak, and a rubric that is computed."""
+"""Checks of capstone: a frozen test period, two kinds of leak, and a rubric that is computed."""
 
 from collections.abc import Callable
 

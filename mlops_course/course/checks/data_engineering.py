@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 03: versions by content, rules that name the row, and what was known when."""
+"""Checks of data engineering: versions by content, rules that name the row, and what was known when."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 10.
+"""Checks of deployment.
 
 A job that runs twice, a shadow, a clear no, a rule that stops a canary, and what a log tells of other decisions.
 """

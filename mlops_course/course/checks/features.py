@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 04: purged splits, as-of joins, one code path, and a finder of leaks."""
+"""Checks of features: purged splits, as-of joins, one code path, and a finder of leaks."""
 
 import functools
 import inspect

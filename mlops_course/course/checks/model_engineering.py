@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 05: a baseline, a record, a run that is repeated, and a target in disguise."""
+"""Checks of model engineering: a baseline, a record, a run that is repeated, and a target in disguise."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 06: a calibration error, a rule, a choice that sees no future, and a decision."""
+"""Checks of model selection: a calibration error, a rule, a choice that sees no future, and a decision."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 08: what has to run, a key by content, retries, and a run that goes on."""
+"""Checks of pipelines: what has to run, a key by content, retries, and a run that goes on."""
 
 import builtins
 import io

@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 01: an error budget, a form that is fit for use, a threshold, and a goal."""
+"""Checks of requirements: an error budget, a form that is fit for use, a threshold, and a goal."""
 
 import functools
 from collections.abc import Sequence

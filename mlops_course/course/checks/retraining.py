@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 13: the price of age, a fingerprint, rows that are fit to train on, a policy."""
+"""Checks of retraining: the price of age, a fingerprint, rows that are fit to train on, a policy."""
 
 import itertools
 from collections.abc import Callable, Mapping

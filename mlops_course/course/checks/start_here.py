@@ -1,4 +1,4 @@
-"""Checks of the exercises of lesson 00: what is known in time, maturity, eight incidents, and a month that is news."""
+"""Checks of start here: what is known in time, maturity, eight incidents, and a month that is news."""
 
 import pandas as pd
 

@@ -1,0 +1,268 @@
+"""Checks of registry: champions, the way back, contracts, altered files, a history."""
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import expect_error, expect_items, result
+
+__all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
+
+
+@check(
+    "Which entries put somebody in charge, and which of these came last?",
+    "Keep the entries whose event is one of the two; the last one is that with the highest `number`.",
+    nothing=True,
+)
+def champion(answer):
+    """It is what the last promotion or rollback says, in whatever order the entries come."""
+
+    def ask(entries: list[tuple[int, str, int]], expected: int | None, words: str) -> None:
+        history = [{"number": n, "event": event, "version": version} for n, event, version in entries]
+        case = f"champion of (number, event, version) {entries}"
+        expect_same(result(answer, history, case=case), expected, words, case=case)
+
+    ask([(1, "promoted", 4)], 4, "The only version that was promoted is in charge.")
+    words = "The last promotion counts, and not the highest number of a version."
+    ask([(1, "promoted", 4), (2, "promoted", 2)], 2, words)
+    tried = [(1, "promoted", 4), (2, "shadow", 5), (3, "canary", 5), (4, "trial ended", 5)]
+    ask(tried, 4, "A trial changes nothing.")
+    ask([*tried, (5, "approved", 6)], 4, "An event that is not known yet changes nothing.")
+    ask([(1, "promoted", 1), (2, "promoted", 3), (3, "rolled back", 1)], 1, "It was rolled back to version 1.")
+    twice = [(1, "promoted", 1), (2, "promoted", 2), (3, "promoted", 3), (4, "rolled back", 2), (5, "rolled back", 1)]
+    ask(twice, 1, "It was rolled back twice, to version 1 in the end.")
+    words = "Only the events that are named put a version in charge."
+    ask([(1, "promoted", 1), (2, "promoted to canary", 2)], 1, words)
+    mixed = [(3, "rolled back", 1), (1, "promoted", 1), (2, "promoted", 3)]
+    ask(mixed, 1, "The list may be in any order: the number says what came last.")
+    ask([(2, "promoted", 3), (3, "shadow", 7), (1, "promoted", 1)], 3, "The list may be in any order.")
+    ask([(9, "promoted", 2), (10, "promoted", 8)], 8, "Ten comes after nine.")
+    ask([], None, "Nobody was ever promoted.")
+    ask([(1, "shadow", 5)], None, "A version on trial is not in charge.")
+
+
+def _below(history: list[tuple[str, int]]) -> int | None:
+    champions = []
+    for event, version in history:
+        if event == "promoted":
+            champions.append(version)
+        elif event == "rolled back":
+            del champions[-1]
+    return champions[-2] if champions[1:] else None
+
+
+@check(
+    "Who is champion after each step? Write it down for 1, 2, 3, back, back.",
+    "Keep a list of champions: what does a promotion do to it, and what a rollback?",
+    "A rollback takes the last one away; the way back is then the last but one that still stands.",
+    nothing=True,
+)
+def way_back(answer):
+    """A rollback leads to the champion before, and the next one further back."""
+
+    def ask(history: list[tuple[str, int]], expected: int | None, words: str) -> None:
+        case = f"way_back({history})"
+        came = result(answer, history, case=case)
+        expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
+
+    def promoted(*versions: int) -> list[tuple[str, int]]:
+        return [("promoted", version) for version in versions]
+
+    ask(promoted(1, 3), 1, "It leads to the champion before, whatever its number.")
+    ask(promoted(5, 2), 5, "It leads to the champion before, whatever its number.")
+    ask([("promoted", 1), ("canary", 2), ("trial ended", 2), ("promoted", 3)], 1, "Version 2 was never champion.")
+    ask(promoted(1), None, "There is no champion before the first.")
+    ask([], None, "There is no champion at all, and no champion before.")
+    back = [*promoted(1, 2, 3), ("rolled back", 2)]
+    ask(back, 1, "After a rollback the version that had to go must not come back by the next one.")
+    ask([*back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
+    far = [*promoted(1, 2, 3, 4, 5), *(("rolled back", version) for version in (4, 3, 2))]
+    ask(far, 1, "The way back goes on to the very first one.")
+    ask([*back, ("promoted", 4)], 2, "Version 4 followed version 2, which was in charge after the rollback.")
+    ask([*promoted(1, 3), ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
+    steps = [*promoted(1, 3, 1), ("rolled back", 3), ("rolled back", 1), ("promoted", 9)]
+    ask(steps, 1, "Step by step it is version 1.")
+    rng = np.random.default_rng(9)
+    for _ in range(150):
+        history, standing = [], []
+        for _ in range(rng.integers(1, 12)):
+            kind = rng.choice(["promoted", "rolled back", "shadow", "trial ended"], p=[0.5, 0.3, 0.1, 0.1])
+            version = int(rng.choice([v for v in range(1, 7) if not standing or v != standing[-1]]))
+            if kind == "promoted":
+                standing.append(version)
+            elif kind == "rolled back":
+                if len(standing) < 2:
+                    continue
+                standing.pop()
+                version = standing[-1]
+            history.append((str(kind), version))
+        ask(history, _below(history), "Step by step it is another version.")
+
+
+KINDS = ("long", "double", "string", "datetime")
+
+
+@check(
+    "Go through the inputs of the contract: is each sent, and as which kind?",
+    "Two cases: the input is not sent (then only one thing matters), or it is (then only its kind matters).",
+)
+def refusals(answer):
+    """What is needed is there, of a kind that fits; what is sent beyond it does no harm."""
+
+    def ask(contract: dict[str, tuple[str, bool]], sent: dict[str, str], expected: list[str], words: str) -> None:
+        case = f"refusals({contract}, sent={sent})"
+        came = result(answer, contract, sent, case=case, kind=list, give="a list of names")
+        expect_items(came, expected, words, case=case)
+
+    one, optional = {"temp": ("double", False)}, {"temp": ("double", True)}
+    ask(one, {"temp": "double"}, [], "It is sent as it is asked for.")
+    ask(one, {}, ["temp"], "Nobody sends it, and the model needs it.")
+    ask(one, {"temp": "double", "mood": "string"}, [], "What is sent and not asked for is no reason.")
+    ask(optional, {}, [], "It may be missing.")
+    ask(one, {"temp": "string"}, ["temp"], "It is sent as another kind.")
+    ask(optional, {"temp": "string"}, ["temp"], "It is sent as another kind, also if it may be missing.")
+    ask(one, {"temp": "long"}, [], "A whole number fits where a double is asked for.")
+    words = "A double does not fit where a whole number is asked for."
+    ask({"seats": ("long", False)}, {"seats": "double"}, ["seats"], words)
+    ask({"seats": ("long", True)}, {"seats": "long"}, [], "A whole number fits itself.")
+    three = {"b": ("string", False), "c": ("datetime", False), "a": ("long", False)}
+    ask(three, {"c": "string"}, ["a", "b", "c"], "Give the names in alphabetical order.")
+    ask({}, {"a": "long"}, [], "A model without inputs asks for nothing.")
+    for kind, other, optional in itertools.product(KINDS, KINDS, (True, False)):
+        fits = kind == other or (kind, other) == ("double", "long")
+        ask({"x": (kind, optional)}, {"x": other}, [] if fits else ["x"], f"Asked for {kind}, and {other} came.")
+
+
+@check(
+    "Make the same mapping from the folder as it is now, and compare the two.",
+    "`path.read_bytes()` and `hashlib.sha256(...).hexdigest()` give the digest of a file.",
+    "Names that are in one of the mappings only belong to the result as well.",
+)
+def altered(answer):
+    """Changed, removed and added files are all named."""
+    lines, model, contract = b"one\r\ntwo\n", bytes(range(256)), b'{"threshold": 0.2}'
+    files = {"model.skops": model, "contract.json": contract, "lines.txt": lines, "weights.bin": bytes(200_000)}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    def ask(changes: dict[str, bytes | None], expected: list[str], words: str) -> None:
+        told = ", ".join(f"{name} {'missing' if to is None else 'changed or added'}" for name, to in changes.items())
+        case = f"Four registered files, {told or 'nothing changed'}."
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in (files | changes).items():
+                if content is not None:
+                    Path(folder, name).write_bytes(content)
+            fails, give = f"altered fails on this: {case}", "a list of names"
+            came = result(answer, Path(folder), digests, case=case, hint=fails, kind=list, give=give)
+        expect_items(came, expected, words, case=f"{case} It")
+
+    ask({}, [], "Nothing is wrong with these files.")
+    ask({"model.skops": b"\1" + model[1:]}, ["model.skops"], "A file of the same length has other bytes.")
+    ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
+    ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
+    ask({"extra": b"surprise"}, ["extra"], "A file without a dot in its name is a file, too.")
+    ask({".hidden": b"surprise"}, [".hidden"], "A hidden file is a file, too.")
+    words = "A large file has another byte, the last one: read all of it."
+    ask({"weights.bin": bytes(199_999) + b"1"}, ["weights.bin"], words)
+    ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
+    words = "Two files have swapped their contents: a digest belongs to a name."
+    ask({"model.skops": contract, "contract.json": model}, ["contract.json", "model.skops"], words)
+    ask(dict.fromkeys(files), sorted(files), "Every file is missing.")
+    every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
+    ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
+
+
+@contextmanager
+def _taken_away(path: Path) -> Iterator[list[str]]:
+    """By which calls the file was removed or got another name, within the block."""
+    calls: list[str] = []
+
+    def watched(name: str) -> Callable:
+        real = getattr(os, name)
+
+        def call(source: object, *others: object, **options: object) -> object:
+            if Path(source).name == path.name:
+                calls.append(f"os.{name}")
+            return real(source, *others, **options)
+
+        return call
+
+    with ExitStack() as stack:
+        for name in ("rename", "replace", "remove", "unlink"):
+            stack.enter_context(mock.patch.object(os, name, watched(name)))
+        yield calls
+
+
+class _Folder:
+    """A folder for a history."""
+
+    def __init__(self, folder: str) -> None:
+        self.path = Path(folder) / "history.json"
+
+    def read(self) -> object:
+        try:
+            return json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return "a torn file"
+
+    def expect(self, names: list[str], words: str) -> None:
+        """Go on if the folder holds these files."""
+        there = sorted(path.name for path in self.path.parent.iterdir())
+        expect(there == names, words, case=f"It holds {there}.")
+
+
+@check(
+    "What may fail, and what does the file look like at that moment? Let everything that can fail come first.",
+    "Write the whole new text to another file in the same folder, and put it in the place of the old one in one step.",
+    "`os.replace(new, path)` is that step; `json.dumps` gives the text before any file is opened.",
+    nothing=True,
+)
+def note(answer):
+    """Readers find the old history or the new one, never half of it, and whoever decided on an older one is told."""
+    first, second = {"event": "promoted", "version": 1}, {"event": "promoted", "version": 3}
+    with tempfile.TemporaryDirectory() as folder:
+        place = _Folder(folder)
+        result(answer, place.path, first, 0, case="", hint="note fails on a history that has no file yet.")
+        case = "After note(path, entry, 0) the file"
+        expect_same(place.read(), [first], "The first entry is the whole history.", case=case)
+        old = Path(folder) / "old"
+        os.link(place.path, old)
+        with _taken_away(place.path) as gone:
+            result(answer, place.path, second, 1, case="", hint="note fails on a history of one entry.")
+        expect_same(place.read(), [first, second], "The new entry comes last.", case="After a second note the file")
+        words = "The file was written in place: whoever reads while it is written finds a part of it."
+        expect(json.loads(old.read_text(encoding="utf-8") or "0") == [first], words)
+        old.unlink()
+        place.expect(["history.json"], "The folder holds more than the history.")
+        for seen in (0, 1, 3):
+            before = place.path.read_bytes()
+            late = functools.partial(answer, place.path, {"event": "rolled back", "version": 1}, seen)
+            words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
+            expect_error(late, ValueError, words)
+            expect(place.path.read_bytes() == before, "Somebody was quicker, and the history was changed all the same.")
+        words = "An entry that cannot be written as JSON must not be lost without a word: let the error out."
+        odd = {"event": "promoted", "version": 4, "model": object()}
+        expect_error(lambda: answer(place.path, odd, 2), Exception, words)
+        words = "An entry that cannot be written as JSON must leave the history as it was."
+        expect(place.read() == [first, second], words, case=f"The file holds {place.read()}.")
+        words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
+        place.expect(["history.json"], words)
+        expect(not gone, "For a moment there was no history, and whoever reads then finds none.", case=f"By {gone}.")
+    with tempfile.TemporaryDirectory() as folder:
+        place = _Folder(folder)
+        words = "There is no file and 2 entries were seen: somebody was quicker, and no ValueError came."
+        expect_error(lambda: answer(place.path, first, 2), ValueError, words)
+        place.expect([], "Nothing was to be written, and a file is there.")
+        result(answer, place.path, {"why": "Größe"}, 0, case="", hint="note fails on letters beyond ASCII.")
+        expect_same(place.read(), [{"why": "Größe"}], "Letters beyond ASCII are lost.", case="The file")

@@ -1,0 +1,332 @@
+"""Checks of testing: the worst slice, a direction, a gate, three verdicts, tests of models."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import TRUTH, result
+
+__all__ = ["YourTurn", "compared", "hint", "objections", "sound", "summary", "worst_slice", "wrong_way"]
+
+
+def _ranked(right: int, wrong: int) -> pd.DataFrame:
+    """Pairs of a late row and one in time, in which the late one got more, or less."""
+    rows = [(0.7, 1), (0.3, 0)] * right + [(0.2, 1), (0.6, 0)] * wrong
+    return pd.DataFrame(rows, columns=["p", "late"])
+
+
+@check(
+    "For each value of the column: are there enough rows, and are both kinds of answers among them?",
+    "`groupby` leaves rows out whose value is missing: give them a name first.",
+    "Collect the AUC of each slice in a dictionary; `min(found, key=found.get, default=None)` gives the name.",
+    nothing=True,
+)
+def worst_slice(answer):
+    """The worst slice is one of those that can be told, and rows without a value are a slice as well."""
+
+    def ask(slices: dict[object, pd.DataFrame], expected: object, words: str, *, least: int = 4) -> None:
+        rows = pd.concat([part.assign(group=name) for name, part in slices.items()]).astype({"group": object})
+        rows = rows.sample(frac=1, random_state=1)  # labels of the index occur more than once
+        sizes = {name: f"{len(part)} rows, {part['late'].sum()} late" for name, part in slices.items()}
+        case = f"worst_slice(rows with {sizes}, least={least})"
+        came = result(answer, rows, "group", least, case=case)
+        expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
+
+    good, bad = _ranked(6, 0), _ranked(3, 3)
+    ask({"a": good, "b": bad}, "b", "The slice with the lowest ROC AUC is the worst.")
+    sure = pd.DataFrame({"p": [0.9, 0.6] * 4 + [0.1, 0.2] * 2, "late": [1, 0] * 4 + [1, 0] * 2})
+    modest = pd.DataFrame({"p": [0.4, 0.3] * 5, "late": [1, 0] * 5})
+    ask({"a": modest, "b": sure}, "b", "ROC AUC is about the order of rows, and not about 0.5.")
+    shifted = pd.DataFrame({"p": [0.49, 0.48, 0.47, 0.46, 0.0, 0.5, 0.51, 0.52, 0.53, 0.54], "late": [0] * 5 + [1] * 5})
+    plain = pd.DataFrame({"p": [0.1] * 5 + [0.9, 0.9, 0.9, 0.9, 0.05], "late": [0] * 5 + [1] * 5})
+    words = "Another number than the ROC AUC calls a the worst: all of its late rows are ranked above the others."
+    ask({"a": shifted, "b": plain}, "b", words)
+    ask({"a": good, "b": bad, "c": _ranked(0, 1)}, "b", "A slice of too few rows came out as the worst.")
+    ask({"a": good, "b": bad, "c": _ranked(0, 2)}, "c", "A slice of exactly `least` rows is large enough.")
+    one = pd.DataFrame({"p": [0.2, 0.4, 0.6, 0.8], "late": 1})
+    ask({"a": good, "b": bad, "c": one}, "b", "A slice in which all rows are late has no AUC.")
+    ask({"0": one, "a": good, "b": bad}, "b", "A slice in which all rows are late has no AUC, wherever it stands.")
+    ask({"a": good, "b": bad, "c": one.assign(late=0)}, "b", "A slice in which no row is late has no AUC.")
+    words = "Rows whose value is missing are a slice called missing."
+    ask({"a": good, None: _ranked(2, 4), "b": bad}, "missing", words)
+    ask({"a": good, np.nan: _ranked(2, 4)}, "missing", words)
+    ask({"a": good, None: good.head(2)}, "a", "Rows whose value is missing were too few to be told.")
+    ask({"a": good.head(2)}, None, "No slice is large enough, so there is none to name.")
+
+
+@check(
+    "Ask the model twice, and compare row by row. Which rows can take part at all?",
+    "`rows.assign(...)` makes a new table with one column changed.",
+    "Falls means: after is less than before, by more than 0.000001. The mean of True and False is a share.",
+)
+def wrong_way(answer):
+    """Each row is compared with itself, and who stays where it was has not gone the wrong way."""
+    rows = pd.DataFrame({"delay": [0.0, 10.0, 20.0, 30.0], "hour": [6, 9, 12, 15]}, index=[5, 2, 9, 1])
+
+    def ask(
+        what: str, model: Callable, expected: float, words: str, *, of: pd.DataFrame = rows, by: float = 15.0
+    ) -> None:
+        column = of.columns[0]
+        case = f"wrong_way of a model that {what}, on the {column}s {of[column].tolist()}, by {by}"
+        expect_same(result(answer, model, of, column, by, case=case), expected, words, case=case)
+
+    def down(r: pd.DataFrame) -> np.ndarray:
+        return (0.9 - r.iloc[:, 0] / 100).to_numpy()
+
+    def constant(r: pd.DataFrame) -> np.ndarray:
+        return np.full(len(r), 0.4)
+
+    ask("goes up with the delay", lambda r: (r["delay"] / 100).to_numpy(), 0.0, "Nothing falls.")
+    ask("goes down with the delay", down, 1.0, "Every row falls.")
+    ask("always says 0.4", constant, 0.0, "What stays as it is has not fallen.")
+    half, words = (
+        "goes down above 22 minutes",
+        "Two rows of four fall. Compare row by row: on average that may not show.",
+    )
+    ask(half, lambda r: np.where(r["delay"] > 22, 0.1, r["delay"] / 30), 0.5, words)
+    words = "Such a small step is rounding."
+    ask("goes down by 0.0000005", lambda r: 0.5 - 5e-7 * (r["delay"].to_numpy() % 7 > 0), 0.0, words, by=1)
+    words = "Such a step is no rounding."
+    ask("goes down by 0.00001", lambda r: 0.5 - 1e-5 * (r["delay"].to_numpy() > 12), 0.25, words, by=10)
+    gaps = rows.assign(delay=[0.0, np.nan, 20.0, np.nan])
+    words = "Rows without a delay cannot rise, and are not counted."
+    ask(half, lambda r: np.where(r["delay"] > 22, 0.1, 0.5), 0.5, words, of=gaps)
+    ask("always says 0.4", constant, 0.0, "No row can rise, so none falls.", of=gaps.iloc[[1, 3]])
+    early = rows.assign(delay=[-10.0, 20.0, -20.0, 30.0])
+    words = "An early aircraft has a delay below 0, and can be later as well."
+    ask("goes down above -6 minutes", lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early)
+    unknown = rows.assign(hour=[6, None, 12, None])
+    words = "Only the column that rises has to be there; what others lack does not matter."
+    ask("goes down, where hours are missing", down, 1.0, words, of=unknown)
+    words = "The column is the one that is handed in."
+    ask("falls with the column inbound", down, 1.0, words, of=rows.rename(columns={"delay": "inbound"}))
+    ask("looks at the hour", lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.")
+    ask("goes down and gives a list", lambda r: list(down(r)), 1.0, "A list of probabilities will do.")
+
+
+def _hall(seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
+    """Flights of four carriers, one of them small, and the probabilities by which they were late."""
+    rng = np.random.default_rng(seed)
+    carrier = np.repeat(["UA", "AA", "DL", "HA"], [400, 300, 288, 12])
+    truth = np.clip(rng.beta(1.6, 3.6, 1_000), 0.02, 0.98)
+    rows = pd.DataFrame({"carrier": carrier, "late": (rng.random(1_000) < truth).astype(int)})
+    order = rng.permutation(1_000)
+    return rows.iloc[order], truth[order]
+
+
+@check(
+    "Answer the four questions one by one, each for itself, and collect the reasons.",
+    "The loss of a row is -log(p) if it was late, and -log(1 - p) if not; means of it give every log loss you need.",
+    "For the carriers: the mean of the differences of each, but only of those with at least 100 rows.",
+)
+def objections(answer):
+    """Six bad models are stopped for their own reasons, and sound ones go out, also where they are only as good."""
+    rows, truth = _hall()
+    late, carrier = rows["late"].to_numpy(), rows["carrier"].to_numpy()
+    rng = np.random.default_rng(0)
+    logit = np.log(truth / (1 - truth))
+
+    def at(values: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-values))
+
+    champion = at(logit + rng.normal(0, 0.35, 1_000))
+
+    def ask(
+        what: str, candidate: np.ndarray, expected: set[str], words: str, *, against: np.ndarray = champion
+    ) -> None:
+        fails, kind = f"objections fails on {what}.", set | frozenset
+        handed = rows, candidate, against
+        came = result(answer, *handed, case=f"On {what}.", hint=fails, kind=kind, give="a set of reasons")
+        told = f"Against {what} it said {sorted(came)}, expected {sorted(expected)}."
+        expect(came == expected, words, case=told)
+
+    ask("a better model", truth, set(), "A better model had to go out.")
+    as_good = np.where(carrier == "HA", champion, at(logit + rng.normal(0, 0.36, 1_000)))
+    ask("a model that is as good", as_good, set(), "Not worse is enough: a sound one was stopped.")
+    ask("the champion itself", champion, set(), "The champion itself is a sound one, and was stopped.")
+    noisy = at(logit + rng.normal(0, 0.5, 1_000))
+    words = "It clears both fixed bars, and is worse than the champion on the same rows."
+    ask("a model with noise", noisy, {"champion"}, words, against=truth)
+    gain = at(logit + 0.5 * (2 * late - 1))
+    paid = np.where(carrier == "DL", at(logit + rng.normal(0, 1.3, 1_000)), gain)
+    words = "For one carrier it is much worse, and for the others better."
+    ask("a model that is worse for DL and better for all others", paid, {"carrier"}, words)
+    small = np.where(carrier == "HA", 0.03, champion)
+    words = "The carrier that it fails has 12 rows: of few rows a loss says nothing."
+    ask("a model that knows nothing of a carrier with 12 rows", small, set(), words)
+    three = {"calibration", "champion", "carrier"}
+    ask("a model that says too much", at(logit + 0.75), three, "It says too much: name all reasons.")
+    ask("a model that says too little", at(logit - 0.9), three, "It says too little: name all reasons.")
+    constant = np.full(1_000, late.mean())
+    words = "It ranks nothing: name all reasons that hold."
+    ask("the share of late rows for everybody", constant, {"rank", "champion", "carrier"}, words)
+    words = "As bad as the champion is still too bad to rank."
+    ask("a constant against itself", constant, {"rank"}, words, against=constant)
+    words = "All four reasons hold, and all reasons are to be named."
+    ask("0.9 for everybody", np.full(1_000, 0.9), {"rank", *three}, words)
+    _bars(answer)
+
+
+def _bars(answer: Callable) -> None:
+    """How high each bar is, on rows made so that it is missed or cleared by a little."""
+    carriers = np.repeat(["UA", "AA", "DL"], [150, 100, 99])
+    rows = pd.DataFrame({"carrier": carriers, "late": (np.arange(349) % 3 == 0).astype(int)})
+    truth = rows["late"].to_numpy()
+    p = np.where(truth == 1, 0.6, 0.25)
+    base = p - p.mean() + truth.mean()
+    words = "The mean probability may differ by 0.05 from the share of late rows, above or below, and no more."
+    for step in (0.045, 0.055, -0.045, -0.055):
+        came = answer(rows, base + step, base + step)
+        expected = {"calibration"} if abs(step) > 0.05 else set()
+        expect(came == expected, words, case=f"It differs by {step:+.3f}, and {sorted(came)} came.")
+    kinds = pd.DataFrame({"carrier": ["AA"] * 100 + ["BB"] * 100, "late": [0] * 100 + [1] * 100})
+    worse, fine = np.repeat([0.4, 0.8], 100), np.repeat([0.3, 0.8], 100)
+    words = "A carrier whose rows are all late, or none, has a loss as well."
+    expect("carrier" in answer(kinds, worse, fine), words, case="AA has no late row, and its loss rises by 0.15.")
+    words = "A carrier that is served better is no objection."
+    expect("carrier" not in answer(kinds, fine, worse), words, case="The loss of AA falls by 0.15.")
+    noise = np.random.default_rng(3).normal(size=349)
+    for strength in np.linspace(0.2, 0.8, 25):
+        made = 0.04 * (strength * truth + noise)
+        candidate = made - made.mean() + truth.mean()
+        auc = roc_auc_score(truth, candidate)
+        words = "A ROC AUC below 0.65 is too low, and from there on it is not."
+        came = answer(rows, candidate, candidate)
+        expect(came == ({"rank"} if auc < 0.65 else set()), words, case=f"It is {auc:.3f}, and {sorted(came)} came.")
+
+    def said(p: np.ndarray) -> np.ndarray:
+        return np.where(truth == 1, p, 1 - p)  # of what happened
+
+    for carrier, factor in (("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
+        here = carriers == carrier
+        there = np.where(truth == 1, base + 0.03, base - 0.015)
+        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), there)
+        came, size = answer(rows, candidate, base), int(here.sum())
+        worse = float(np.log(said(base) / said(candidate))[here].mean())
+        words = "A carrier counts from 100 rows on, if its loss is more than 0.05 higher."
+        case = f"For {size} rows it is {worse:.3f} higher; {sorted(came)} came."
+        expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
+
+
+@check(
+    "How many independent things were observed: flights or days? Make one number of each day first.",
+    "`pd.Series(loss).groupby(np.asarray(day)).mean()` has one value a day; the interval is that of their mean.",
+    "Two comparisons: is the upper end at most `tolerated`, is the lower end above it? What is left is not known.",
+)
+def compared(answer):
+    """The whole interval decides, it comes from days, and what it cannot tell is called so."""
+
+    def ask(means: list[float], expected: str, words: str, *, tolerated: float = 0.01, flights: int = 6) -> None:
+        sizes = [flights + place % 3 for place in range(len(means))]
+        day = np.repeat(np.arange(len(means)), sizes)
+        loss = np.repeat(means, sizes) + np.concatenate([np.linspace(-0.01, 0.01, size) for size in sizes])
+        mixed = np.random.default_rng(5).permutation(len(day))
+        case = f"compared of {len(day)} flights on days with the means {means}, tolerated {tolerated}"
+        came = result(answer, loss[mixed], day[mixed], tolerated, case=case)
+        if (came, expected) == ("fail", "not known"):
+            words = f"The mean is above what is tolerated, and part of the interval is not. {words}"
+        expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
+
+    ask([-0.05, -0.04, -0.06, -0.05], "pass", "All of the interval lies below what is tolerated.")
+    ask([0.05, 0.04, 0.06, 0.05], "fail", "All of the interval lies above what is tolerated.")
+    ask([-0.03, 0.05, -0.02, 0.06], "not known", "What is not proven worse is not as good.")
+    ask([-0.06, 0.07, -0.05, 0.06], "not known", "The interval reaches from better to much worse: that is not as good.")
+    ask([0.004, 0.006, 0.005, 0.005], "pass", "Worse by less than is tolerated is as good as was agreed on.")
+    ask([-0.004, -0.006, -0.005, -0.005], "fail", "A tolerated loss below 0 asks for a gain.", tolerated=-0.02)
+    words = "Many flights on few days are few observations: the flights of a day hang together, so count days."
+    ask([0.07, -0.02, 0.08], "not known", words, flights=400)
+    ask(
+        [0.02, 0.03], "not known", "Two days: divide by n - 1, and by the root of the number of days.", tolerated=0.0165
+    )
+    ask([-0.002, 0.01, 0.0, 0.008], "pass", "The interval reaches two standard errors to each side.")
+    ask(
+        [-0.002, 0.01, 0.0, 0.008],
+        "not known",
+        "The interval reaches two standard errors to each side.",
+        tolerated=0.009,
+    )
+    ask([0.014, 0.022, 0.012, 0.024], "fail", "The interval reaches two standard errors to each side.", tolerated=0.012)
+    alike = result(answer, np.full(6, 0.25), np.repeat([1, 2, 3], 2), 0.25, case="On days that are all alike.")
+    expect(alike == "pass", "An interval that ends at what is tolerated is not above it.", case=f"{alike!r} came.")
+    ask([0.2], "not known", "One day says nothing of other days.")
+    ask([-0.2], "not known", "One day says nothing of other days.")
+
+
+def _base(rows: pd.DataFrame) -> np.ndarray:
+    delay = rows["inbound_delay"].fillna(5.0).to_numpy()
+    hour = rows["hour"].to_numpy() / 23
+    carrier = rows["carrier"].map({"UA": 0.1, "AA": -0.1}).fillna(0.0).to_numpy()
+    return 1 / (1 + np.exp(2.2 - 0.02 * delay - 1.2 * hour - carrier))
+
+
+def _steps(rows: pd.DataFrame) -> np.ndarray:
+    delay = rows["inbound_delay"].fillna(-99).to_numpy()
+    return np.select([delay > 45, delay > 10, rows["hour"].to_numpy() > 17], [0.7, 0.4, 0.3], 0.1)
+
+
+def _stormy(rows: pd.DataFrame) -> np.ndarray:
+    return 0.6 + 0.35 * _base(rows)
+
+
+def _changes_the_table(rows: pd.DataFrame) -> np.ndarray:
+    rows["inbound_delay"] = rows["inbound_delay"].fillna(5.0)
+    return _base(rows)
+
+
+def _stops_at_an_unknown_carrier(rows: pd.DataFrame) -> np.ndarray:
+    unknown = set(rows["carrier"]) - {"UA", "AA"}
+    if unknown:
+        raise KeyError(f"no such carrier: {unknown}")
+    return _base(rows)
+
+
+def _other_each_time() -> Callable[[pd.DataFrame], np.ndarray]:
+    random = np.random.default_rng(4)
+    return lambda rows: np.clip(_base(rows) + random.normal(0, 0.01, len(rows)), 0, 1)
+
+
+def _sure(rows: pd.DataFrame) -> np.ndarray:
+    return np.where(rows["inbound_delay"] > 50, 1.0, np.where(rows["inbound_delay"] < 0, 0.0, 0.3))
+
+
+SOUND = {
+    "a model that is sure now and then": _sure,
+    "a smooth model": _base,
+    "a model of steps": _steps,
+    "a model for stormy days": _stormy,
+}
+BROKEN: dict[str, Callable[[pd.DataFrame], object]] = {
+    "says more than 1 for late aircraft": lambda rows: 2.5 * _base(rows),
+    "says less than 0 at night": lambda rows: _base(rows) - 0.2,
+    "says nothing where the delay is missing": lambda rows: np.where(rows["inbound_delay"].isna(), np.nan, _base(rows)),
+    "says less when the aircraft is later": lambda rows: 1 - _base(rows.assign(hour=23 - rows["hour"])),
+    "says less from an hour of delay on": lambda rows: np.where(rows["inbound_delay"] > 70, 0.01, _base(rows)),
+    "says the same of all rows": lambda rows: np.full(len(rows), 0.25),
+    "compares each row with its batch": lambda rows: (
+        _base(rows) / max(1.0, 1.01 * _base(rows).max() / _base(rows).mean())
+    ),
+    "answers in another order": lambda rows: np.sort(_base(rows)),
+    "knows the crew": lambda rows: _base(rows) * np.where(rows["crew"].str.startswith("f"), 1.0, 0.9),
+    "changes the table that it was handed": _changes_the_table,
+    "raises an error at an unknown carrier": _stops_at_an_unknown_carrier,
+    "raises an error where the delay is missing": lambda rows: _base(rows.astype({"inbound_delay": int})),
+    "answers one row too few": lambda rows: _base(rows)[1:],
+}
+
+
+@check(
+    "Turn each sentence of the task into one comparison. Which rows do you need for it?",
+    "Ask the model five times: as it is, again, row by row, with another crew, and with later aircraft.",
+    "What may raise an error belongs into `try`; a model that raises one is broken, so the answer is False.",
+)
+def sound(answer):
+    """Every sound model is let through, and each of a dozen broken ones is found."""
+    for what, model in SOUND.items():
+        came = result(answer, model, case="", hint=f"sound fails on {what}.", kind=TRUTH, give="True or False")
+        expect(came, f"A sound model was turned down: {what}.")
+    for what, model in {**BROKEN, "says something else each time": _other_each_time()}.items():
+        came = result(answer, model, case="", hint=f"A model that {what} is broken: catch what it does.")
+        expect(not came, f"A broken model passed: it {what}.")

@@ -1,0 +1,223 @@
+"""Checks of use cases: an audit, a ranking, and rules that end an idea."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+
+from mlops_course import flights
+from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.cases import expect_items, result
+
+__all__ = ["YourTurn", "audit", "hint", "ranked", "summary", "verdicts"]
+
+
+NO_LABEL = ["no label", "short history"]
+
+
+@functools.cache
+def _three_years() -> pd.DataFrame:
+    """Labelled flights of May 2013, spread over three years."""
+    rows = flights.read(["2013-05"])["flights"][["carrier", "dest", "arr_delay", "time_hour"]]
+    rows = rows[rows["arr_delay"].notna()].head(100).reset_index(drop=True)
+    return rows.assign(time_hour=rows["time_hour"] + pd.to_timedelta(np.linspace(0, 1095, 100).round(), unit="D"))
+
+
+def _labelled(days: list[float]) -> pd.DataFrame:
+    """Rows with a label on each of some days."""
+    when = pd.Timestamp("2013-05-01T06:00Z") + pd.to_timedelta(days, unit="D")
+    return pd.DataFrame({"arr_delay": [float(n) for n in range(len(days))], "time_hour": when})
+
+
+@check(
+    "Answer the four questions one by one, and collect the flags in a list.",
+    "Keep the rows that have a label in a table of their own: how many are they, and from when to when?",
+    "What if the column is missing, or no row is left? Look at these two before you subtract or divide.",
+)
+def audit(answer):
+    """Each flag is raised by itself, also for an empty column, a table without rows and an owner without a name."""
+    rows = _three_years()
+    fine = {"label": "arr_delay", "time": "time_hour", "owner": "operations", "personal": ["passenger", "crew"]}
+
+    def ask(table: pd.DataFrame, expected: list[str], words: str, *, case: str, **facts: object) -> None:
+        fails, give = f"audit fails on {case}.", "a list of flags, empty if there is none"
+        came = result(answer, table, {**fine, **facts}, case=case, hint=fails, kind=list | tuple, give=give)
+        expect_items(list(came), expected, words, case=f"{case}: it", order="Give the flags in the order of the task.")
+
+    def with_label(where: pd.Series) -> pd.DataFrame:
+        return rows.assign(arr_delay=rows["arr_delay"].where(where))
+
+    at = rows.index
+    ask(rows, [], "Nothing is wrong with this table.", case="three years of labelled flights with an owner")
+    ask(rows.head(60), ["short history"], "That is less than 730 days.", case="the first 21 months of it")
+    words = "A column is not yet a label: most of its values may be missing."
+    ask(with_label((at < 30) | (at == 99)), ["no label"], words, case="three years with 31 labels in 100 rows")
+    words = "History is measured between rows with a label: what came before them teaches nothing."
+    ask(with_label(at >= 40), ["short history"], words, case="three years without a label in the first")
+    words, whole = "One flag hides another: raise all that apply.", [*NO_LABEL, "no owner", "personal data"]
+    ask(with_label(at < 20).assign(crew="a name"), whole, words, case="a table with all four defects", owner=None)
+    words = "A table without rows has neither label nor history: a comparison with the mean of nothing is false."
+    ask(rows.iloc[:0], NO_LABEL, words, case="a table of these columns and no row")
+    words = "Without the column there is no label, and so no history of rows with a label."
+    ask(rows.drop(columns="arr_delay"), NO_LABEL, words, case="a table without the label's column")
+    words = "Without any value there is no label, and so no history of rows with a label."
+    ask(rows.assign(arr_delay=np.nan), NO_LABEL, words, case="a table with an empty label")
+    ask(rows, ["no owner"], "Nobody answers for it.", case="three years and the owner None", owner=None)
+    ask(rows, ["no owner"], "An empty text is no owner.", case="three years and the owner ''", owner="")
+    ask(rows, ["no owner"], "A text of nothing but spaces is no owner.", case="the owner '  '", owner="  ")
+    ask(rows, [], "This is a name.", case="three years and the owner 'call centre'", owner="call centre")
+    words = "One column about persons is enough."
+    ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
+    ask(rows, [], "No column of the table is on that list.", case="a use without personal columns", personal=[])
+    half = ((at % 2 == 0) | (at == 99)) & (at != 50)
+    ask(with_label(half), [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
+    words = "Fewer than half of the rows have a label."
+    ask(with_label(half & (at != 52)), ["no label"], words, case="49 labels in 100 rows")
+    ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
+    ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
+    ask(_labelled([4]), ["short history"], "One row has no history.", case="a single row with a label")
+    mixed = rows.sample(frac=1, random_state=3).set_axis([0] * len(rows), axis="index")
+    ask(mixed, [], "Rows may come in any order, with any index.", case="shuffled rows that share one index label")
+
+
+def _ideas(rows: dict[str, tuple]) -> pd.DataFrame:
+    """A backlog; each of value, feasibility and risk is a number, or a pair of ends."""
+    found = []
+    for name, numbers in rows.items():
+        row = {"name": name}
+        for what, ends in zip(("value", "feasibility", "risk"), numbers, strict=True):
+            row[f"{what}_low"], row[f"{what}_high"] = ends if isinstance(ends, tuple) else (ends, ends)
+        found.append({name: float(value) if name != "name" else value for name, value in row.items()})
+    return pd.DataFrame(found)
+
+
+@functools.cache
+def _many_ideas(seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Ten ideas with wide ranges, no two within 5 % of each other, and their names from best to worst."""
+    rng = np.random.default_rng(seed)
+    while True:
+        value = np.sort(rng.uniform(10_000, 900_000, (10, 2)))
+        works, risk = np.sort(rng.uniform(0.05, 1, (10, 2))), np.sort(rng.uniform(0, 0.95, (10, 2)))
+        worth = value.mean(axis=1) * works.mean(axis=1) * (1 - risk.mean(axis=1))
+        order = np.argsort(-worth)
+        if (worth[order][:-1] / worth[order][1:] > 1.05).all():
+            break
+    rows = {f"idea {n}": (tuple(value[n]), tuple(works[n]), tuple(risk[n])) for n in range(10)}
+    return _ideas(rows), tuple(f"idea {n}" for n in order)
+
+
+@check(
+    "What may be multiplied may not always be added: in which unit would the sum be?",
+    "Of each range only its middle matters for the average. How are three independent averages put together?",
+    "Risk is the probability that it may not be used. What is the probability that it may?",
+)
+def ranked(answer):
+    """Neither the unit of money nor another idea on the list changes the order, and it is that of expected value."""
+
+    def order(ideas: pd.DataFrame, case: str) -> list[str]:
+        came = result(answer, ideas, case=case, hint=f"ranked fails on {case}.")
+        each = isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"])
+        expect(each, "Give a list with the name of each idea, once.", case=f"For {case} it gave {came!r}.")
+        return list(came)
+
+    def same(ideas: pd.DataFrame, expected: list[str], words: str) -> None:
+        came = order(ideas, f"{len(ideas)} ideas")
+        expect(came == expected, words, case=f"It gave {came}, expected {expected}.")
+
+    clear = _ideas({"poor": (65_000, 0.3, 0.7), "good": (550_000, 0.9, 0.05), "fair": (250_000, 0.6, 0.3)})
+    words = "The best in value, in feasibility and in risk is the best, and comes first: much risk is bad."
+    same(clear, ["good", "fair", "poor"], words)
+    turned = clear.iloc[[1, 2, 0]].set_axis([5, 5, 1], axis="index")
+    same(turned, ["good", "fair", "poor"], "Rows may come in any order, with any index.")
+    two = _ideas({"X": (500_000, 0.6, 0.3), "Y": (100_000, 0.9, 0.3)})
+    cents = two.assign(value_low=100 * two["value_low"], value_high=100 * two["value_high"])
+    euros, other = order(two, "two ideas in euros"), order(cents, "two ideas in cents")
+    words = "The unit of money changed the order: a bound in euros is another bound in cents."
+    expect(euros == other, words, case=f"In euros {euros}, in cents {other}.")
+    pair = {"P": (500_000, 0.5, 0.28), "Q": (200_000, 0.6, 0.3)}
+    before = order(_ideas(pair), "two ideas")
+    large, small = {"W": (10_000_000, 0.05, 0.9)}, {"S": (100_000, 0.55, 0.5), "T": (90_000, 0.56, 0.4)}
+    words = "What another idea on the list is like changed the order of P and Q, which are as they were."
+    for more in (large, small):
+        after = order(_ideas(pair | more), "two ideas and others")
+        expect([name for name in after if name in pair] == before, words, case=f"It was {before}, and is {after}.")
+    risky = _ideas({"sued": (400_000, 0.8, 0.9), "safe": (300_000, 0.8, 0.1)})
+    same(risky, ["safe", "sued"], "An idea that can be built and may not be used came first: it is worth little.")
+    hard = _ideas({"dream": (400_000, 0.1, 0.1), "plain": (300_000, 0.8, 0.1)})
+    same(hard, ["plain", "dream"], "An idea that can hardly be built came first: it is worth little.")
+    best, worst = (f"Both ends of a range count, not the {one} case alone." for one in ("best", "worst"))
+    ends = (
+        ({"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)}, "narrow", best),
+        ({"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)}, "narrow", best),
+        ({"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))}, "narrow", best),
+        ({"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}, "wide", worst),
+    )
+    for rows, first, words in ends:
+        came = order(_ideas(rows), "a wide and a narrow range")
+        expect(came[0] == first, words, case=f"Of {rows} came {came}.")
+    words = "What they are worth on average puts them in another order: multiply money and probabilities."
+    for seed in range(4):
+        ideas, expected = _many_ideas(seed)
+        same(ideas, list(expected), words)
+
+
+FINE = ("minimal", 0.9, True)
+
+
+def _facts(rows: dict[str, tuple], *, value: float = 50_000.0) -> pd.DataFrame:
+    """A table of ideas from name to class, share of labels and known in time."""
+    table = pd.DataFrame(list(rows.values()), columns=["eu_class", "label_share", "known_in_time"])
+    return table.assign(label_share=table["label_share"].astype(float), name=list(rows), value=value)[
+        ["name", "value", "eu_class", "label_share", "known_in_time"]
+    ]
+
+
+@check(
+    "Three questions, each with yes, no or unknown: which answer settles the verdict whatever the others are?",
+    "A comparison with a missing value is false, so a rule that meets one ends nothing. Ask for missing ones apart.",
+    "`isna().any(axis=1)` finds rows with a missing fact; let kill come before ask, and ask before rank.",
+)
+def verdicts(answer):
+    """One broken rule ends an idea whatever its value, a missing fact is asked for, and duties end nothing."""
+
+    def said(ideas: pd.DataFrame, case: str) -> dict:
+        fails, give = f"verdicts fails on {case}.", "a dictionary from name to verdict"
+        came = result(answer, ideas, case=case, hint=fails, kind=dict, give=give)
+        missing = [name for name in ideas["name"] if name not in came]
+        expect(not missing and len(came) == len(ideas), "Each idea needs one verdict.", case=f"Without one: {missing}.")
+        odd = sorted({str(verdict) for verdict in came.values()} - {"kill", "ask", "rank"})
+        expect(not odd, "A verdict is 'kill', 'ask' or 'rank'.", case=f"For {case} came {odd}.")
+        return came
+
+    def each(rows: dict[str, tuple], expected: str, words: str, *, value: float = 50_000.0) -> None:
+        for name, verdict in said(_facts(rows, value=value), "some ideas").items():
+            facts = dict(zip(("eu_class", "label_share", "known_in_time"), rows[name], strict=True))
+            expect(verdict == expected, words, case=f"{facts} got {verdict!r}, expected {expected!r}.")
+
+    broken = {"law": ("prohibited", 0.9, True), "label": ("minimal", 0.3, True), "time": ("minimal", 0.9, False)}
+    each({"fine": FINE}, "rank", "No rule ends this idea.")
+    each(broken, "kill", "One of the three rules is enough to end an idea.")
+    each(broken, "kill", "A rule that ends an idea is not weighed against its value.", value=50_000_000.0)
+    each({"poor": FINE}, "rank", "Value is not looked at here, so a small one ends nothing.", value=1.0)
+    allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
+    each(allowed, "rank", "A use of this class may be built, with its duties.")
+    unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
+    for name, facts in unknown.items():
+        verdict = said(_facts({name: facts}), "an idea with a missing fact")[name]
+        case = f"{facts} as class, share of labels and known in time got {verdict!r}."
+        expect(verdict != "rank", "What is not answered is not fine: a rule might end it.", case=case)
+        expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
+    settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
+    each(settled, "kill", "Nobody has to be asked about an idea that a rule has ended already.")
+    each({"edge": ("minimal", 0.5, True)}, "rank", "Half of the labels are not under 0.5.")
+    each({"edge": ("minimal", 0.49, True)}, "kill", "Fewer than half of the labels are too few.")
+    each({"none": ("minimal", 0.0, True)}, "kill", "No label at all is too few.")
+    each({"all": (None, None, None)}, "ask", "Nothing is known, so nothing is settled.")
+    mixed = {**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE}
+    table = _facts(mixed).sample(frac=1, random_state=4).set_axis([3] * len(mixed), axis="index")
+    expected = {name: "rank" if name == "fine" else "ask" if name.endswith("?") else "kill" for name in table["name"]}
+    words = "Each idea is judged by its own row, whatever the order and the index."
+    expect_same(said(table, "seven ideas"), expected, words, case="A mixed list")
+    columns = table[["eu_class", "known_in_time"]].astype(object)
+    nan = table.assign(**columns.where(columns.notna(), np.nan))
+    expect_same(said(nan, "seven ideas"), expected, words, case="NaN for None")
