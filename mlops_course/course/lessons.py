@@ -29,17 +29,9 @@ LESSONS = (
     "capstone",
 )
 
-# What files and rooms of former versions say: the number or the former name of a lesson, and gaps that have moved since
-FORMER_NUMBERS = dict(
-    zip(
-        (f"{number:02d}" for number in range(16)),
-        "start_here requirements prioritisation data_engineering features model_engineering model_selection "
-        "testing_and_validation pipelines registry_and_release deployment ci_cd monitoring retraining governance "
-        "capstone".split(),
-        strict=True,
-    )
-)
-FORMER_NAMES = {
+# Files and rooms of former versions know sixteen lessons by their numbers, or by names that have changed since.
+ADDED = {"law_and_cost", "alerts", "performance", "scale"}
+FORMER = {f"{number:02d}": name for number, name in enumerate(name for name in LESSONS if name not in ADDED)} | {
     "prioritisation": "use_cases",
     "testing_and_validation": "testing",
     "registry_and_release": "registry",
@@ -63,6 +55,5 @@ def number_of(lesson: str) -> str:
 def renamed(gap: str) -> str:
     """The present name of a gap or a lesson, which files and rooms of former versions may know by another one."""
     lesson, dot, name = gap.partition(".")
-    lesson = FORMER_NUMBERS.get(lesson, lesson)
-    present = f"{FORMER_NAMES.get(lesson, lesson)}{dot}{name}"
+    present = f"{FORMER.get(lesson, lesson)}{dot}{name}"
     return MOVED.get(present, present)
