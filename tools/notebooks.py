@@ -28,12 +28,17 @@ from mlops_course.course.checks.gaps import GapError, derived, gaps, stored
 ROOT = Path(__file__).parents[1]
 CELL_SECONDS = 300  # a lesson has 30 s; this only ends a cell that hangs
 LINES = 20  # of code in a cell
-CELLS = range(20, 41)
+CELLS = range(20, 36)
+WORDS, MINUTES = 1_800, 60  # of a lesson, without code, references, folded answers and the checklist
 HEADINGS = ("Takeaways", "State of the system", "Knowledge check", "References")
 QUESTIONS = 4
 MISTAKES = 3
 OTHERS = 2  # right answers written differently
 FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+NOT_READ = re.compile(
+    r"^```.*?^```$|^- \[[ x]\] .*?$|<details>.*?</details>|^## References.*", re.DOTALL | re.MULTILINE
+)
+TIME = re.compile(r"Time: (\d+) minutes")
 NOT_IN_CODE = {
     "a magic or a shell command": re.compile(r"^\s*[%!]", re.MULTILINE),
     "input()": re.compile(r"(?<![\w.])input\("),
@@ -119,6 +124,11 @@ def lesson_faults(notebook: NotebookNode) -> list[str]:
     if len(notebook.cells) not in CELLS:
         faults.append(f"{len(notebook.cells)} cells; a lesson has {CELLS.start} to {CELLS.stop - 1}")
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    read = NOT_READ.sub(" ", "\n\n".join(prose)).split()
+    if (words := sum(any(map(str.isalnum, word)) for word in read)) > WORDS:
+        faults.append(f"{words} words; a lesson has at most {WORDS}")
+    if (minutes := TIME.search(" ".join(prose[0].split()))) and int(minutes[1]) > MINUTES:
+        faults.append(f"{minutes[1]} minutes; a lesson takes at most {MINUTES}")
     headings = re.findall(r"^(#+) (.+)$", FENCED.sub("", "\n\n".join(prose)), re.MULTILINE)
     if [level for level, _ in headings].count("#") != 1 or headings[0][0] != "#":
         faults.append("expected one '# title', as the first heading")
