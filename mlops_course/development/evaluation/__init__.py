@@ -10,7 +10,8 @@
 
 Everywhere `target` is 0 or 1, `probability` is the predicted probability of a 1, and a row is acted upon when its
 probability reaches `threshold`. `false_alarm` is the cost of acting on a 0, `missed` of not acting on a 1, both net:
-what they cost more than the right decision for the same row.
+what they cost more than the right decision for the same row. Inputs of different rows, and values that are no target or
+probability, raise ValueError.
 
 >>> import numpy as np
 >>> rng = np.random.default_rng(7)
@@ -25,11 +26,10 @@ True
 """
 
 from .calibration import calibration
-from .comparison import compare, evidence
+from .evidence import by_slice, compare, evidence
 from .intervals import intervals
 from .metrics import METRICS, brier_score, calibration_error, expected_cost, log_losses, measure
 from .plots import plot_reliability, plot_slices
-from .slices import by_slice
 
 __all__ = [
     "METRICS",

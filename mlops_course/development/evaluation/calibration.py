@@ -7,7 +7,7 @@ from scipy import optimize, stats
 from scipy.special import expit, logit
 
 from .intervals import DRAWS, LEVEL, _group_codes
-from .metrics import BINS, _bin_of, _checked, calibration_error
+from .metrics import _bin_of, _checked, calibration_error
 
 
 def calibration(
@@ -23,13 +23,10 @@ def calibration(
 
     Without `groups` rows count as independent, and the noise comes from targets that are drawn from the probabilities
     (Bröcker and Smith 2007, Increasing the Reliability of Reliability Diagrams). With `groups`, such as days, the rows
-    of a group share what chance does, and the floor is higher: the gaps of whole groups, less the mean gap of their
-    bin, change their sign at random (as in the wild bootstrap of Cameron, Gelbach and Miller 2008). Intercept and slope
-    are those of Van Calster et al. 2019, Calibration: the Achilles heel of predictive analytics; their intervals rest
-    on standard errors that are robust to what rows of a group share. What needs two groups, two classes or two
-    different probabilities is NaN without them.
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
+    of a group share what chance does: the gaps of whole groups, less the mean gap of their bin, change their sign at
+    random (as in the wild bootstrap of Cameron, Gelbach and Miller 2008). Intercept and slope are those of Van Calster
+    et al. 2019, Calibration: the Achilles heel of predictive analytics, with standard errors robust to what rows of a
+    group share. What needs two groups, two classes or two different probabilities is NaN without them.
     """
     y, p = _checked(target, probability)
     codes = _group_codes(target, groups)
@@ -46,7 +43,7 @@ def calibration(
 
 def _noise(y: np.ndarray, p: np.ndarray, *, codes: np.ndarray | None, draws: int, seed: int) -> np.ndarray:
     """Calibration errors that come from chance alone, one for each draw; NaN for a single group."""
-    rng, bins = np.random.default_rng(seed), _bin_of(p, BINS)
+    rng, bins = np.random.default_rng(seed), _bin_of(p)
     if codes is None:
         gaps = np.array([np.bincount(bins, weights=p - (rng.random(len(p)) < p)) for _ in range(draws)])
     else:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .metrics import BINS, _bin_of, _checked, _cost, _require_same_rows, log_losses, measure
+from .metrics import _bin_of, _checked, _cost, _require_same_rows, log_losses, measure
 
 AT_MOST_ONE = ["roc_auc", "average_precision", "brier", "calibration_error"]  # by definition; the others are open
 DRAWS = 200  # bootstrap resamples: the ends of a 95 % interval then rest on five draws each side
@@ -26,16 +26,12 @@ def intervals(
 ) -> pd.DataFrame:
     """Each metric with a bootstrap interval: index the names of METRICS, columns value, low and high.
 
-    `groups` names the block that each row belongs to, such as its day. Whole groups are then drawn instead of rows.
-    That matters: one storm delays a thousand orders together, so a year holds nearer 365 independent observations
-    than 300,000, and an interval from single rows is far too narrow. Without `groups` rows count as independent.
+    `groups` names the block that each row belongs to, such as its day; whole groups are then drawn instead of rows. One
+    storm delays a thousand orders together, so an interval from single rows is far too narrow. Without `groups` rows
+    count as independent. `low` and `high` are NaN where the value is, and where there is a single group.
 
-    All metrics come from the same draws. A draw repeats some rows, which by itself makes a model look less
-    calibrated; so the draws are shifted to have the measured value as their mean before their quantiles are taken.
-    `low` and `high` are NaN where the value is, and where there is a single group.
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows. Source: Efron and
-    Tibshirani 1993, An Introduction to the Bootstrap.
+    A draw repeats some rows, which by itself makes a model look less calibrated; so the draws are shifted to have the
+    measured value as their mean. Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
     """
     y, p = _checked(target, probability)
     value = measure(y, p, threshold=threshold, false_alarm=false_alarm, missed=missed)
@@ -67,7 +63,7 @@ def _weighted_metrics(
     order = np.argsort(-p, kind="stable")
     y, p = y[order], p[order]
     ties = np.flatnonzero(np.diff(p, prepend=np.inf))  # where each run of equal probabilities starts
-    bins = _bin_of(p, BINS)
+    bins = _bin_of(p)
     losses = np.column_stack([log_losses(y, p), (p - y) ** 2, 1000 * _cost(y, p >= threshold, false_alarm, missed)])
 
     def metrics(weights: np.ndarray) -> list[float]:

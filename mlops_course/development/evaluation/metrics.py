@@ -21,39 +21,29 @@ BINS = 10  # of calibration: enough to see a bend, few enough for hundreds of ro
 
 
 def brier_score(target: ArrayLike, probability: ArrayLike) -> float:
-    """Mean squared distance between probability and outcome; 0 is perfect (Brier 1950).
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
-    """
+    """Mean squared distance between probability and outcome; 0 is perfect (Brier 1950)."""
     y, p = _checked(target, probability)
     return float(np.mean((p - y) ** 2))
 
 
-def calibration_error(target: ArrayLike, probability: ArrayLike, *, bins: int = BINS) -> float:
+def calibration_error(target: ArrayLike, probability: ArrayLike) -> float:
     """Expected calibration error: the mean gap between predicted and observed share, over bins of like predictions.
 
-    The bins hold equal numbers of rows, not equal widths of probability. Over- and underestimates cancel within a bin,
-    and no error shows what cancels. Predictions of a rare event crowd near 0, so one bin of equal width would hold most
-    rows and hide most. (That others hold a handful does no harm: a bin counts by its rows.) Equal predictions always
-    share a bin, so the order of the rows cannot matter, and a constant prediction has one bin.
+    The ten bins hold equal numbers of rows, not equal widths of probability. Over- and underestimates cancel within a
+    bin, and predictions of a rare event crowd near 0, so one bin of equal width would hold most rows and hide most.
+    Equal predictions share a bin. By chance the error is above 0 for a perfect model too: see `calibration`.
 
-    By chance the error is above 0 for a perfect model too: `calibration` says by how much.
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows. Source: Naeini, Cooper and
-    Hauskrecht 2015, with the quantile bins of Nguyen and O'Connor 2015.
+    Source: Naeini, Cooper and Hauskrecht 2015, with the quantile bins of Nguyen and O'Connor 2015.
     """
     y, p = _checked(target, probability)
-    gaps = np.bincount(_bin_of(p, bins), weights=p - y)
+    gaps = np.bincount(_bin_of(p), weights=p - y)
     return float(np.abs(gaps).sum() / len(p))
 
 
 def expected_cost(
     target: ArrayLike, probability: ArrayLike, *, threshold: float, false_alarm: float, missed: float
 ) -> float:
-    """Cost of deciding by `threshold`, per thousand rows, in the unit of `false_alarm` and `missed`.
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
-    """
+    """Cost of deciding by `threshold`, per thousand rows, in the unit of `false_alarm` and `missed`."""
     y, p = _checked(target, probability)
     return float(1000 * np.mean(_cost(y, p >= threshold, false_alarm, missed)))
 
@@ -71,11 +61,8 @@ def measure(
     """Every metric of METRICS, by name.
 
     `cost_ratio` is the expected cost divided by that of the better of two decisions that need no model: always act,
-    never act. At 1 or above the model saves nothing. Give net costs: what a right decision costs too would stand above
-    and below the line and move the ratio towards 1. What is undefined is NaN: ROC AUC and average precision when all
+    never act. At 1 or above the model saves nothing. What is undefined is NaN: ROC AUC and average precision when all
     targets are equal, the ratio when a constant decision costs nothing.
-
-    Raises ValueError if the inputs are not 0/1 targets and probabilities of the same rows.
     """
     y, p = _checked(target, probability)
     functions = _functions(threshold, false_alarm, missed)
@@ -129,9 +116,9 @@ def _require_same_rows(target: ArrayLike, other: ArrayLike, name: str) -> None:
         raise ValueError(f"{name} and target have different indexes: score the same rows, in the same order.")
 
 
-def _bin_of(p: np.ndarray, bins: int) -> np.ndarray:
+def _bin_of(p: np.ndarray) -> np.ndarray:
     """The bin of each probability: equal counts as far as ties allow, since edges are quantiles and ties stay."""
-    edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    edges = np.unique(np.quantile(p, np.linspace(0, 1, BINS + 1)[1:-1]))
     return np.searchsorted(edges, p, side="right")
 
 

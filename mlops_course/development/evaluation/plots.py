@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from .calibration import _band
 from .intervals import _group_codes
-from .metrics import BINS, METRICS, _bin_of, _checked
+from .metrics import METRICS, _bin_of, _checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +18,7 @@ BLUE = "#0072B2"  # stands out from grey for colour-blind readers too (Okabe and
 
 
 def plot_reliability(
-    target: ArrayLike, probability: ArrayLike, *, title: str, groups: ArrayLike | None = None, bins: int = BINS
+    target: ArrayLike, probability: ArrayLike, *, title: str, groups: ArrayLike | None = None
 ) -> "Figure":
     """Observed share against predicted probability, in the bins of `calibration_error`.
 
@@ -27,7 +27,7 @@ def plot_reliability(
     """
     y, p = _checked(target, probability)
     codes = None if groups is None else _group_codes(target, groups)
-    bin_of = _bin_of(p, bins)
+    bin_of = _bin_of(p)
     table = pd.DataFrame({"predicted": p, "observed": y}).groupby(bin_of).mean()
     predicted, half = table["predicted"], _band(y, p, bins=bin_of, codes=codes)
     low, high = (predicted - half).clip(lower=0), (predicted + half).clip(upper=1)
@@ -42,7 +42,8 @@ def plot_reliability(
 
 def plot_slices(table: pd.DataFrame, metric: str, *, title: str) -> "Figure":
     """One metric of each slice with its interval, from the table of `by_slice`; small slices have a name, no dot."""
-    _require_metric(metric)
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}.")
     table = table.iloc[::-1]
     names = table["slice"] + " " + table["value"] + table["note"].map(lambda note: f"  ({note})" if note else "")
     axes = _axes(title, METRICS[metric], "", height=1.2 + 0.27 * len(table))
@@ -61,8 +62,3 @@ def _axes(title: str, x: str, y: str, *, height: float = 4.0) -> "Axes":
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-def _require_metric(metric: str) -> None:
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}; got {metric!r}.")
