@@ -10,6 +10,7 @@ import pandas as pd
 ROUNDING = 1e-9  # a smaller difference of probabilities comes from rounding, when other rows are scored together
 Predict = Callable[[pd.DataFrame], np.ndarray]  # inputs to the probability of the positive class, one for each row
 Change = Callable[[pd.DataFrame], pd.DataFrame]  # inputs to other inputs, one for each row
+Shown = Mapping[str, tuple[pd.DataFrame, np.ndarray]]  # "before", "after" or "case": rows and their probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,8 @@ def invariance(
     Source of the three kinds of test: Ribeiro et al. 2020, Beyond Accuracy: Behavioral Testing of NLP Models with
     CheckList.
     """
-    changed = _changed(rows, change, name)
-    before, after = _scored(predict, rows), _scored(predict, changed)
-    pair = {"before": (rows, before), "after": (changed, after)}
-    return _result(name, pair, np.abs(after - before) - tolerance, allowed_share)
+    shown, moved = _moved(predict, rows, change=change, name=name)
+    return _result(name, shown, np.abs(moved) - tolerance, allowed_share)
 
 
 def direction(
@@ -70,10 +69,8 @@ def direction(
     """
     if expected not in ("up", "down"):
         raise ValueError(f"expected must be 'up' or 'down'; got {expected!r}.")
-    changed = _changed(rows, change, name)
-    before, after = _scored(predict, rows), _scored(predict, changed)
-    moved = after - before if expected == "up" else before - after
-    return _result(name, {"before": (rows, before), "after": (changed, after)}, at_least - moved, allowed_share)
+    shown, moved = _moved(predict, rows, change=change, name=name)
+    return _result(name, shown, at_least - (moved if expected == "up" else -moved), allowed_share)
 
 
 def minimum_functionality(
@@ -89,13 +86,15 @@ def minimum_functionality(
     return _result(name, {"case": (rows, scores)}, np.maximum(low - scores, scores - high), allowed_share)
 
 
-def _changed(rows: pd.DataFrame, change: Change, name: str) -> pd.DataFrame:
+def _moved(predict: Predict, rows: pd.DataFrame, *, change: Change, name: str) -> tuple[Shown, np.ndarray]:
+    """Rows and scores before and after the change, and by how much each score moved."""
     changed = change(rows.copy())
     if not changed.index.equals(rows.index) or not changed.columns.equals(rows.columns):
         raise ValueError(f"{name}: change must keep index and columns; it may only change values.")
     if changed.equals(rows):
         raise ValueError(f"{name}: change left every value as it was, so this would test nothing. Repair change.")
-    return changed
+    before, after = _scored(predict, rows), _scored(predict, changed)
+    return {"before": (rows, before), "after": (changed, after)}, after - before
 
 
 def _scored(predict: Predict, rows: pd.DataFrame) -> np.ndarray:
@@ -109,19 +108,12 @@ def _scored(predict: Predict, rows: pd.DataFrame) -> np.ndarray:
     return np.where((scores >= 0) & (scores <= 1), scores, np.nan)
 
 
-def _result(
-    name: str, shown: Mapping[str, tuple[pd.DataFrame, np.ndarray]], excess: np.ndarray, allowed_share: float
-) -> BehaviourResult:
+def _result(name: str, shown: Shown, excess: np.ndarray, allowed_share: float) -> BehaviourResult:
     """The result for rows that went beyond what is allowed by `excess`; NaN counts as beyond everything."""
     worst = int(np.argmax(np.nan_to_num(excess, nan=np.inf)))
     table = pd.concat([rows.iloc[[worst]].assign(probability=scores[worst]) for rows, scores in shown.values()])
-    return BehaviourResult(
-        name=name,
-        rows=len(excess),
-        failing_share=float(np.mean(~(excess <= ROUNDING))),
-        allowed_share=allowed_share,
-        worst=table.set_axis(list(shown), axis="index"),
-    )
+    failing_share = float(np.mean(~(excess <= ROUNDING)))
+    return BehaviourResult(name, len(excess), failing_share, allowed_share, table.set_axis(list(shown), axis="index"))
 
 
 def latency(
@@ -134,10 +126,8 @@ def latency(
 ) -> dict[str, float]:
     """Measure the time to predict single rows in milliseconds: the median `p50_ms` and the 95th percentile `p95_ms`.
 
-    Rows are taken in turn, one a call, as a service gets them; a model that is quick on a thousand rows at once may be
-    slow on one. The first `warm_up` calls fill caches and do not count. `clock` gives seconds. The default is processor
-    time, so that other work on the machine does not change the verdict. It does not count waiting, such as for a
-    network, which the service measures live.
+    Rows are taken in turn, one a call, as a service gets them. The first `warm_up` calls fill caches and do not count.
+    `clock` gives seconds; the default is processor time, so that other work on the machine does not change the verdict.
 
     Raises ValueError if there are no rows or no calls.
     """

@@ -9,6 +9,11 @@ import pandas as pd
 
 from .verdict import NOT_JUDGED, NOT_KNOWN, GateReport
 
+CALIBRATION = (
+    "Calibration: `noise` is the error that chance gives a perfect model (mean, and 95 % quantile as `high`). "
+    "Intercept in log-odds, 0 is right; of the slope, 1."
+)
+
 
 def model_card(
     specification: Mapping[str, Any],
@@ -32,7 +37,6 @@ def model_card(
     """
     field = partial(_field, specification)
     costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
-    costs += ", each above the cost of the right decision"
     not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
     untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
     unknown = report.checks.loc[report.checks["verdict"] == NOT_KNOWN, "check"]
@@ -50,7 +54,9 @@ def model_card(
             "Not meant for other decisions: its costs, its timing and its tests belong to this one.",
         ],
         "Factors": [f"Examined one by one: {', '.join(field('slices'))}."],
-        "Metrics": [f"Ranking, calibration and cost of the decisions. Costs: {costs}."],
+        "Metrics": [
+            f"Ranking, calibration and cost of the decisions. Costs: {costs}, each above the cost of the right decision."
+        ],
         "Evaluation data": [evaluation_data],
         "Training data": [training_data, f"Data version: `{data_version}`."],
         "Quantitative analyses": _analyses(evidence, report),
@@ -76,11 +82,7 @@ def _analyses(evidence: Mapping[str, pd.DataFrame], report: GateReport) -> list[
     """The tables and the verdict, as blocks of Markdown."""
     blocks = [_markdown(evidence["metrics"].rename_axis("metric").reset_index())]
     if "calibration" in evidence:
-        words = (
-            "Calibration: `noise` is the error that chance gives a perfect model (mean, and 95 % quantile as `high`). "
-        )
-        words += "Intercept in log-odds, 0 is right; of the slope, 1."
-        blocks += [words, _markdown(evidence["calibration"].reset_index())]
+        blocks += [CALIBRATION, _markdown(evidence["calibration"].reset_index())]
     if "slices" in evidence:
         auc = ["roc_auc", "roc_auc_low", "roc_auc_high"]
         blocks.append(_markdown(evidence["slices"][["slice", "value", "rows", "positives", *auc]]))

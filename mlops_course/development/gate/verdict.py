@@ -24,10 +24,11 @@ BARS: Mapping[str, str] = {
     "when_not_known": "what follows if the data cannot tell whether it is: pass, hold or refuse",
 }
 WHEN_NOT_KNOWN = ("pass", "hold", "refuse")
-METRIC_OF = {  # bar: metric, what must hold between value and bar, and how that is said
+METRIC_OF = {  # bar: what is measured, what must hold between value and bar, and how that is said
     "min_roc_auc": ("roc_auc", operator.ge, "at least"),
     "max_calibration_error": ("calibration_error", operator.le, "at most"),
     "max_cost_ratio": ("cost_ratio", operator.lt, "below"),
+    "max_latency_ms": ("latency_ms", operator.le, "at most"),
 }
 PASS, FAIL, NOT_KNOWN, NOT_JUDGED = "pass", "fail", "not known", "not judged"
 AGAINST_CHAMPION = "tolerated_loss"  # the check of all rows; those of slices name their slice, too
@@ -95,21 +96,17 @@ def gate(
     those of BARS. `latency_ms` is a 95th percentile. `first_release` says that there is no champion to compare with.
 
     - Metrics of all rows and shares of failing rows are compared with their bars as they are.
-    - What has an interval, a slice or a comparison, gets one of three verdicts: "pass" if the whole interval meets the
-      bar, "fail" if none of it does, and "not known" if the bar lies in between.
+    - A slice or a comparison has an interval: "pass" if all of it meets the bar (*non-inferior* in clinical trials),
+      "fail" if none of it does, and "not known" if the bar lies in between.
     - If the comparison with the champion on all rows is not known, `when_not_known` decides: "pass" lets the candidate
       through, "hold" and "refuse" do not. A slice refuses only by "fail": few slices have rows enough to be known.
     - What could not be measured fails. Only a slice that is too small or has one class is "not judged".
-
-    That a new treatment is no worse than tolerated is called non-inferior if the *upper* end of the interval is below
-    the bar, as for "pass" here; to refuse only by "fail" lets through what the data are too few to tell.
 
     Raises ValueError for an unknown, missing or unusable bar, and for a comparison on a first release.
     """
     _require_bars(bars, evidence, first_release)
     made = [
-        *_metric_checks(evidence["metrics"], bars),
-        *_latency_checks(latency_ms, bars),
+        *_metric_checks(evidence["metrics"], bars, latency_ms),
         *_slice_checks(evidence, bars),
         *_champion_checks(evidence, bars, first_release),
         *(_behaviour_check(result) for result in behaviour),
@@ -171,44 +168,34 @@ class _Check:
     verdict: str = NOT_JUDGED
     why: str = ""
 
-    def judged(self, decisive: float, *, met: bool, why: str) -> "_Check":
-        """Return the check with its verdict: `why` counts if the bar is not met; NaN in what decides never meets it."""
-        if not math.isfinite(decisive):
+    def judged(self, *, met: bool, why: str) -> "_Check":
+        """Return the check with its verdict: `why` counts if the bar is not met; a value of NaN never meets it."""
+        if not math.isfinite(self.value):
             met, why = False, "could not be measured"
         return replace(self, verdict=PASS if met else FAIL, why="" if met else why)
 
     def judged_by_interval(self, said: str) -> "_Check":
         """Return the check with one of three verdicts, by where its interval lies; `said` is what was found."""
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+        low, high, bar = self.low, self.high, self.bar
+        if not (math.isfinite(low) and math.isfinite(high)):
             return replace(self, verdict=FAIL, why="could not be measured")
-        if self.high <= self.bar:
+        if high <= bar:
             return replace(self, verdict=PASS)
-        if self.low > self.bar:
-            return replace(
-                self, verdict=FAIL, why=f"{said}, and by its interval at least {self.low:.4g}, over {self.bar:.4g}"
-            )
-        return replace(
-            self,
-            verdict=NOT_KNOWN,
-            why=f"{said}, and {self.bar:.4g} lies in its interval, {self.low:.4g} to {self.high:.4g}",
-        )
+        if low > bar:
+            return replace(self, verdict=FAIL, why=f"{said}, and by its interval at least {low:.4g}, over {bar:.4g}")
+        why = f"{said}, and {bar:.4g} lies in its interval, {low:.4g} to {high:.4g}"
+        return replace(self, verdict=NOT_KNOWN, why=why)
 
 
-def _metric_checks(metrics: pd.DataFrame, bars: Mapping[str, Any]) -> Iterator[_Check]:
+def _metric_checks(metrics: pd.DataFrame, bars: Mapping[str, Any], latency_ms: float | None) -> Iterator[_Check]:
+    unknown = (math.nan, math.nan, math.nan)
+    measured = {name: tuple(row) for name, row in metrics[["value", "low", "high"]].iterrows()}
+    measured["latency_ms"] = unknown if latency_ms is None else (latency_ms, math.nan, math.nan)
     for name, (metric, holds, words) in METRIC_OF.items():
         if name in bars:
-            bar = bars[name]
-            missing = pd.Series(math.nan, index=["value", "low", "high"])
-            value, low, high = metrics.loc[metric, missing.index] if metric in metrics.index else missing
-            why = f"{value:.4g} is not {words} {bar:.4g}"
-            yield _Check(name, bar, value, low, high).judged(value, met=holds(value, bar), why=why)
-
-
-def _latency_checks(latency_ms: float | None, bars: Mapping[str, Any]) -> Iterator[_Check]:
-    if "max_latency_ms" in bars:
-        value, bar = math.nan if latency_ms is None else latency_ms, bars["max_latency_ms"]
-        why = f"{value:.4g} is not at most {bar:.4g}"
-        yield _Check("max_latency_ms", bar, value).judged(value, met=value <= bar, why=why)
+            value, low, high = measured.get(metric, unknown)
+            why = f"{value:.4g} is not {words} {bars[name]:.4g}"
+            yield _Check(name, bars[name], value, low, high).judged(met=holds(value, bars[name]), why=why)
 
 
 def _slice_checks(evidence: Mapping[str, pd.DataFrame], bars: Mapping[str, Any]) -> Iterator[_Check]:
@@ -258,4 +245,4 @@ def _champion_checks(
 def _behaviour_check(result: BehaviourResult) -> _Check:
     share, allowed = result.failing_share, result.allowed_share
     why = f"{share:.1%} of {result.rows} rows fail, {allowed:.1%} may"
-    return _Check(f"behaviour, {result.name}", allowed, share).judged(share, met=result.passed, why=why)
+    return _Check(f"behaviour, {result.name}", allowed, share).judged(met=result.passed, why=why)
