@@ -37,6 +37,7 @@ def model_card(
     """
     field = partial(_field, specification)
     costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
+    costs += ", each above the cost of the right decision"
     not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
     untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
     unknown = report.checks.loc[report.checks["verdict"] == NOT_KNOWN, "check"]
@@ -54,9 +55,7 @@ def model_card(
             "Not meant for other decisions: its costs, its timing and its tests belong to this one.",
         ],
         "Factors": [f"Examined one by one: {', '.join(field('slices'))}."],
-        "Metrics": [
-            f"Ranking, calibration and cost of the decisions. Costs: {costs}, each above the cost of the right decision."
-        ],
+        "Metrics": [f"Ranking, calibration and cost of the decisions. Costs: {costs}."],
         "Evaluation data": [evaluation_data],
         "Training data": [training_data, f"Data version: `{data_version}`."],
         "Quantitative analyses": _analyses(evidence, report),

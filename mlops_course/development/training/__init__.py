@@ -28,10 +28,8 @@
 array([1., 1., 1.])
 """
 
-from .folds import FOLDS, TimeFolds
-from .models import candidates
-from .selection import cross_validate_in_time, search, simplest_within_one_standard_error
-from .thresholds import best_threshold, calibrate, cost_threshold, decide
+from .models import best_threshold, calibrate, candidates, cost_threshold, decide
+from .selection import FOLDS, TimeFolds, cross_validate_in_time, search, simplest_within_one_standard_error
 from .tracking import TrackedRun, code_version, environment, libraries, track
 
 __all__ = [

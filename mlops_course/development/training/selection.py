@@ -1,6 +1,7 @@
-"""Which kind of model and which settings, by how they do on later periods."""
+"""Which kind of model and which settings, by how they do on later periods: no model learns from what came later."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,72 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import RandomizedSearchCV, cross_validate
 from threadpoolctl import threadpool_limits
 
-from .folds import TimeFolds
-
+FOLDS = 4  # of a training, within the rows to train on
 METRICS = {"roc_auc": "roc_auc", "log_loss": "neg_log_loss", "brier": "neg_brier_score"}  # ours: scikit-learn's
+
+
+@dataclass(frozen=True, eq=False)
+class TimeFolds:
+    """Folds in order of time, for scikit-learn's `cv=`: train on what was known, test on what came next.
+
+    The distinct prediction times, in order, are cut into `n_splits` + 1 periods of equally many (± 1). The first period
+    is only trained on; each other one is the test period of a fold, which trains on every earlier row whose label was
+    known when the test period began. The others are purged (López de Prado 2018, chapter 7). Rows need not be sorted.
+
+    `prediction_time` and `label_time` are datetime Series with the index of `X`, which lacks them because they are no
+    inputs. A splitter thus belongs to its rows and refuses others.
+
+    Raises ValueError for missing times, labels known before their prediction, too few distinct times, or folds without
+    a training row; TypeError for what is no datetime Series.
+    """
+
+    n_splits: int
+    prediction_time: pd.Series = field(kw_only=True, repr=False)
+    label_time: pd.Series = field(kw_only=True, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot be folded."""
+        _check_times(self.prediction_time, "prediction_time")
+        _check_times(self.label_time, "label_time")
+        if not self.prediction_time.index.equals(self.label_time.index):
+            raise ValueError("expected prediction_time and label_time of the same rows, got different indexes")
+        if early := int((self.label_time < self.prediction_time).sum()):
+            raise ValueError(f"expected no label before its prediction, got {early}; are the two times swapped?")
+        distinct = self.prediction_time.nunique()
+        if self.n_splits < 1 or distinct <= self.n_splits:
+            raise ValueError(
+                f"expected one fold or more, and more distinct prediction times than folds, got {self.n_splits} folds "
+                f"and {distinct} distinct times; use fewer folds or more rows"
+            )
+        train, _ = next(self.split())
+        if not len(train):
+            raise ValueError(
+                f"expected labels before the first test period begins ({self.starts()[0]}), got the first one at "
+                f"{self.label_time.min()}; use fewer folds or rows from a longer time"
+            )
+
+    def starts(self) -> pd.DatetimeIndex:
+        """When the test period of each fold begins."""
+        distinct = pd.DatetimeIndex(self.prediction_time.unique()).sort_values()
+        return distinct[np.arange(1, self.n_splits + 1) * len(distinct) // (self.n_splits + 1)]
+
+    def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions of the training and the test rows of each fold; `y` and `groups` are scikit-learn's, not looked at.
+
+        Raises ValueError if `X` is given and is not the rows whose times these are.
+        """
+        if X is not None and len(X) != len(self.prediction_time):
+            raise ValueError(f"expected the {len(self.prediction_time)} rows whose times were given, got {len(X)} rows")
+        if hasattr(X, "iloc") and not X.index.equals(self.prediction_time.index):
+            raise ValueError("expected rows with the index of their times, got another index; take both from one frame")
+        starts = self.starts()
+        fold = starts.searchsorted(pd.DatetimeIndex(self.prediction_time), side="right") - 1  # −1: before all tests
+        for k, start in enumerate(starts):
+            yield np.flatnonzero((fold < k) & (self.label_time <= start)), np.flatnonzero(fold == k)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """How many folds there are; scikit-learn asks."""
+        return self.n_splits
 
 
 def cross_validate_in_time(
@@ -24,21 +88,14 @@ def cross_validate_in_time(
 
     Raises ValueError if a label is missing or is not 0 or 1, or if a fold trains or tests on one class only.
     """
-    labels = _labels(target, inputs, folds)
+    labels, how = _labels(target, inputs, folds), {"return_indices": True, "error_score": "raise"}
     with _one_thread_a_fit():
-        scores = cross_validate(
-            model, inputs, labels, cv=folds, scoring=METRICS, return_indices=True, error_score="raise"
-        )
-    frame = pd.DataFrame(
-        {
-            "fold": range(folds.n_splits),
-            "train_rows": [len(rows) for rows in scores["indices"]["train"]],
-            "test_rows": [len(rows) for rows in scores["indices"]["test"]],
-            "test_from": folds.starts(),
-        }
-    )
-    signs = {name: -1 if scorer.startswith("neg_") else 1 for name, scorer in METRICS.items()}
-    return frame.assign(**{name: sign * scores[f"test_{name}"] for name, sign in signs.items()})
+        scores = cross_validate(model, inputs, labels, cv=folds, scoring=METRICS, **how)
+    frame = {"fold": range(folds.n_splits)}
+    frame |= {f"{part}_rows": [len(rows) for rows in scores["indices"][part]] for part in ("train", "test")}
+    frame |= {"test_from": folds.starts()}
+    frame |= {name: abs(scores[f"test_{name}"]) for name in METRICS}  # scikit-learn's losses are negative
+    return pd.DataFrame(frame)
 
 
 def search(
@@ -61,26 +118,17 @@ def search(
     `cross_validate_in_time` does.
     """
     labels = _labels(target, inputs, folds)
-    random = RandomizedSearchCV(
-        model,
-        dict(parameters),
-        n_iter=draws,
-        scoring="neg_log_loss",
-        cv=folds,
-        random_state=seed,
-        error_score="raise",
-    )
+    how = {"scoring": "neg_log_loss", "cv": folds, "random_state": seed, "error_score": "raise"}
     with _one_thread_a_fit():
-        return random.fit(inputs, labels)
+        return RandomizedSearchCV(model, dict(parameters), n_iter=draws, **how).fit(inputs, labels)
 
 
 def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
     """The first column of `losses` that is at most one standard error worse than the best column.
 
-    `losses` has a row for each fold and a column for each model, simplest first; lower is better. The rule is a
-    paired variant of that of Breiman et al. 1984, section 3.4.3. Theirs takes the standard error of the best model's
-    own loss, this one that of the difference from the best model, fold by fold: a hard month is hard for all of them,
-    which says nothing about which is better.
+    `losses` has a row for each fold and a column for each model, simplest first; lower is better. The standard error is
+    that of the difference from the best model, fold by fold: a hard month is hard for all of them. (In Breiman et al.
+    1984, section 3.4.3, it is that of the best model's own loss.)
 
     Raises ValueError if there are fewer than two folds or a loss is missing.
     """
@@ -93,8 +141,8 @@ def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
 def _one_thread_a_fit() -> threadpool_limits:
     """Within this, trees grow on one core: joblib spreads the fits, and only it.
 
-    On busy cores OpenMP's threads spend their time waiting for one another: on two cores shared with other programs,
-    a fit by two threads took ten times as long as by one. The models come out the same.
+    On busy cores OpenMP's threads wait for one another: a fit by two threads can take ten times as long as by one. The
+    models come out the same.
     """
     return threadpool_limits(limits=1, user_api="openmp")
 
@@ -113,3 +161,14 @@ def _labels(target: pd.Series, rows: Any, folds: TimeFolds | None = None) -> np.
             if len(np.unique(labels[positions])) < 2:
                 raise ValueError(f"expected both classes, got one in the {part} rows of fold {fold}; use fewer folds")
     return labels
+
+
+def _check_times(times: pd.Series, name: str) -> None:
+    if not (isinstance(times, pd.Series) and pd.api.types.is_datetime64_any_dtype(times)):
+        got = times.dtype if isinstance(times, pd.Series) else type(times).__name__
+        raise TypeError(f"{name}: expected a Series of datetimes, got {got}; convert it with pd.to_datetime")
+    if missing := int(times.isna().sum()):
+        raise ValueError(
+            f"{name}: expected a time for every row, got {missing} missing; a row without prediction or label can be "
+            "neither fitted nor scored: drop it first"
+        )

@@ -21,7 +21,6 @@ from sklearn.frozen import FrozenEstimator
 from .selection import _labels
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from mlflow import MlflowClient
 
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # those whose version decides what a fit gives
@@ -95,7 +94,16 @@ class TrackedRun:
 
     def log_plots(self, target: pd.Series, probability: np.ndarray) -> None:
         """ROC and calibration curve as the artifact `curves.png`; give rows that the model was not fitted on."""
-        self.client.log_figure(self.run_id, _curves(_labels(target, probability), probability), "curves.png")
+        from matplotlib.figure import Figure
+        from sklearn.calibration import CalibrationDisplay
+        from sklearn.metrics import RocCurveDisplay
+
+        labels = _labels(target, probability)
+        figure = Figure(figsize=(10, 5), layout="constrained")  # not pyplot's: that keeps it, and may want a screen
+        ranking, calibration = figure.subplots(1, 2)
+        RocCurveDisplay.from_predictions(labels, probability, ax=ranking, plot_chance_level=True)
+        CalibrationDisplay.from_predictions(labels, probability, n_bins=10, strategy="quantile", ax=calibration)
+        self.client.log_figure(self.run_id, figure, "curves.png")
 
 
 @contextmanager
@@ -156,30 +164,14 @@ def _experiment_id(client: "MlflowClient", name: str) -> str:
         raise
 
 
-def _curves(labels: np.ndarray, probability: np.ndarray) -> "Figure":
-    from matplotlib.figure import Figure
-    from sklearn.calibration import CalibrationDisplay
-    from sklearn.metrics import RocCurveDisplay
-
-    figure = Figure(figsize=(10, 5), layout="constrained")  # not pyplot's: that would keep it, and may want a screen
-    ranking, calibration = figure.subplots(1, 2)
-    RocCurveDisplay.from_predictions(labels, probability, ax=ranking, plot_chance_level=True)
-    CalibrationDisplay.from_predictions(labels, probability, n_bins=10, strategy="quantile", ax=calibration)
-    return figure
-
-
 def _parameters(model: BaseEstimator, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Names and values of the parameters that are not parts themselves; `get_params` stops at a frozen model."""
     for name, value in model.get_params(deep=True).items():
+        steps = isinstance(value, list) and any(isinstance(item, tuple) for item in value)  # or transformers
         if isinstance(value, FrozenEstimator):
             yield from _parameters(value.estimator, f"{prefix}{name}__estimator__")
-        elif not (hasattr(value, "get_params") or _are_parts(value)):
+        elif not (steps or hasattr(value, "get_params")):
             yield f"{prefix}{name}", value
-
-
-def _are_parts(value: Any) -> bool:
-    """Whether this is the steps of a pipeline or the transformers of an encoder."""
-    return isinstance(value, list) and any(isinstance(item, tuple) for item in value)
 
 
 def _text(value: Any) -> str:
