@@ -20,10 +20,9 @@ ErrorBudget(allowed=10.0, spent=4, left=6.0, share_left=0.6)
 """
 
 from .canvas import canvas
-from .economics import ErrorBudget, break_even_volume, error_budget, operating_cost
+from .economics import ErrorBudget, break_even_volume, error_budget, operating_cost, rank_use_cases
 from .parsing import SpecificationError, load_specification, parse_specification
 from .specification import Specification
-from .use_cases import rank_use_cases
 
 __all__ = [
     "ErrorBudget",

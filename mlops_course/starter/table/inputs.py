@@ -7,7 +7,7 @@ from mlops_course.starter import reading
 from mlops_course.starter.columns import Kind, kind_of, left_out, percent, probe
 
 from .draft import Draft
-from .time import _moment_of_asking
+from .roles import _moment_of_asking
 
 EMPTY = 0.995  # share of missing values from which nothing is left to learn from
 LEAK_AUC, SUSPICIOUS_AUC = 0.98, 0.9  # of one column alone; the second is the bar of the readiness probe
