@@ -105,9 +105,7 @@ def break_even_volume(fixed_cost: float, *, value: float, variable_cost: float) 
         raise ValueError(f"expected costs of 0 or more; got fixed {fixed_cost} and variable {variable_cost}")
     margin = _exact(value) - _exact(variable_cost)
     if margin <= 0:
-        raise ValueError(
-            f"expected a value above the variable cost, {variable_cost}, or no volume helps; got {value}"
-        )
+        raise ValueError(f"expected a value above the variable cost, {variable_cost}, or no volume helps; got {value}")
     return math.ceil(_exact(fixed_cost) / margin)
 
 
@@ -117,9 +115,7 @@ def _numbers(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"expected the columns {', '.join(columns)}; missing: {', '.join(missing)}")
     numbers = frame[list(columns)].apply(pd.to_numeric, errors="coerce").astype(float)
     if bad := [column for column in columns if not np.isfinite(numbers[column]).all()]:
-        raise ValueError(
-            f"expected finite numbers in every row; fill or drop the rows without, in: {', '.join(bad)}"
-        )
+        raise ValueError(f"expected finite numbers in every row; fill or drop the rows without, in: {', '.join(bad)}")
     return numbers
 
 

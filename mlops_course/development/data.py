@@ -55,10 +55,8 @@ def content_version(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> str:
 
     A lone DataFrame counts as one table named "table". 1, 1.0, True and "1" differ, since the kind of a column counts:
     integer, float, boolean, text, time in its zone, duration. All missing values are equal, and so are 0.0 and -0.0.
-    The index is no content: reset it first if it says something.
 
-    Rows are hashed to 64 bits each: enough to catch accidents, no proof against a forger. The result is the same on
-    every platform and does not rest on a hash of pandas.
+    Rows are hashed to 64 bits each, the same on every platform: enough to catch accidents, no proof against a forger.
 
     Raises ValueError for column names that repeat or are no text, TypeError for a column of mixed or other values.
     """
@@ -74,9 +72,8 @@ def content_version(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> str:
 def save_snapshot(tables: pd.DataFrame | Mapping[str, pd.DataFrame], folder: str | os.PathLike) -> str:
     """Store tables below `folder` under their content version, which is returned.
 
-    One Parquet file a table and a manifest, written to a hidden folder beside the final one and then renamed: a reader
-    sees all of it or nothing, also if the writer is killed. A version that is there already is left as it is, with the
-    order of rows and columns that was saved first: `load_snapshot` says whether it is still sound.
+    One Parquet file a table and a manifest, written to a hidden folder and then renamed: a reader sees all of it or
+    nothing, also if the writer is killed. A version that is there already is left as it is, not looked into.
 
     Raises ValueError for a table name that cannot be a file name, and what `content_version` raises.
     """
@@ -138,9 +135,8 @@ def known_at(table: pd.DataFrame, instant: datetime, *, available: Mapping[str, 
     """The table as somebody at `instant` would have seen it: what became known later is missing, rows all stay.
 
     `available` maps a column to the column that says when its value became known (time-zone-aware; missing means
-    never; a value that comes at `instant` itself is known). Those columns are hidden where they lie in the future, for
-    they tell about it too. Dtypes do not depend on the instant: a mapped column of integers comes back as float64, one
-    of booleans as nullable boolean.
+    never; a value that comes at `instant` itself is known). Those columns are hidden where they lie in the future, too.
+    Dtypes do not depend on the instant: a mapped column of integers becomes float64, one of booleans nullable boolean.
 
     Raises ValueError for an instant without a time zone, KeyError for a column that is not in the table, TypeError for
     a column of availability that holds no instants.

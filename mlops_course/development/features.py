@@ -25,15 +25,7 @@ from functools import wraps
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "TEST_SHARE",
-    "as_of",
-    "in_progress",
-    "on_arrays",
-    "recent",
-    "split_by_time",
-    "split_in_three",
-]
+__all__ = ["TEST_SHARE", "as_of", "in_progress", "on_arrays", "recent", "split_by_time", "split_in_three"]
 
 TEST_SHARE = 0.15  # the latest of the labelled rows; a model is judged on them
 CALIBRATE_SHARE = 0.12  # the latest of the rows before; a fitted model is calibrated on them
@@ -51,9 +43,9 @@ def as_of(
 ) -> pd.DataFrame:
     """Return the last observation that was available to each row, never a later one.
 
-    `rows[at]` is when each row asks, and `observations[available]` when each observation became known. With `by`, only
-    observations of the same group count. The result has the index of `rows`, the `columns`, and `age` in minutes since
-    the observation became known. All are missing where nothing was known yet, or only what is older than `max_age`.
+    With `by`, only observations of the same group count. The result has the index of `rows`, the `columns`, and `age`
+    in minutes since the observation became known. All are missing where nothing was known yet, or only what is older
+    than `max_age`.
 
     Raises ValueError if a time is not a datetime, a row asks at no time, or two observations of a group became
     available at the same instant (which of them is the last is then undefined).
@@ -117,9 +109,9 @@ def in_progress(
 ) -> pd.Series:
     """How many spans had started and not yet ended when each row asked: start ≤ at < end.
 
-    A span whose `end` is missing has not ended. Keep such spans: whether one ever ends is not known while it lasts, and
-    what may last for ever needs an `end` by the clock. A span without `start`, or not before its end, never counts.
-    Returns counts (int) with the index of `rows`. Raises ValueError if a time is not a datetime or a row asks at none.
+    A span whose `end` is missing has not ended: whether one ever ends is not known while it lasts. A span without
+    `start`, or not before its end, never counts. Returns counts (int) with the index of `rows`. Raises ValueError if a
+    time is not a datetime or a row asks at none.
     """
     _check_times(rows, at, required=True)
     _check_times(spans, start)
@@ -137,8 +129,8 @@ def split_by_time(
     """Past and future around `cut`, purged: the past holds only rows whose label was known at the cut.
 
     Past: predicted before the cut and `label_time` ≤ cut. Future: `prediction_time` ≥ cut. A row predicted before the
-    cut and labelled after it is in neither; a row that never gets a label is never in the past. Raises ValueError if
-    the cut has no time zone and the columns do, or the other way round.
+    cut and labelled after it, or never, is in neither. Raises ValueError if the cut has no time zone and the columns
+    do, or the other way round.
     """
     cut = pd.Timestamp(cut)
     for column in (prediction_time, label_time):
@@ -152,8 +144,7 @@ def split_by_time(
 def split_in_three(labelled: pd.DataFrame, *, prediction_time: str, label_time: str) -> dict[str, pd.DataFrame]:
     """Rows to train on, to calibrate on and to test on, as "train", "calibrate" and "test", each purged.
 
-    The test rows are the latest `TEST_SHARE` of the rows, and the calibration rows the latest `CALIBRATE_SHARE` of the
-    past that remains. Raises ValueError as `split_by_time` does.
+    The shares are `TEST_SHARE` of the rows, and `CALIBRATE_SHARE` of the past that remains.
     """
     times = {"prediction_time": prediction_time, "label_time": label_time}
     test_from = labelled[prediction_time].quantile(1 - TEST_SHARE, interpolation="higher")
@@ -168,9 +159,8 @@ def on_arrays(derive: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarr
     """Let feature code that works on arrays take a frame too; decorates the function that a model carries.
 
     `derive` gets a mapping from column to array, all of one length, and returns another. The decorated function takes a
-    frame and returns one with the same index; a column that is passed on as it came keeps its dtype. Training calls
-    that, and a service calls the undecorated function, which is its attribute `arrays`: for one row, making the frame
-    would take longer than the features.
+    frame and returns one with the same index, for training. A service calls the undecorated one, its attribute
+    `arrays`: for one row, making the frame would take longer than the features.
     """
 
     @wraps(derive)
@@ -195,8 +185,8 @@ def _moments(frame: pd.DataFrame, time: str, *, by: str | None, value: str | Non
 def _known_by(asked: pd.DataFrame, happened: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """For each row of `asked`, the count of the events of its group until then, and the sum of their values.
 
-    Group and time make one sortable number, so that one binary search serves all rows. The sum runs within its group,
-    from the earliest event on: no later event and no other group can change it, not even its rounding.
+    Group and time make one sortable number, so that one binary search serves all rows. The sum runs within its group
+    from the earliest event on, so that no later event can change even its rounding.
     """
     both = np.concatenate([asked["time"], happened["time"]])
     low, span = (both.min(), np.ptp(both) + 2) if len(both) else (0, 1)

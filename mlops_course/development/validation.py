@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from pandera.config import ValidationDepth, config_context
-from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
+from pandera.errors import SchemaErrorReason, SchemaErrors
 
 __all__ = ["InvalidBatch", "Report", "quarantine", "validate"]
 
@@ -120,10 +120,8 @@ def validate(
     pandera checks the structure and runs each check. Rows are counted here, because pandera's own report lists each
     cell of each broken row, which takes seconds if there are many. A quarantine rule that more than `quarantine_limit`
     of the rows break stops the batch. A rule about a column as a whole (its check returns one boolean) counts every
-    row. A table without a schema is a warning.
-
-    Raises ValueError for a schema that converts values or uses regex columns or an index, for an unknown severity, and
-    for the severity of an unknown rule.
+    row. A table without a schema is a warning. Raises ValueError for a schema that converts values or uses regex
+    columns or an index, and for the severity of an unknown rule.
     """
     rows, reasons = [], {}
     for name in [*schemas, *(name for name in tables if name not in schemas)]:
@@ -145,9 +143,8 @@ def quarantine(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     """Separate the rows of a batch into clean and quarantined ones; the quarantined rows get a column `reason`.
 
-    Each row is in exactly one of the two, unchanged and with its index. Both have every table.
-
-    Raises InvalidBatch if the batch is stopped, ValueError if `report` is not about these tables.
+    Each row is in exactly one of the two, unchanged and with its index. Both have every table. Raises InvalidBatch if
+    the batch is stopped, ValueError if `report` is not about these tables.
     """
     report.raise_if_stopped()
     sizes = {name: len(reasons) for name, reasons in report.reasons.items()}
@@ -195,20 +192,16 @@ def _structure(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Fin
         with config_context(validation_depth=ValidationDepth.SCHEMA_ONLY):
             schema.validate(table, lazy=True)
     except SchemaErrors as errors:
+        every = np.ones(len(table), dtype=bool)
         for error in errors.schema_errors:
-            if error.reason_code is not SchemaErrorReason.SERIES_CONTAINS_NULLS:
-                yield _structural(table, error)
-
-
-def _structural(table: pd.DataFrame, error: SchemaError) -> _Finding:
-    every = np.ones(len(table), dtype=bool)
-    if error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-        return _Finding(str(error.failure_cases), "column is there", "stop", every)
-    if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
-        name = error.schema.name
-        samples = _cut(f"{table[name].dtype} {_samples(table[[name]])}")
-        return _Finding(name, f"dtype {error.schema.dtype}", "stop", every, samples)
-    return _Finding(str(error.failure_cases), str(error.check), "stop", every)
+            if error.reason_code is SchemaErrorReason.WRONG_DATATYPE:
+                name = error.schema.name
+                samples = _cut(f"{table[name].dtype} {_samples(table[[name]])}")
+                yield _Finding(name, f"dtype {error.schema.dtype}", "stop", every, samples)
+            elif error.reason_code is not SchemaErrorReason.SERIES_CONTAINS_NULLS:
+                absent = error.reason_code is SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME
+                rule = "column is there" if absent else str(error.check)
+                yield _Finding(str(error.failure_cases), rule, "stop", every)
 
 
 def _values(table: pd.DataFrame, schema: pa.DataFrameSchema) -> Iterator[_Finding]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from .calibration import _noise, calibration
 from .intervals import DRAWS, LEVEL, _draws_of, _group_codes, intervals
-from .metrics import METRICS, _checked, _cost, _functions, _require_same_rows, log_losses
+from .metrics import METRICS, _checked, _cost, _require_same_rows, log_losses
 
 
 def by_slice(
@@ -37,24 +37,22 @@ def by_slice(
     _require_same_rows(target, slices, "slices")
     costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
     blocks = _group_codes(target, groups)
-    functions = {"rows": count, "positives": lambda y, p: y.sum(), **_functions(**costs)}
+    sizes = {"rows": count, "positives": lambda y, p: y.sum()}
     wide = [name + end for name in METRICS for end in ("", "_low", "_high")]
     records = []
     for column in slices.columns:
         values = _labels(slices[column])
-        frame = MetricFrame(metrics=functions, y_true=y, y_pred=p, sensitive_features=pd.Series(values, name="value"))
-        for value, record in frame.by_group.iterrows():
+        frame = MetricFrame(metrics=sizes, y_true=y, y_pred=p, sensitive_features=pd.Series(values, name="value"))
+        for value, size in frame.by_group.iterrows():
             here = values == value
             ends = {}
-            if record["rows"] < min_rows:
-                record = record.where(record.index.isin(["rows", "positives"]))
-            else:
+            if size["rows"] >= min_rows:
                 days = None if groups is None else pd.factorize(blocks[here])[0]
                 draw = {"seed": seed, "draws": draws}
                 table = intervals(y[here], p[here], **costs, groups=days, **draw)
                 ends = dict(zip(wide, table[["value", "low", "high"]].to_numpy().ravel(), strict=True))
                 ends["calibration_noise"] = np.quantile(_noise(y[here], p[here], codes=days, **draw), LEVEL)
-            records.append({"slice": column, "value": value, **record, **ends})
+            records.append({"slice": column, "value": value, **size, **ends})
     names = ["slice", "value", "rows", "positives", *wide, "calibration_noise"]
     result = pd.DataFrame(records, columns=names).astype({"rows": int, "positives": int})
     one_class = result["positives"].isin([0]) | (result["positives"] == result["rows"])

@@ -1,7 +1,6 @@
 """How good probabilities and decisions are, and what they cost."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -65,30 +64,19 @@ def measure(
     targets are equal, the ratio when a constant decision costs nothing.
     """
     y, p = _checked(target, probability)
-    functions = _functions(threshold, false_alarm, missed)
-    return pd.Series({name: float(function(y, p)) for name, function in functions.items()}, name="value")
-
-
-def _functions(threshold: float, false_alarm: float, missed: float) -> dict[str, Callable[..., float]]:
-    """The metrics as functions of target and probability, in the order of METRICS."""
-    cost = partial(expected_cost, threshold=threshold, false_alarm=false_alarm, missed=missed)
-
-    def needs_both_classes(metric: Callable[..., float]) -> Callable[..., float]:
-        return lambda y, p: metric(y, p) if len(np.unique(y)) == 2 else np.nan
-
-    def cost_ratio(y: np.ndarray, p: np.ndarray) -> float:
-        constant = 1000 * min(missed * np.mean(y), false_alarm * np.mean(1 - y))
-        return cost(y, p) / constant if constant else np.nan
-
-    return {
-        "roc_auc": needs_both_classes(roc_auc_score),
-        "average_precision": needs_both_classes(average_precision_score),
-        "log_loss": partial(log_loss, labels=[0, 1]),
-        "brier": brier_score,
-        "calibration_error": calibration_error,
+    both_classes = len(np.unique(y)) == 2
+    cost = expected_cost(y, p, threshold=threshold, false_alarm=false_alarm, missed=missed)
+    constant = 1000 * min(missed * np.mean(y), false_alarm * np.mean(1 - y))
+    values = {
+        "roc_auc": roc_auc_score(y, p) if both_classes else np.nan,
+        "average_precision": average_precision_score(y, p) if both_classes else np.nan,
+        "log_loss": log_loss(y, p, labels=[0, 1]),
+        "brier": brier_score(y, p),
+        "calibration_error": calibration_error(y, p),
         "expected_cost": cost,
-        "cost_ratio": cost_ratio,
+        "cost_ratio": cost / constant if constant else np.nan,
     }
+    return pd.Series(values, name="value", dtype=float)
 
 
 def _checked(target: ArrayLike, probability: ArrayLike, name: str = "probability") -> tuple[np.ndarray, np.ndarray]:
