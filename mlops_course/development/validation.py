@@ -80,17 +80,12 @@ class Report:
         """A headline, then two lines a finding."""
         lines = [
             f"{one.severity:<10}  {_place(one.table, one.column)}: {one.rule}\n"
-            f"{'':<10}  rows: {one.count:,} ({_percent(one.share)}){one.samples and f', such as {one.samples}'}"
+            f"{'':<10}  rows: {one.count:,} ({100 * one.share:.3g} %){one.samples and f', such as {one.samples}'}"
             for one in self.findings.itertuples(index=False, name="Finding")
         ]
         return "\n".join([self._headline(), *lines])
 
     __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        formats = {"count": "{:,}".format, "share": _percent}
-        table = "" if self.findings.empty else self.findings.to_html(index=False, formatters=formats, border=0)
-        return f"<p><strong>{self._headline()}</strong></p>{table}"
 
     def _headline(self) -> str:
         rules = self.findings["severity"].value_counts()
@@ -134,8 +129,8 @@ def validate(
         reasons[name] = _reasons(found, size)
     columns = ["table", "column", "rule", "severity", "count", "share", "samples"]
     findings = pd.DataFrame(rows, columns=columns).astype({"count": "int64", "share": "float64"})
-    order = findings["severity"].map(SEVERITIES.index).astype("int64").sort_values(kind="stable").index
-    return Report(findings.loc[order].reset_index(drop=True), reasons)
+    order = findings["severity"].map(SEVERITIES.index).argsort(kind="stable")
+    return Report(findings.iloc[order].reset_index(drop=True), reasons)
 
 
 def quarantine(
@@ -314,10 +309,6 @@ def _place(table: str, columns: str) -> str:
     if not columns:
         return table
     return f"{table} ({columns})" if ", " in columns else f"{table}.{columns}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def _cut(text: str) -> str:

@@ -17,7 +17,6 @@ the raw tables as they were known at an instant; with it a probe of `readiness` 
 from mlops_course.flights.faults import FAULTS
 from mlops_course.flights.features import build, derive
 from mlops_course.flights.schema import schemas
-from mlops_course.flights.tables import SPECIFICATION, batches, files, read
-from mlops_course.flights.timeline import tables_as_of
+from mlops_course.flights.timeline import SPECIFICATION, batches, files, read, tables_as_of
 
 __all__ = ["FAULTS", "SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas", "tables_as_of"]

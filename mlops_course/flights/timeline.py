@@ -1,8 +1,7 @@
-"""When each fact about a flight became known: the clock columns turned into instants, across zones and clock changes.
+"""The raw tables of the case, one batch a month, and when each fact in them became known.
 
-The tables hold local wall clocks: departures in New York's, arrivals in the destination's. `instants` turns them into
-UTC, and `known_columns` says which of them each column had to wait for. What the source does not record is assumed
-here, and only here:
+DATA_CARD.md says what is wrong with the tables. They hold local wall clocks, departures in New York's and arrivals in
+the destination's; `instants` turns them into UTC. What the source does not record is assumed here, and only here:
 
     timetable       known all the time, and so is the aircraft that is assigned (tailnum)
     departure       known when the aircraft leaves the gate
@@ -10,18 +9,51 @@ here, and only here:
     weather         known an hour after the hour it is filed under (the stations report once within it)
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
 from mlops_course.development import data
 
-__all__ = ["WEATHER_DELAY", "instants", "tables_as_of"]
+__all__ = ["SPECIFICATION", "WEATHER_DELAY", "batches", "files", "instants", "read", "tables_as_of"]
 
+SPECIFICATION = Path(__file__).parent / "specification.yaml"
+DATA = Path(__file__).parent / "data"
+REFERENCES = ("airlines", "airports", "planes")
 HOME = "America/New_York"
 WEATHER_DELAY = pd.Timedelta("1h")
 CARIBBEAN = {"BQN": "America/Puerto_Rico", "PSE": "America/Puerto_Rico", "SJU": "America/Puerto_Rico",
              "STT": "America/St_Thomas"}  # destinations that the airports table lacks  # fmt: skip
 AT_DEPARTURE = ("dep_time", "dep_delay")
 AT_ARRIVAL = ("arr_time", "arr_delay", "air_time")
+
+
+def batches() -> list[str]:
+    """The months there are, in order: "2013-01" to "2013-12"."""
+    return sorted(path.stem.removeprefix("flights_") for path in DATA.glob("flights_*.parquet"))
+
+
+def files(names: Sequence[str]) -> list[Path]:
+    """The Parquet files that `read(names)` reads. Raises ValueError for an unknown batch."""
+    unknown = sorted(set(names) - set(batches()))
+    if unknown or not names:
+        raise ValueError(f"expected batches out of {batches()}, got {unknown or list(names)}")
+    months = [DATA / f"flights_{name}.parquet" for name in sorted(set(names))]
+    return [*months, *(DATA / f"{table}.parquet" for table in ("weather", *REFERENCES))]
+
+
+def read(names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Raw tables of some months: flights and weather of those months, airlines, airports and planes whole.
+
+    Raises ValueError for an unknown batch.
+    """
+    tables = {path.stem: pd.read_parquet(path) for path in files(names)}
+    months = [tables.pop(f"flights_{name}") for name in sorted(set(names))]
+    weather = tables["weather"]
+    chosen = weather["month"].isin([int(name[5:]) for name in names])
+    tables["weather"] = weather[chosen].reset_index(drop=True)
+    return {"flights": pd.concat(months, ignore_index=True), **tables}
 
 
 def instants(flights: pd.DataFrame, airports: pd.DataFrame) -> pd.DataFrame:
@@ -49,10 +81,9 @@ def instants(flights: pd.DataFrame, airports: pd.DataFrame) -> pd.DataFrame:
 
 
 def tables_as_of(tables: dict[str, pd.DataFrame], instant: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    """The raw tables as somebody saw them at `instant` (with a time zone): what came later is missing.
+    """The raw tables as somebody saw them at `instant`: departures, arrivals and weather that came later are missing.
 
-    The timetable stays whole; departures, arrivals and delays are masked until they happened, and weather rows appear
-    an hour after the hour that they describe. Raises ValueError if `instant` has no time zone.
+    The timetable stays whole. Raises ValueError if `instant` has no time zone.
     """
     flights, weather = tables["flights"], tables["weather"]
     stamped = pd.concat([flights, instants(flights, tables["airports"])], axis=1)

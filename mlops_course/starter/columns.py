@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import TargetEncoder
 
 from mlops_course.starter import reading
 
@@ -253,17 +254,13 @@ def probe(values: pd.Series, label: pd.Series) -> float:
     if pd.api.types.is_numeric_dtype(column):
         spread = column.notna() & (codes.map(codes.value_counts()) < COMMON * len(column))
         codes[spread] = -2 - pd.qcut(column[spread].rank(), PROBE_BINS, labels=False, duplicates="drop")
-    half = np.arange(len(frame)) % 2
-    target, codes = frame["label"].to_numpy(), codes.to_numpy()
+    codes, target, even = codes.to_numpy()[:, None], frame["label"].to_numpy(), np.arange(len(frame)) % 2 == 0
     scores = []
-    for learn, judge in ((0, 1), (1, 0)):
-        seen, asked = half == learn, half == judge
-        if len(np.unique(target[asked])) < 2:
+    for learn, judge in ((even, ~even), (~even, even)):
+        if len(np.unique(target[judge])) < 2:
             return 0.5
-        base = target[seen].mean()
-        groups = pd.Series(target[seen]).groupby(codes[seen]).agg(["sum", "count"])
-        rates = (groups["sum"] + base) / (groups["count"] + 1)
-        scores.append(roc_auc_score(target[asked], pd.Series(codes[asked]).map(rates).fillna(base)))
+        encoder = TargetEncoder(target_type="continuous", smooth=1.0).fit(codes[learn], target[learn])
+        scores.append(roc_auc_score(target[judge], encoder.transform(codes[judge])))
     return float(np.mean(scores))
 
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from mlops_course.development import evaluation
-from mlops_course.development.evaluation.intervals import AT_MOST_ONE, _weighted_metrics
+from mlops_course.development.evaluation.uncertainty import AT_MOST_ONE, _weighted_metrics
 
 COSTS = {"threshold": 0.2, "false_alarm": 15, "missed": 60}
 FEW = {"draws": 40, "seed": 3}

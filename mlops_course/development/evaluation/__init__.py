@@ -25,11 +25,10 @@ probability, raise ValueError.
 True
 """
 
-from .calibration import calibration
 from .evidence import by_slice, compare, evidence
-from .intervals import intervals
 from .metrics import METRICS, brier_score, calibration_error, expected_cost, log_losses, measure
 from .plots import plot_reliability, plot_slices
+from .uncertainty import calibration, intervals
 
 __all__ = [
     "METRICS",

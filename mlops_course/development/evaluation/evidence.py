@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .calibration import _noise, calibration
-from .intervals import DRAWS, LEVEL, _draws_of, _group_codes, intervals
 from .metrics import METRICS, _checked, _cost, _require_same_rows, log_losses
+from .uncertainty import DRAWS, LEVEL, _draws_of, _group_codes, _noise, calibration, intervals
 
 
 def by_slice(

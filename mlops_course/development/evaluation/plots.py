@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from .calibration import _band
-from .intervals import _group_codes
 from .metrics import METRICS, _bin_of, _checked
+from .uncertainty import _band, _group_codes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

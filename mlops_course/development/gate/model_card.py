@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -28,16 +27,12 @@ def model_card(
 ) -> str:
     """Write a model card in Markdown: what the model is for, how good it is and for whom, and when not to trust it.
 
-    Of `specification`, a mapping of plain values, it uses name, version, decision, users, target, timing.lead, costs,
-    slices and risk. `evidence` is what `gate` judged, `report` its result. `training_data` and `evaluation_data` say in
-    words which rows they are.
-
-    Raises ValueError that names a field which the specification lacks. The nine headings are those of Mitchell et al.
-    2019, Model Cards for Model Reporting.
+    `specification` holds the fields of a specification as plain values. `evidence` is what `gate` judged, `report` its
+    result. `training_data` and `evaluation_data` say in words which rows they are. Raises KeyError for a field that the
+    specification lacks. The nine headings are those of Mitchell et al. 2019, Model Cards for Model Reporting.
     """
-    field = partial(_field, specification)
-    costs = f"{field('costs.false_alarm')} a false alarm, {field('costs.missed')} a miss, in {field('costs.unit')}"
-    costs += ", each above the cost of the right decision"
+    spec, costs, risk = specification, specification["costs"], specification["risk"]
+    errors = f"{costs['false_alarm']} a false alarm, {costs['missed']} a miss, in {costs['unit']}"
     not_judged = report.checks[report.checks["verdict"] == NOT_JUDGED]
     untested = [f"Not judged: {row.check}; {row.why}." for row in not_judged.itertuples()]
     unknown = report.checks.loc[report.checks["verdict"] == NOT_KNOWN, "check"]
@@ -45,36 +40,30 @@ def model_card(
         untested.append(f"Not known, as the bar lies in the interval: {'; '.join(unknown)}.")
     sections = {
         "Model details": [
-            f"Version {version}, built for version {field('version')} of the specification.",
-            f"Predicts: {field('target.definition')}",
-            f"Asked this long before the event: {field('timing.lead')}.",
+            f"Version {version}, built for version {spec['version']} of the specification.",
+            f"Predicts: {spec['target']['definition']}",
+            f"Asked this long before the event: {spec['timing']['lead']}.",
         ],
         "Intended use": [
-            f"Decision: {field('decision')}",
-            f"Users: {', '.join(field('users'))}.",
+            f"Decision: {spec['decision']}",
+            f"Users: {', '.join(spec['users'])}.",
             "Not meant for other decisions: its costs, its timing and its tests belong to this one.",
         ],
-        "Factors": [f"Examined one by one: {', '.join(field('slices'))}."],
-        "Metrics": [f"Ranking, calibration and cost of the decisions. Costs: {costs}."],
+        "Factors": [f"Examined one by one: {', '.join(spec['slices'])}."],
+        "Metrics": [
+            "Ranking, calibration and cost of the decisions. "
+            f"Costs: {errors}, each above the cost of the right decision."
+        ],
         "Evaluation data": [evaluation_data],
         "Training data": [training_data, f"Data version: `{data_version}`."],
         "Quantitative analyses": _analyses(evidence, report),
-        "Ethical considerations": [f"Risk: {field('risk.level')}, as of {field('risk.as_of')}. {field('risk.basis')}"],
+        "Ethical considerations": [f"Risk: {risk['level']}, as of {risk['as_of']}. {risk['basis']}"],
         "Caveats and recommendations": [_bullets([*caveats, *untested]) or "None known."],
     }
-    parts = [f"# Model card: {field('name')}"]
+    parts = [f"# Model card: {spec['name']}"]
     for heading, blocks in sections.items():
         parts += [f"## {heading}", *(block.strip() for block in blocks)]
     return "\n\n".join(parts) + "\n"
-
-
-def _field(specification: Mapping[str, Any], path: str) -> Any:
-    value: Any = specification
-    for key in path.split("."):
-        if key not in value:
-            raise ValueError(f"a model card needs {path!r} of the specification, which is missing: add it there.")
-        value = value[key]
-    return value
 
 
 def _analyses(evidence: Mapping[str, pd.DataFrame], report: GateReport) -> list[str]:
