@@ -77,10 +77,8 @@ def operating_cost(items: pd.DataFrame, *, years: float) -> pd.DataFrame:
     """The cost sheet of building and running a system for `years`; its total is `sheet["cost"].sum()`.
 
     `items` has one row an item: `item`, `quantity`, `unit` (such as "hour"), `unit_price`, and `paid`, which is "once"
-    for what builds the system or "yearly" for what runs it. Returns these columns and `cost`, which is quantity · unit
-    price, times `years` where it is paid yearly.
-
-    Raises ValueError if a column is missing, a number is negative or not finite, or `paid` is another word.
+    for what builds the system or "yearly" for what runs it. Returns these columns and `cost`. Raises ValueError if a
+    column is missing, a number is negative or not finite, or `paid` is another word.
     """
     numbers = _numbers(items, ["quantity", "unit_price"])
     if missing := [column for column in ("item", "unit", "paid") if column not in items]:

@@ -109,8 +109,7 @@ class Timing(_Part):
 class Costs(_Part):
     """What each of the two errors costs more than the right decision, and what it costs to have the model.
 
-    Only such net costs give the threshold false_alarm / (false_alarm + missed). If a right decision costs something,
-    subtract it: a miss counts against acting rightly, a false alarm against waiting rightly.
+    Only such net costs give the threshold false_alarm / (false_alarm + missed).
     """
 
     false_alarm: Positive = Field(description="cost of acting on a positive that does not come, above that of waiting")
@@ -220,11 +219,7 @@ class Risk(_Part):
 
 
 class Specification(_Part):
-    """All that has been agreed on before the first model is trained.
-
-    Build one with `load_specification` or `parse_specification`, which name every defect at once. Lists are read as
-    tuples; `inputs.all` and `features.all` are lists for pandas.
-    """
+    """All that has been agreed on before the first model; `load_specification` names every defect at once."""
 
     name: Text = Field(description="short name of the system")
     version: Text = Field(description="version of this specification")

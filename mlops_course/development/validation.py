@@ -8,9 +8,7 @@ Each rule has a severity. `stop`: the batch is not used. `quarantine`: the rows 
 `warn`: somebody should know. A rule stops unless `metadata={"severity": ...}` says otherwise, on the column, or on the
 schema for rules that compare columns; give one severity for all its rules, or a dictionary from rule to severity. A
 check made with `raise_warning=True` warns. Missing tables, empty tables, missing columns and wrong dtypes always stop.
-
-Values are never converted, and the order of rows and columns does not matter. A rule that compares columns is named
-"column, column: rule", so that a finding can name the columns.
+A rule that compares columns is named "column, column: rule", so that a finding can name the columns.
 
 >>> import pandas as pd
 >>> import pandera.pandas as pa
@@ -58,9 +56,9 @@ class InvalidBatch(ValueError):  # noqa: N818 - named for what it is
 class Report:
     """The findings of `validate`, the most severe first.
 
-    `findings` has the columns table, column, rule, severity, count (rows that break the rule), share (of the rows of
-    that table) and samples (some of the values, as text). `reasons` has one text a row for each checked table: the
-    rules that send the row to quarantine, empty if it stays.
+    `findings` has the columns table, column, rule, severity, count and share of the rows that break the rule, and
+    samples (some of the values, as text). `reasons` has, for each table, one text a row: the rules that send the row to
+    quarantine, empty if it stays.
     """
 
     findings: pd.DataFrame

@@ -1,8 +1,4 @@
-"""Faults that could happen to the feeds of the case, each of a size that its readers would want to hear of.
-
-`FAULTS` are options for `faults.schedule`: what a fault is, without when. The units are those into which such feeds
-have been known to fall: metric for American, and back.
-"""
+"""Faults that could happen to the feeds of the case: what each is, without when, as options for `faults.schedule`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

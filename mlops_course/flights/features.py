@@ -1,8 +1,7 @@
 """Features of a flight as of two hours before its scheduled departure.
 
-`build` looks up, for each flight, what the desk could see at its prediction time. `derive` then turns a row of that
-into numbers that a model likes; it needs nothing but the row, so it travels inside the model and runs the same in
-training and in the service.
+`build` looks up what the desk could see at the time of each prediction. `derive` turns a row of that into numbers that
+a model likes; it needs nothing but the row, so it travels inside the model.
 """
 
 from collections.abc import Mapping
@@ -28,9 +27,8 @@ TIMETABLE = ["carrier", "origin", "dest", "distance"]
 def build(tables: dict[str, pd.DataFrame], *, lead: pd.Timedelta = LEAD) -> pd.DataFrame:
     """One row a flight: id, batch, prediction time, the inputs as known then, label time and label.
 
-    `tables` are raw tables as `read` returns them; a flight's recent past is looked for in the same tables, so give the
-    batch before as well. Times are UTC, `scheduled_departure` is New York's wall clock. `late` is 1.0, 0.0, or missing
-    where the flight never arrived at its destination.
+    A flight's recent past is looked for in the same `tables`, so give the batch before as well. Times are UTC,
+    `scheduled_departure` is New York's wall clock. `late` is missing where the flight never arrived at its destination.
     """
     flights = tables["flights"]
     times = instants(flights, tables["airports"])
@@ -57,8 +55,7 @@ def build(tables: dict[str, pd.DataFrame], *, lead: pd.Timedelta = LEAD) -> pd.D
 def derive(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Features from inputs, row by row, with no state: clock, age of the aircraft, wind as a vector.
 
-    `inputs` has the input columns of `build`, as a frame or as arrays, and the result is of the same kind. Angles are
-    where the wind comes from, in degrees clockwise from north; a calm has no direction and no components.
+    `wind_dir` is where the wind comes from, in degrees clockwise from north; a calm has no direction.
     """
     departure = inputs["scheduled_departure"].astype("datetime64[m]")
     unknown, day = np.isnat(departure), departure.astype("datetime64[D]")
@@ -79,12 +76,8 @@ def _names(flights: pd.DataFrame) -> pd.DataFrame:
     date = (flights["year"] * 10_000 + flights["month"] * 100 + flights["day"]).astype(str)
     number = flights["carrier"] + flights["flight"].astype(str)
     clock = flights["sched_dep_time"].astype(str).str.zfill(4)
-    return pd.DataFrame(
-        {
-            "id": date + "-" + clock + "-" + number + "-" + flights["origin"],
-            "batch": date.str[:4] + "-" + date.str[4:6],
-        }
-    )
+    ids = date + "-" + clock + "-" + number + "-" + flights["origin"]
+    return pd.DataFrame({"id": ids, "batch": date.str[:4] + "-" + date.str[4:6]})
 
 
 def _aircraft(tailnum: pd.Series, planes: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """What the five raw tables must look like; DATA_CARD.md says which defects these rules find, and which they let pass.
 
 A rule stops the batch if breaking it means that the batch is not what it claims to be. It sends rows to quarantine if
-they cannot be true, which stops the batch as well if they are many. It warns of what is true of this source and makes
-trouble later.
+they cannot be true, and warns of what is true of this source and makes trouble later.
 """
 
 from collections.abc import Callable

@@ -59,10 +59,9 @@ def package_name(folder: Path) -> str:
 
 
 def create(folder: Path, judgement: Judgement, *, data: Path, command: str, today: date) -> list[str]:
-    """Write a starter project for the table in `data` into `folder`, which must not be there, or be empty.
+    """Write a starter project for the table in `data` into `folder`, whole or not at all; return its files.
 
-    `command` is what the user called, for the README. Returns the paths of its files. Raises FileExistsError if the
-    folder holds something. It is written beside and moved into place, so nothing is left behind if anything fails.
+    `command` is what the user called, for the README. Raises FileExistsError if the folder holds something.
     """
     folder = folder.resolve()
     if folder == Path.cwd():
@@ -98,9 +97,8 @@ def create(folder: Path, judgement: Judgement, *, data: Path, command: str, toda
 def update(folder: Path) -> list[Change]:
     """Bring a project's files up to this version of the package; what its owner changed is never overwritten.
 
-    A file that is as it was made is replaced. One that was changed is kept, and if this version would make another one
-    than before, that is put beside it as FILE.new. The table, `.mlops` and files of the owner are not looked at. Raises
-    ValueError if the folder holds no starter project.
+    A file that is as it was made is replaced. One that was changed is kept, and if this version makes another one than
+    before, that is put beside it as FILE.new. Raises ValueError if the folder holds no starter project.
     """
     if not (folder / ANSWERS).is_file() or not (folder / MANIFEST).is_file():
         raise ValueError(f"expected a project made by `{DISTRIBUTION} new`, with {ANSWERS} and {MANIFEST}, in {folder}")

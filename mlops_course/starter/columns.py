@@ -5,7 +5,6 @@
     time_form               how its times are written
     writes_decimal_commas   whether a file writes numbers as most of Europe does
     probe                   how well it alone tells the answers apart
-    shown, percent          values and shares in words
 
 A column is of a kind if hardly any of its values is not, and then those values are named.
 """
@@ -19,19 +18,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import TargetEncoder
 
 from mlops_course.starter import reading
-
-__all__ = [
-    "TRUTHS",
-    "Kind",
-    "kind_of",
-    "left_out",
-    "names_rows",
-    "percent",
-    "probe",
-    "shown",
-    "time_form",
-    "writes_decimal_commas",
-]
 
 READABLE = 0.95  # share of values that must be of a kind for the column to be of it
 TWO_WAYS = "two ways"  # what is said of dates such as 03/04/2026
@@ -72,7 +58,6 @@ def kind_of(values: pd.Series, text: pd.Series, *, name: str, european: bool, ti
     """What a column is, by its values and by the same as `text`; its `name` may tell an identifier."""
     known = text.dropna()
     distinct = known.nunique()
-    typed = pd.api.types.is_numeric_dtype(values)
     if distinct > MAX_CATEGORIES and _is_prose(known):
         return left_out(f"text such as {shown(known, 1)}", "free text; make features of it first")
     if names_rows(values, name) or (ENTITY.search(name) and distinct > MAX_CATEGORIES):
@@ -81,12 +66,11 @@ def kind_of(values: pd.Series, text: pd.Series, *, name: str, european: bool, ti
     if known.str.fullmatch(r"(?:19|20)\d\d[01]\d[0-3]\d").all():
         how, note = time_form(values)
         if how is not None:
-            return Kind(
-                {**how, "kind": "moment"}, f"dates of eight digits, such as {shown(known, 1)}", "point in time", note
-            )
+            seen = f"dates of eight digits, such as {shown(known, 1)}"
+            return Kind({**how, "kind": "moment"}, seen, "point in time", note)
     if pd.api.types.is_bool_dtype(values):
         return Kind({"kind": "number"}, "true or false", "number 0 or 1")
-    if typed:
+    if pd.api.types.is_numeric_dtype(values):
         numbers = known.astype(float)
         infinite = int(np.isinf(numbers).sum())
         note = f"read as missing: infinity ({infinite:,} times)" if infinite else ""
@@ -201,10 +185,8 @@ def time_form(values: pd.Series, time_format: str | None = None) -> tuple[dict[s
         return {}, f"in {values.dt.tz}; kept as UTC"
     if pd.api.types.is_datetime64_dtype(values):
         return {}, "without a zone; taken for UTC"
-    text = reading.as_text(values)
-    text = (
-        text[~text.str.lower().isin([*reading.MISSING_WORDS, *reading.MORE_MISSING_WORDS])].dropna().drop_duplicates()
-    )
+    text, absent = reading.as_text(values), [*reading.MISSING_WORDS, *reading.MORE_MISSING_WORDS]
+    text = text[~text.str.lower().isin(absent)].dropna().drop_duplicates()
     if text.empty:
         return None, ""
     if time_format:
@@ -217,11 +199,10 @@ def time_form(values: pd.Series, time_format: str | None = None) -> tuple[dict[s
         return ({"unit": unit[0]}, f"read as {unit[0]} since 1970") if unit else (None, "")
     if text.str.match(r"\d{4}-\d\d(-\d\d)?").mean() >= READABLE and _reads(text, "ISO8601"):
         zoned = text.str.contains(r"\d(?:Z|[+-]\d\d:?\d\d)$", regex=True)
-        if zoned.all():
-            return {"format": "ISO8601"}, "with their zones; kept as UTC"
-        return {"format": "ISO8601"}, (
-            "some with a zone, some without, which are" if zoned.any() else "without a zone;"
-        ) + (" taken for UTC")
+        note = "without a zone; taken for UTC"
+        if zoned.any():
+            note = "some with a zone, some without, which are taken for UTC"
+        return {"format": "ISO8601"}, "with their zones; kept as UTC" if zoned.all() else note
     fits = [day + clock for day in DAYS for clock in CLOCKS if _reads(text, day + clock)]
     if len(fits) > 1:
         steps = {form: pd.to_datetime(text, format=form, utc=True, errors="coerce").diff() for form in fits}

@@ -6,8 +6,8 @@
     read           all of it, with a name for each row
     batch_names    which month (or week, or day) each row belongs to
 
-A plan is plain data, as it stands in a YAML file: `format`, `columns` (name to kind and how it is written), perhaps
-`id`, and `time` with `clock`. A value that is neither what the plan says nor a word for a missing one is an error.
+A plan is plain data from a YAML file: `format`, `columns` (name to kind and how it is written), perhaps `id`, and
+`time` with `clock`. A value that is neither what the plan says nor a word for a missing one is an error.
 
 >>> plan = {"columns": {"load": {"kind": "number", "decimal": ",", "thousands": "."}}}
 >>> convert(pd.DataFrame({"load": ["1.250,5", "n/a"]}), plan)["load"].tolist()
@@ -42,8 +42,7 @@ GRAINS = {"year": "%Y", "quarter": "", "month": "%Y-%m", "week": "%G-W%V", "day"
 def read_cells(path: Path, form: Mapping[str, Any]) -> pd.DataFrame:
     """The file as it is: text cells of a CSV file, spaces around them removed, or the typed columns of a Parquet file.
 
-    `form` is {"kind": "parquet"}, or {"kind": "csv", "encoding": ..., "separator": ...}. Raises ValueError if the file
-    cannot be read that way.
+    `form` is {"kind": "parquet"}, or {"kind": "csv", "encoding": ..., "separator": ...}.
     """
     if form["kind"] == "parquet":
         return pd.read_parquet(path)
@@ -60,11 +59,10 @@ def read_cells(path: Path, form: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """The table of `plan["format"]` in `path`: the columns that the plan keeps, by their names there, and the row's id.
+    """The table in `path`: the columns that the plan keeps, by their names there, and `row_id`.
 
     Rows that are the same in every column of the file come once. `row_id` is the plan's id column as text, or a digest
     of the whole row. Without a column of time, the rows get the plan's made-up clock, in the order of the file.
-    Raises ValueError for a column that is missing and for a value that is not of its kind.
     """
     cells = distinct_rows(read_cells(path, plan["format"]))
     table = convert(cells, plan)
@@ -92,6 +90,8 @@ def convert(cells: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     category        text
     time            datetime64[us, UTC]
     moment          datetime64[us] without a zone: an input that is a point in time, on the clock of UTC
+
+    Raises ValueError for a column that is missing and for a value that is not of its kind.
     """
     columns = {}
     for name, how in plan["columns"].items():

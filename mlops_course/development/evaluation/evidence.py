@@ -80,10 +80,9 @@ def compare(
     value, rows, metric, candidate, champion, difference, low, high, standard_error. A difference above 0 says that the
     candidate is worse. `champion` holds the champion's probabilities.
 
-    The difference is taken row by row before it is averaged. What makes a day hard makes it hard for both models and
-    drops out, so the interval is much narrower than the two models' own intervals suggest. It is the difference and
-    so many bootstrap standard errors either way; NaN if all rows are in one group. Of twenty slices one would look
-    worse by chance, so each of k slices gets the wider level 1 - 0.05 / k (Bonferroni).
+    The difference is taken row by row: what makes a day hard for both models drops out. The interval is so many
+    bootstrap standard errors either way; NaN if all rows are in one group. Of twenty slices one would look worse by
+    chance, so each of k slices gets the wider level 1 - 0.05 / k (Bonferroni).
     """
     y, p = _checked(target, probability)
     _require_same_rows(target, champion, "champion")

@@ -21,8 +21,7 @@ def plot_reliability(
 ) -> "Figure":
     """Observed share against predicted probability, in the bins of `calibration_error`.
 
-    The dots of a calibrated model lie on the line, but for chance: 19 of 20 within the band. Without `groups` rows
-    count as independent; with `groups`, such as days, the rows of a group share what chance does.
+    Of the dots of a calibrated model 19 in 20 lie within the band. `groups` are those of `calibration`.
     """
     y, p = _checked(target, probability)
     codes = None if groups is None else _group_codes(target, groups)

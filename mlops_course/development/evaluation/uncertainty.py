@@ -56,8 +56,8 @@ def calibration(
 ) -> pd.Series:
     """Calibration error beside its noise floor, and calibration intercept and slope with 95 % intervals.
 
-    - error: see `calibration_error`. noise_mean and noise_high are mean and 95 % quantile of the error that a perfectly
-      calibrated model would show with these probabilities, by chance.
+    - noise_mean, noise_high: mean and 95 % quantile of the `calibration_error` that a perfectly calibrated model would
+      show with these probabilities, by chance.
     - intercept, intercept_low, intercept_high: what has to be added to each log-odds (logit) so that prediction and
       outcome have the same mean (calibration-in-the-large). Above 0 the probabilities as a whole are too low.
     - slope, slope_low, slope_high: of a logistic regression of the target on the logit. Below 1 they are too extreme.

@@ -44,8 +44,7 @@ def invariance(
     """Test that a change leaves the predictions as they are: no probability moves by more than `tolerance`.
 
     Raises ValueError if `change` changes nothing or the shape, or `predict` does not return one number for each row.
-    Source of the three kinds of test: Ribeiro et al. 2020, Beyond Accuracy: Behavioral Testing of NLP Models with
-    CheckList.
+    Source of the three kinds of test: Ribeiro et al. 2020, Beyond Accuracy.
     """
     shown, moved = _moved(predict, rows, change=change, name=name)
     return _result(name, shown, np.abs(moved) - tolerance, allowed_share)
@@ -63,9 +62,8 @@ def direction(
 ) -> BehaviourResult:
     """Test that a change moves probabilities the `expected` way, "up" or "down", by `at_least` so much.
 
-    With `at_least=0` a row that does not move passes, and so does a constant model.
-
-    Raises ValueError if `expected` is neither word, and as `invariance` does.
+    With `at_least=0` a row that does not move passes. Raises ValueError if `expected` is neither word, and as
+    `invariance` does.
     """
     if expected not in ("up", "down"):
         raise ValueError(f"expected must be 'up' or 'down'; got {expected!r}.")

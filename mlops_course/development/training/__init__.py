@@ -9,8 +9,7 @@
     cost_threshold, best_threshold       from the net costs of errors to the probability at which to act
     decide                               a model that acts at that probability
     track                                the MLflow record of one fit
-    code_version, environment            what code and what Python the fit was made with
-    libraries                            versions of the libraries that decide what a fit gives
+    code_version, environment, libraries what code, what Python and which libraries the fit was made with
 
 >>> import numpy as np
 >>> import pandas as pd
@@ -23,9 +22,6 @@
 >>> losses = {name: cross_validate_in_time(model, inputs, **rows)["log_loss"] for name, model in models.items()}
 >>> simplest_within_one_standard_error(pd.DataFrame(losses))
 'logistic_regression'
->>> fitted = models["logistic_regression"].fit(inputs, failed)
->>> decide(fitted, cost_threshold(false_alarm=15, missed=60)).predict(inputs.head(3))
-array([1., 1., 1.])
 """
 
 from .models import best_threshold, calibrate, candidates, cost_threshold, decide

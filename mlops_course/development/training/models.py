@@ -33,8 +33,7 @@ def candidates(
 
     Each is a pipeline from inputs to a probability: `derive` (row by row, without state; None for none), `encode`,
     `classify`. `numeric` and `categorical` are columns of what `derive` returns. A missing value or a category never
-    seen in training gets an answer, not an error. The same rows and `seed` give the same model. With up to 200,000 rows
-    any seed does: only the bins of boosting are drawn by chance, and only from more rows than that.
+    seen in training gets an answer, not an error. The same rows and `seed` give the same model.
 
     Raises ValueError if `derive` cannot be imported by name, as a lambda cannot: such a model could not be saved.
     """
@@ -65,9 +64,7 @@ def calibrate(
 
     Give rows that come after the rows that `model` was fitted on: on its own rows a model is too sure of itself.
     `method` is scikit-learn's: `sigmoid` fits two numbers (Platt 1999), `isotonic` any rising curve, for which it wants
-    about a thousand rows (Niculescu-Mizil and Caruana 2005). The model itself is not fitted again.
-
-    Raises ValueError if a label is missing or is not 0 or 1.
+    about a thousand rows (Niculescu-Mizil and Caruana 2005).
     """
     labels = _labels(target, inputs)
     return CalibratedClassifierCV(FrozenEstimator(model), method=method).fit(inputs, labels)
@@ -90,10 +87,9 @@ def cost_threshold(*, false_alarm: float, missed: float) -> float:
 def best_threshold(target: pd.Series, probability: np.ndarray, *, false_alarm: float, missed: float) -> float:
     """The threshold that would have cost least on these rows; the highest where several would.
 
-    Act where probability ≥ threshold. The result is one of the probabilities, or just above the greatest: never act. On
-    few rows it follows their noise; `cost_threshold` does not.
-
-    Raises ValueError unless both costs are positive and finite, and each row has a probability and a label, 0 or 1.
+    The result is one of the probabilities, or just above the greatest: never act. On few rows it follows their noise;
+    `cost_threshold` does not. Raises ValueError unless both costs are positive and finite, and each row has a
+    probability and a label, 0 or 1.
     """
     _check_costs(false_alarm, missed)
     if np.ndim(probability) != 1 or not len(probability) or np.isnan(probability).any():
@@ -114,8 +110,7 @@ def best_threshold(target: pd.Series, probability: np.ndarray, *, false_alarm: f
 def decide(model: BaseEstimator, threshold: float) -> FixedThresholdClassifier:
     """`model`, as fitted, with `predict` returning 1 where its probability of 1 is at least `threshold`, else 0.
 
-    Probabilities stay as they are, and the result is ready to use. Raises ValueError if the threshold is no
-    probability; `best_threshold` may lie just above 1.
+    Raises ValueError if the threshold is no probability; `best_threshold` may lie just above 1.
     """
     if not 0 <= threshold <= np.nextafter(1, 2):
         raise ValueError(f"expected a threshold between 0 and 1, got {threshold}; give a probability, not a percentage")

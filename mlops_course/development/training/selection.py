@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from threadpoolctl import threadpool_limits
 
 FOLDS = 4  # of a training, within the rows to train on
 METRICS = {"roc_auc": "roc_auc", "log_loss": "neg_log_loss", "brier": "neg_brier_score"}  # ours: scikit-learn's
+# Only joblib spreads fits. On busy cores OpenMP's threads wait for one another, and take ten times as long as one.
+one_thread_a_fit = partial(threadpool_limits, limits=1, user_api="openmp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +28,7 @@ class TimeFolds:
     `prediction_time` and `label_time` are datetime Series with the index of `X`, which lacks them because they are no
     inputs. A splitter thus belongs to its rows and refuses others.
 
-    Raises ValueError for missing times, labels known before their prediction, too few distinct times, or folds without
-    a training row; TypeError for what is no datetime Series.
+    Raises ValueError for times that cannot be folded, TypeError for what is no datetime Series.
     """
 
     n_splits: int
@@ -60,10 +62,7 @@ class TimeFolds:
         return distinct[np.arange(1, self.n_splits + 1) * len(distinct) // (self.n_splits + 1)]
 
     def split(self, X: Any = None, y: Any = None, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Positions of the training and the test rows of each fold; `y` and `groups` are scikit-learn's, not looked at.
-
-        Raises ValueError if `X` is given and is not the rows whose times these are.
-        """
+        """Positions of the training and the test rows of each fold; an `X` must be the rows whose times these are."""
         if X is not None and len(X) != len(self.prediction_time):
             raise ValueError(f"expected the {len(self.prediction_time)} rows whose times were given, got {len(X)} rows")
         if hasattr(X, "iloc") and not X.index.equals(self.prediction_time.index):
@@ -89,7 +88,7 @@ def cross_validate_in_time(
     Raises ValueError if a label is missing or is not 0 or 1, or if a fold trains or tests on one class only.
     """
     labels, how = _labels(target, inputs, folds), {"return_indices": True, "error_score": "raise"}
-    with _one_thread_a_fit():
+    with one_thread_a_fit():
         scores = cross_validate(model, inputs, labels, cv=folds, scoring=METRICS, **how)
     frame = {"fold": range(folds.n_splits)}
     frame |= {f"{part}_rows": [len(rows) for rows in scores["indices"][part]] for part in ("train", "test")}
@@ -112,14 +111,12 @@ def search(
 
     `parameters` maps names such as `classify__max_iter` to lists or scipy distributions, of which `draws` combinations
     are tried, the same for the same `seed`. Joblib's current backend decides where fits run
-    (`joblib.parallel_config`). The result has scikit-learn's `best_estimator_`, `best_params_` and `cv_results_`.
-
-    Log loss, because a threshold from costs needs right probabilities, not only a right order. Raises ValueError as
-    `cross_validate_in_time` does.
+    (`joblib.parallel_config`). Log loss, because a threshold from costs needs right probabilities, not only a right
+    order. Raises ValueError as `cross_validate_in_time` does.
     """
     labels = _labels(target, inputs, folds)
     how = {"scoring": "neg_log_loss", "cv": folds, "random_state": seed, "error_score": "raise"}
-    with _one_thread_a_fit():
+    with one_thread_a_fit():
         return RandomizedSearchCV(model, dict(parameters), n_iter=draws, **how).fit(inputs, labels)
 
 
@@ -136,15 +133,6 @@ def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
         raise ValueError(f"expected losses of two or more folds, none missing, got:\n{losses}")
     worse = losses.sub(losses[losses.mean().idxmin()], axis=0)
     return (worse.mean() <= worse.sem()).idxmax()
-
-
-def _one_thread_a_fit() -> threadpool_limits:
-    """Within this, trees grow on one core: joblib spreads the fits, and only it.
-
-    On busy cores OpenMP's threads wait for one another: a fit by two threads can take ten times as long as by one. The
-    models come out the same.
-    """
-    return threadpool_limits(limits=1, user_api="openmp")
 
 
 def _labels(target: pd.Series, rows: Any, folds: TimeFolds | None = None) -> np.ndarray:

@@ -29,10 +29,7 @@ MLFLOW_VALUE = 6000  # nor longer ones, in characters
 
 
 def code_version(files: Iterable[Path]) -> str:
-    """Version (SHA-256, hex) of the text of source `files`: the same wherever they lie and whatever ends their lines.
-
-    A commit is not enough: it stays the same while somebody edits. Raises ValueError if there is no file.
-    """
+    """Version (SHA-256, hex) of the text of source `files`: the same wherever they lie, whatever ends a line."""
     sources = sorted((file.name, file.read_text(encoding="utf-8")) for file in files)
     if not sources:
         raise ValueError("expected one or more source files, got none; give the files that the model depends on")
@@ -82,10 +79,7 @@ class TrackedRun:
             self.client.log_batch(self.run_id, metrics=metrics[start : start + MLFLOW_BATCH])
 
     def log_folds(self, scores: pd.DataFrame) -> None:
-        """The numbers of each fold, with the fold as MLflow's step, and their mean as `mean_…`.
-
-        `scores` is what `cross_validate_in_time` returns; the whole table becomes the artifact `folds.csv`.
-        """
+        """Log what `cross_validate_in_time` returns: folds as steps, means as `mean_…`, and all in `folds.csv`."""
         numbers = scores.drop(columns="fold").select_dtypes("number")
         for fold, row in zip(scores["fold"], numbers.to_dict("records"), strict=True):
             self.log_metrics(row, step=int(fold))
@@ -124,10 +118,9 @@ def track(
             run.log_parameters(model)
             run.log_folds(cross_validate_in_time(model, inputs, target=target, folds=folds))
 
-    Tags from the start: data_version, code_version, seed, python, platform, versions of key packages, and `tags`; the
-    full list of packages is the artifact `requirements.txt`. `parent` is the id of the run that this one belongs to.
-    Changes no global state of MLflow. A missing experiment is made; where the tracking store is an SQLite file, its
-    artifacts go to `artifacts` beside that file, otherwise where the tracking server puts them.
+    Tags from the start: the versions, seed, python, platform, versions of key packages, and `tags`; the full list of
+    packages is the artifact `requirements.txt`. `parent` is the id of the run that this one belongs to. No global state
+    of MLflow changes. A missing experiment is made; beside an SQLite file its artifacts go to the folder `artifacts`.
     """
     from mlflow import MlflowClient
 

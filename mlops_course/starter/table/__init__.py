@@ -3,8 +3,7 @@
     look      encoding and separator of a file, and its cells
     infer     every decision about the table, by what it holds and by the user's `Choices`: a `Judgement`
 
-Decisions err on the safe side. What cannot be decided from the table stops with what was expected, what came and what
-to do; everything else is decided, and said. A figure that was inferred carries its reason with it.
+What cannot be decided from the table is an error that says what to do; everything else is decided, with its reason.
 """
 
 from .draft import Choices, Finding
