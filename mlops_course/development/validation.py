@@ -76,21 +76,20 @@ class Report:
 
     def __str__(self) -> str:
         """A headline, then two lines a finding."""
-        lines = [
-            f"{one.severity:<10}  {_place(one.table, one.column)}: {one.rule}\n"
-            f"{'':<10}  rows: {one.count:,} ({100 * one.share:.3g} %){one.samples and f', such as {one.samples}'}"
-            for one in self.findings.itertuples(index=False, name="Finding")
-        ]
-        return "\n".join([self._headline(), *lines])
-
-    __repr__ = __str__
-
-    def _headline(self) -> str:
         rules = self.findings["severity"].value_counts()
         told = ", ".join(f"{rules[severity]} {severity}" for severity in SEVERITIES if severity in rules)
         aside = sum(int((reasons != "").sum()) for reasons in self.reasons.values())
         rows = f"; rows to set aside: {aside:,}" if aside else ""
-        return f"Batch {'is stopped' if self.stopped else 'may go on'}: {told or 'no rule is broken'}{rows}"
+        lines = [f"Batch {'is stopped' if self.stopped else 'may go on'}: {told or 'no rule is broken'}{rows}"]
+        for one in self.findings.itertuples(index=False, name="Finding"):
+            place = f"{one.table}.{one.column}" if one.column else one.table
+            place = f"{one.table} ({one.column})" if ", " in one.column else place
+            samples = f", such as {one.samples}" if one.samples else ""
+            lines.append(f"{one.severity:<10}  {place}: {one.rule}")
+            lines.append(f"{'':<10}  rows: {one.count:,} ({100 * one.share:.3g} %){samples}")
+        return "\n".join(lines)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,6 @@ def quarantine(
 
 
 def _check(name: str, table: object, schema: pa.DataFrameSchema | None, limit: float) -> Iterator[_Finding]:
-    """Yield the findings in one table."""
     rows = np.ones(len(table) if isinstance(table, pd.DataFrame) else 0, dtype=bool)
     if schema is None:
         yield _Finding("", "table has a schema", "warn", rows)
@@ -301,12 +299,6 @@ def _samples(values: pd.DataFrame) -> str:
 
 def _text(value: object) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
-
-
-def _place(table: str, columns: str) -> str:
-    if not columns:
-        return table
-    return f"{table} ({columns})" if ", " in columns else f"{table}.{columns}"
 
 
 def _cut(text: str) -> str:

@@ -49,12 +49,32 @@ Rule = tuple[str, str, Callable[[pd.DataFrame], pd.Series | bool]]  # severity, 
 
 def schemas() -> dict[str, pa.DataFrameSchema]:
     """The schema of each raw table, by name."""
+    west = pa.Check.lt(0, name="west of Greenwich", raise_warning=True)  # true of all but the outermost Aleutians
+    airports = {
+        "faa": pa.Column(str, unique=True),
+        "name": pa.Column(str),
+        "lat": pa.Column(float, _between(-90, 90)),
+        "lon": pa.Column(float, [_between(-180, 180), west]),
+        "alt": pa.Column(int, _between(-300, 15_000)),  # feet
+        "tz": pa.Column(int, _between(-12, 14)),
+        "dst": pa.Column(str, pa.Check.isin(["A", "N", "U"])),
+        "tzone": pa.Column(str, metadata={"severity": "warn"}),
+    }
+    airliner = pa.Check.ge(AIRLINER_SEATS, name="seats of an airliner", raise_warning=True)
+    planes = {
+        "tailnum": pa.Column(str, unique=True),
+        "year": pa.Column(float, _between(1903, YEAR), nullable=True, metadata=QUARANTINE),
+        **dict.fromkeys(["type", "manufacturer", "model", "engine"], pa.Column(str)),
+        "engines": pa.Column(int, _between(1, 8)),
+        "seats": pa.Column(int, [_between(1, 853), airliner]),
+        "speed": pa.Column(float, nullable=True),
+    }
     return {
         "flights": _flights(),
         "weather": _weather(),
         "airlines": pa.DataFrameSchema({"carrier": pa.Column(str, unique=True), "name": pa.Column(str)}),
-        "airports": _airports(),
-        "planes": _planes(),
+        "airports": pa.DataFrameSchema(airports),
+        "planes": pa.DataFrameSchema(planes),
     }
 
 
@@ -65,16 +85,14 @@ def _flights() -> pa.DataFrameSchema:
             "minute": pa.Column(int, _between(0, 59)),
             "sched_dep_time": pa.Column(int, _clock()),
             "sched_arr_time": pa.Column(int, _clock()),
-            "dep_time": pa.Column(
-                float, [_clock(), _missing(CANCELLED, warn=True)], nullable=True, metadata=QUARANTINE
-            ),
+            "dep_time": pa.Column(float, [_clock(), _missing(CANCELLED)], nullable=True, metadata=QUARANTINE),
             "arr_time": pa.Column(float, _clock(), nullable=True, metadata=QUARANTINE),
             "dep_delay": _measured(DEPARTURE_DELAY),
             "arr_delay": _measured(ARRIVAL_DELAY),
             "air_time": _measured((1, 1_440)),
             "carrier": pa.Column(str, pa.Check.isin(CARRIERS, name="a known carrier"), metadata=QUARANTINE),
             "flight": pa.Column(int, _between(1, 9_999)),
-            "tailnum": pa.Column(str, _missing(MISSING_TAIL_NUMBERS, warn=True), nullable=True),
+            "tailnum": pa.Column(str, _missing(MISSING_TAIL_NUMBERS), nullable=True),
             "dest": pa.Column(str, pa.Check.str_matches("^[A-Z]{3}$", name="three letters")),
             "distance": pa.Column(int, _between(*DISTANCE), metadata=QUARANTINE),
         },
@@ -101,9 +119,7 @@ def _weather() -> pa.DataFrameSchema:
             "humid": _observed((0, 100)),
             "wind_dir": _observed((0, 360)),
             "wind_speed": _observed(WIND),
-            "wind_gust": pa.Column(
-                float, [_between(*GUST), _missing(MOSTLY, warn=True)], nullable=True, metadata=QUARANTINE
-            ),
+            "wind_gust": pa.Column(float, [_between(*GUST), _missing(MOSTLY)], nullable=True, metadata=QUARANTINE),
             "precip": _observed(RAIN),
             "pressure": _observed(PRESSURE),
             "visib": _observed(VISIBILITY),
@@ -116,36 +132,6 @@ def _weather() -> pa.DataFrameSchema:
             ("quarantine", "wind_speed, wind_gust: gusts are not below", lambda t: ~(t["wind_gust"] < t["wind_speed"])),
             ("stop", "temp, dewp, humid: usually agree", lambda t: _usual(_humidity_gap(t), (0, USUAL_HUMIDITY_GAP))),
         ],
-    )
-
-
-def _airports() -> pa.DataFrameSchema:
-    west = pa.Check.lt(0, name="west of Greenwich", raise_warning=True)  # true of all but the outermost Aleutians
-    return pa.DataFrameSchema(
-        {
-            "faa": pa.Column(str, unique=True),
-            "name": pa.Column(str),
-            "lat": pa.Column(float, _between(-90, 90)),
-            "lon": pa.Column(float, [_between(-180, 180), west]),
-            "alt": pa.Column(int, _between(-300, 15_000)),  # feet
-            "tz": pa.Column(int, _between(-12, 14)),
-            "dst": pa.Column(str, pa.Check.isin(["A", "N", "U"])),
-            "tzone": pa.Column(str, metadata={"severity": "warn"}),
-        }
-    )
-
-
-def _planes() -> pa.DataFrameSchema:
-    airliner = pa.Check.ge(AIRLINER_SEATS, name="seats of an airliner", raise_warning=True)
-    return pa.DataFrameSchema(
-        {
-            "tailnum": pa.Column(str, unique=True),
-            "year": pa.Column(float, _between(1903, YEAR), nullable=True, metadata=QUARANTINE),
-            **dict.fromkeys(["type", "manufacturer", "model", "engine"], pa.Column(str)),
-            "engines": pa.Column(int, _between(1, 8)),
-            "seats": pa.Column(int, [_between(1, 853), airliner]),
-            "speed": pa.Column(float, nullable=True),
-        }
     )
 
 
@@ -185,12 +171,10 @@ def _between(low: float, high: float) -> pa.Check:
     return pa.Check.in_range(low, high, name=f"between {low:,} and {high:,}")
 
 
-def _missing(most: float, *, warn: bool) -> pa.Check:
+def _missing(most: float, *, warn: bool = True) -> pa.Check:
     """Counts the missing values, but only if they are more than a share of all."""
-    name = f"at most {most:.0%} missing"
-    return pa.Check(
-        lambda values: values.notna() | (values.isna().mean() <= most), name=name, ignore_na=False, raise_warning=warn
-    )
+    how = {"name": f"at most {most:.0%} missing", "ignore_na": False, "raise_warning": warn}
+    return pa.Check(lambda values: values.notna() | (values.isna().mean() <= most), **how)
 
 
 def _clock() -> pa.Check:

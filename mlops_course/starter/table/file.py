@@ -58,14 +58,9 @@ def _csv_form(path: Path) -> tuple[dict[str, str], list[Finding]]:
             start.decode(encoding)
         except UnicodeDecodeError as error:
             encoding, byte = "cp1252", start[error.start : error.start + 1].hex()
-            found.append(
-                Finding(
-                    "(file)",
-                    f"byte {byte} at {error.start:,} is no UTF-8",
-                    "read as Windows-1252",
-                    "what most programs in Western Europe write otherwise; look at the names with accents",
-                )
-            )
+            seen = f"byte {byte} at {error.start:,} is no UTF-8"
+            why = "what most programs in Western Europe write otherwise; look at the names with accents"
+            found.append(Finding("(file)", seen, "read as Windows-1252", why))
     text = start.decode(encoding, errors="replace")[:LOOKED_AT]
     counts = {}
     for separator in ",;\t|":

@@ -45,8 +45,7 @@ def _kind_of(draft: Draft, column: str, first: dict[int, str], *, european: bool
     values = draft.rows[column]
     if values.dtype == object and values.map(type).isin(NESTED).any():
         return left_out("lists, mappings or bytes", "a model takes one value a cell; take apart what you need")
-    text = reading.as_text(values)
-    text = text.mask(text.str.lower().isin(reading.MISSING_WORDS))
+    text = reading._known(values, {})
     missing = float(text.isna().mean())
     if missing >= EMPTY:
         return left_out(f"missing in {percent(missing)} of rows", "nothing to learn from; ask where the values went")

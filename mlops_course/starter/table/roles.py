@@ -81,13 +81,9 @@ def _judge_time(draft: Draft) -> pd.Series:
     if time is None:
         clock = {"start": MADE_UP_START, "every_seconds": max(1, MADE_UP_DAYS * 86_400 // len(rows))}
         draft.plan |= {"time": "made_up_time", "clock": clock}
-        draft.say(
-            "(rows)",
-            "no time",
-            "the order of rows stands for time, on a made-up clock",
-            "the last rows of the file are judged on, which is true to life only if the file is in order of time; "
-            "batches, drift and the age of a model mean positions in the file",
-        )
+        why = "the last rows of the file are judged on, which is true to life only if the file is in order of time; "
+        why += "batches, drift and the age of a model mean positions in the file"
+        draft.say("(rows)", "no time", "the order of rows stands for time, on a made-up clock", why)
         return pd.Series(reading.made_up_times(len(rows), clock))
     how, note = columns.time_form(rows[time], draft.choices.time_format)
     if how is None:
@@ -170,7 +166,7 @@ def _judge_id(draft: Draft) -> None:
     rows, given = draft.rows, draft.choices.id
     if given is not None:
         twice = rows[given][rows[given].duplicated(keep=False)]
-        if len(twice) or _lacks_some(rows[given]):
+        if len(twice) or reading._known(rows[given], {}).isna().any():
             got = f"{len(twice):,} rows share one, such as {columns.shown(twice)}" if len(twice) else "some missing"
             raise ValueError(
                 f"expected a name of its own for each row in {given!r}, got: {got}; leave --id out, and each row is "
@@ -181,7 +177,7 @@ def _judge_id(draft: Draft) -> None:
         return
     for column in rows.columns.drop([name for name in (draft.choices.target, draft.choices.time) if name]):
         values = rows[column]
-        if columns.names_rows(values, column) and values.is_unique and not _lacks_some(values):
+        if columns.names_rows(values, column) and values.is_unique and reading._known(values, {}).notna().all():
             draft.plan["id"] = column
             seen = f"another value in each row, such as {columns.shown(values, 2)}"
             why = "an identifier tells rows apart and nothing about the next one"
@@ -189,8 +185,3 @@ def _judge_id(draft: Draft) -> None:
             return
     seen, decided = "no column that names each row", "named by a digest of their content"
     draft.say("(rows)", seen, decided, "a label finds its prediction by that name")
-
-
-def _lacks_some(values: pd.Series) -> bool:
-    text = reading.as_text(values)
-    return bool(text.isna().any() or text.str.lower().isin(reading.MISSING_WORDS).any())
