@@ -170,10 +170,11 @@ def test_a_run_leaves_the_folder_and_its_branches_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("command", "said"), [("no-such-program x", "could not be started"), ("python -m sleep", "stopped after 0.5 s")]
 )
-def test_a_job_that_cannot_start_or_does_not_end_is_red(tmp_path, command, said):
+def test_a_job_that_cannot_start_or_does_not_end_is_red(tmp_path, monkeypatch, command, said):
+    monkeypatch.setattr(delivery.repository, "MAX_SECONDS", 0.5)
     one = commit(tmp_path, {"sleep.py": "import time; time.sleep(1e6)\n"})  # ends in no time that a machine may take
     workflow = Workflow({"job": {"run": command}}, {}, {})
-    found = delivery.run(tmp_path, one, workflow=workflow, seconds=0.5)
+    found = delivery.run(tmp_path, one, workflow=workflow)
     assert found.loc[0, "verdict"] == "red"
     assert said in found.loc[0, "said"]
 

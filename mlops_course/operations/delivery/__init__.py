@@ -22,9 +22,8 @@ that matches no pattern needs every job. The user's git configuration is neither
 """
 
 from .delivery_metrics import Metrics, metrics
-from .github import to_github
 from .repository import GitError, RefusedError, changed, commit, deploy, run, verdicts
-from .workflow import Workflow
+from .workflow import Workflow, to_github
 
 __all__ = [
     "GitError",

@@ -20,11 +20,10 @@ NAMED_BY = {  # kind of event: the ids that it has to name
 
 @dataclass(frozen=True)
 class Metrics:
-    """Delivery metrics, and what could not be counted.
+    """Delivery metrics (one row a metric: value, unit, counted, open, at_least), and what could not be counted.
 
-    `table` has one row a metric: value, unit, counted, open, at_least. `value` is the median of what has ended.
-    `at_least` also counts what is still open, at its present age: the true median cannot be lower. `aside` names each
-    event that `value` leaves out: metric, id, why, hours (so far, if it is open).
+    `value` is the median of what has ended. `at_least` also counts what is still open, at its present age: the true
+    median cannot be lower. `aside` names each event that `value` leaves out: metric, id, why, hours (so far).
     """
 
     table: pd.DataFrame
@@ -34,8 +33,8 @@ class Metrics:
 def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Metrics:
     """Measure how often, how quickly and how safely changes went live in [start, end), and how long incidents lasted.
 
-    *Failed deployment recovery time* is about incidents that name a deployment as their cause, *time to restore* about
-    all incidents: a model can become wrong without a deployment. Both run from `failed` to `restored`.
+    *Failed deployment recovery time* is about incidents that a deployment caused, *time to restore* about all: a model
+    can become wrong without a deployment. Both run from `failed` to `restored`.
 
     `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident:
 
@@ -55,28 +54,24 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     def first(kind: str, name: str) -> pd.Series:
         return events[events["kind"] == kind].groupby(name)["time"].min()
 
-    deployed = first("deployed", "deployment")
+    deployed, failed = first("deployed", "deployment"), events[events["kind"] == "failed"]
     recent = deployed.index[deployed >= start]
-    caused = events.loc[events["kind"] == "failed", "deployment"].dropna()
-    strange = events[(events["kind"] == "failed") & ~events["deployment"].isin(deployed.index)]
-    nowhere = "caused by no known deployment"
-    aside = [("change failure rate", name, nowhere, float("nan")) for name in strange["incident"]]
     lead = _spans(first("committed", "commit"), first("deployed", "commit"), start=start, end=end)
     restore = _spans(first("failed", "incident"), first("restored", "incident"), start=start, end=end)
-    by_deployment = events.loc[(events["kind"] == "failed") & events["deployment"].notna(), "incident"]
-    recovery = restore[restore.index.isin(by_deployment)]
-    days = (end - start) / pd.Timedelta("1D")
-    share = float(recent.isin(caused).mean()) if len(recent) else float("nan")
-    spans = {LEAD: lead, RECOVERY: recovery, RESTORE: restore}
+    recovery = restore[restore.index.isin(failed.loc[failed["deployment"].notna(), "incident"])]
+    each_day = len(recent) / ((end - start) / pd.Timedelta("1D"))
+    share = float(recent.isin(failed["deployment"]).mean()) if len(recent) else float("nan")
     lines = {
-        "deployment frequency": (len(recent) / days, "a day", len(recent), 0, len(recent) / days),
+        "deployment frequency": (each_day, "a day", len(recent), 0, each_day),
         LEAD: _middle(lead),
         "change failure rate": (share, "of deployments", len(recent), 0, share),
         RECOVERY: _middle(recovery),
         RESTORE: _middle(restore),
     }
-    for metric, found in spans.items():
-        aside += [(metric, name, why, hours) for name, why, hours in found.itertuples() if why]
+    nowhere = failed.loc[~failed["deployment"].isin(deployed.index), "incident"]
+    aside = [("change failure rate", name, "caused by no known deployment", float("nan")) for name in nowhere]
+    for metric, spans in {LEAD: lead, RECOVERY: recovery, RESTORE: restore}.items():
+        aside += [(metric, name, why, hours) for name, why, hours in spans.itertuples() if why]
     table = pd.DataFrame.from_dict(lines, orient="index", columns=["value", "unit", "counted", "open", "at_least"])
     return Metrics(table.rename_axis("metric"), pd.DataFrame(aside, columns=["metric", "id", "why", "hours"]))
 

@@ -18,7 +18,7 @@ GREEN, RED, NOT_RUN = "green", "red", "not run"
 PRODUCTION = "refs/heads/production"
 NOTES = "--ref=delivery"
 MAX_SECONDS = 600  # that a job may take
-AUTHOR = "MLOps Course <course@localhost>"
+AUTHOR = {"NAME": "MLOps Course", "EMAIL": "course@localhost"}
 
 
 class GitError(RuntimeError):
@@ -29,13 +29,11 @@ class RefusedError(RuntimeError):
     """A commit may not be deployed; the message names the jobs that are not green."""
 
 
-def commit(
-    repository: Path, files: Mapping[str, str | bytes | None], *, message: str, time: pd.Timestamp, author: str = AUTHOR
-) -> str:
+def commit(repository: Path, files: Mapping[str, str | bytes | None], *, message: str, time: pd.Timestamp) -> str:
     """Write files (None deletes one), commit these and no others, and return the commit's id.
 
-    A folder that is no repository yet becomes one. The same files, message, time and author give the same id. Raises
-    ValueError if a path leads out of the repository or the time has no zone, and GitError if nothing changed.
+    A folder that is no repository yet becomes one. The same files, message and time give the same id. Raises ValueError
+    if a path leads out of the repository or the time has no zone, and GitError if nothing changed.
     """
     repository = Path(repository).resolve()
     if pd.Timestamp(time).tz is None:
@@ -53,17 +51,14 @@ def commit(
         else:
             file.write_bytes(content.encode() if isinstance(content, str) else content)
     _git(repository, "add", "--all", "--force", "--", *files)
-    name, _, address = author.removesuffix(">").partition(" <")
-    people = {"NAME": name, "EMAIL": address, "DATE": pd.Timestamp(time).isoformat()}
-    who = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in people.items()}
-    _git(repository, "commit", "--quiet", "--no-verify", "-m", message, environment=who)
+    _git(repository, "commit", "--quiet", "--no-verify", "-m", message, time=pd.Timestamp(time).isoformat())
     return _resolve(repository, "HEAD")
 
 
 def changed(repository: Path, commit: str, *, since: str | None = None) -> list[str]:
-    """Return the files in which a commit differs from `since`, by default from production.
+    """Return the files in which a commit differs from `since`, by default from production: all before it exists.
 
-    Before the first deployment these are all files. A renamed file counts under both names.
+    A renamed file counts under both names.
     """
     commit, since = _resolve(repository, commit), _resolve(repository, since) if since else _production(repository)
     if since is None:
@@ -73,18 +68,11 @@ def changed(repository: Path, commit: str, *, since: str | None = None) -> list[
     return [name for name in names.split("\0") if name]
 
 
-def run(
-    repository: Path,
-    commit: str,
-    *,
-    workflow: Workflow,
-    jobs: Collection[str] | None = None,
-    seconds: float = MAX_SECONDS,
-) -> pd.DataFrame:
+def run(repository: Path, commit: str, *, workflow: Workflow, jobs: Collection[str] | None = None) -> pd.DataFrame:
     """Run jobs on a clean checkout of a commit, up to the first red one, and keep the verdicts with the commit.
 
-    By default these are the jobs that the commit needs to be deployed. A job is green if its command ends with 0 within
-    `seconds`. Columns: job, verdict ("green", "red" or "not run"), said (what it printed).
+    By default these are the jobs that the commit needs to be deployed. A job is green if its command ends with 0 in
+    time. Columns: job, verdict ("green", "red" or "not run"), said (what it printed).
     """
     if jobs is None:
         jobs = workflow.required(changed(repository, commit))
@@ -97,14 +85,14 @@ def run(
         for name in jobs:
             verdict, said = NOT_RUN, ""
             if all(row["verdict"] == GREEN for row in rows):
-                verdict, said = _run_one(workflow.jobs[name]["run"], checkout, seconds)
+                verdict, said = _run_one(workflow.jobs[name]["run"], checkout)
             rows.append({"job": name, "verdict": verdict, "said": said})
     kept = verdicts(repository, commit) | {row["job"]: row["verdict"] for row in rows}
     _git(repository, "notes", NOTES, "add", "--force", "-m", json.dumps(kept), commit)
     return pd.DataFrame(rows, columns=["job", "verdict", "said"])
 
 
-def _run_one(command: str, folder: Path, seconds: float) -> tuple[str, str]:
+def _run_one(command: str, folder: Path) -> tuple[str, str]:
     words = shlex.split(command)
     words[0] = sys.executable if words[0] == "python" else words[0]
     environment = {**_environment(), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"}
@@ -119,10 +107,10 @@ def _run_one(command: str, folder: Path, seconds: float) -> tuple[str, str]:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            timeout=seconds,
+            timeout=MAX_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return RED, f"stopped after {seconds:g} s"
+        return RED, f"stopped after {MAX_SECONDS:g} s"
     except OSError as error:
         return RED, f"could not be started: {error.strerror}: {words[0]}"
     return GREEN if done.returncode == 0 else RED, done.stdout.strip()
@@ -164,19 +152,20 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
-def _git(repository: Path | None, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Return what git prints. The repository is given, so that git looks for none in the folders above."""
+def _git(repository: Path | None, *arguments: str, time: str | None = None) -> str:
+    """Return what git prints; it looks for no other repository in the folders above. A commit takes a time."""
     program = shutil.which("git")
     if program is None:
         raise GitError("git was not found: install it from https://git-scm.com/downloads, then start Python again")
     repository = Path(repository).resolve() if repository else None
     place = [f"--git-dir={repository / '.git'}", f"--work-tree={repository}"] if repository else []
     ours = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
-    nobody = {f"GIT_{role}_{key}": "delivery" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
+    author = AUTHOR | ({"DATE": time} if time else {})
+    ours |= {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in author.items()}
     done = subprocess.run(
         [program, "-c", "core.hooksPath=" + os.devnull, *place, *arguments],
         cwd=repository,
-        env={**_environment(), **ours, **nobody, **(environment or {})},
+        env=_environment() | ours,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
