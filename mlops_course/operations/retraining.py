@@ -7,12 +7,10 @@
     exclusions         what alerts exclude: values are masked where that is enough, rows left out where it is not
     apply              a prediction frame without what is excluded
 
-A model ages because the world moves, but not every move of the inputs ages it. A new season brings rows that the model
-has an answer to, and a broken feed brings rows that nobody should learn from. So *drift is no reason by itself*; a
-policy that takes it for one is here for comparison. A loss that has risen over the release is a reason to fit a fresh
-model, and no proof of age: some months are harder for every model. So a decision to train only starts a comparison, and
-the gate, which sees both models on the same rows, decides whether one replaces the other. Whatever the reason is,
-nothing is trained on the rows of a broken feed as they are.
+*Drift is no reason by itself*: a new season brings rows that the model has an answer to, and a broken feed brings rows
+that nobody should learn from. The policy on drift is here for comparison. A loss that has risen over the release is a
+reason to fit a fresh model, and no proof of age, as some months are harder for every model. So a decision to train only
+starts a comparison: the gate sees both models on the same rows, and decides whether one replaces the other.
 
 >>> limits = {"min_new_rows": 1000, "max_log_loss_rise": 0.02, "max_age_days": 90, "cooldown_days": 28}
 >>> quiet = State(age_days=40, cooldown_days=40, new_rows=5000, new_batches=1, realised_rise=0.004)
@@ -23,7 +21,7 @@ nothing is trained on the rows of a broken feed as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
@@ -47,11 +45,10 @@ SEASON = 4  # batches nearest in the calendar
 class State:
     """What a policy decides by, in plain values; a number is None while nobody can know it.
 
-    `age_days` counts from the training of the champion, `cooldown_days` from the last attempt to train. `new_rows` are
-    labelled rows and `new_batches` complete batches that came after those of the last candidate that went on trial or
-    was promoted. `drift` is the largest population stability index of an input against the champion's training sample.
-    `estimated_rise` and `realised_rise` say by how much log loss is higher than at release, estimated without labels
-    and measured with them. `faults` are kinds of fault with an open alert; `on_trial` is true while a candidate is.
+    `age_days` counts from the training of the champion, `cooldown_days` from the last attempt to train. `new_rows`
+    (labelled) and `new_batches` (complete) came after those of the last candidate that went on trial or was promoted.
+    `drift` is the largest population stability index of an input against the champion's training sample. The rises are
+    those of log loss over that at release. `faults` are kinds of fault with an open alert.
     """
 
     age_days: int
@@ -75,10 +72,7 @@ class Decision:
 
 Limits = Mapping[str, float]
 Policy = Callable[[State, Limits], Decision]
-
-
-def _never(state: State, limits: Limits) -> Decision:
-    return Decision(False, "never")
+Window = Callable[[Sequence[str]], list[str]]
 
 
 def _monthly(state: State, limits: Limits) -> Decision:
@@ -134,7 +128,7 @@ def _ready(policy: Policy) -> Policy:
 
 
 POLICIES: Mapping[str, Policy] = {
-    "never": _never,
+    "never": lambda state, limits: Decision(False, "never"),
     "monthly": _ready(_monthly),
     "on drift": _ready(_on_drift),
     "on estimated loss": _ready(_on_estimate),
@@ -144,10 +138,6 @@ POLICIES: Mapping[str, Policy] = {
 
 
 # What to train on -----------------------------------------------------------------------------------------------------
-
-
-def _last(count: int) -> Callable[[Sequence[str]], list[str]]:
-    return lambda batches: list(batches)[-count:]
 
 
 def _seasonal(batches: Sequence[str]) -> list[str]:
@@ -161,10 +151,10 @@ def _seasonal(batches: Sequence[str]) -> list[str]:
     return sorted(sorted(batches, key=distance)[:SEASON])
 
 
-WINDOWS: Mapping[str, Callable[[Sequence[str]], list[str]]] = {  # names of complete batches, in order of time
+WINDOWS: Mapping[str, Window] = {  # names of complete batches, in order of time
     "all past": list,
-    "last 1": _last(1),
-    "last 3": _last(3),
+    "last 1": lambda batches: list(batches)[-1:],
+    "last 3": lambda batches: list(batches)[-3:],
     "seasonal": _seasonal,
 }
 
@@ -186,7 +176,7 @@ class Exclusion:
     action: str
     start: str
     end: str
-    columns: tuple[str, ...] = field(default=())
+    columns: tuple[str, ...] = ()
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -204,12 +194,11 @@ class Exclusion:
 
 
 def exclusions(alerts: Sequence[Mapping[str, Any]], *, until: str) -> list[Exclusion]:
-    """What alerts exclude from training; an alert that is still open excludes all up to `until`.
+    """Return what alerts exclude from training; an alert that is still open excludes all up to `until`.
 
     An alert is a mapping with kind, subject (a column, or empty), since and until (the first days with and without the
-    fault; until may be None). Columns that came wrong are masked: a model that copes with missing values loses little.
-    Rows are dropped where the label or the clock cannot be trusted. Other kinds exclude nothing: a new season and a
-    shift of the inputs are what a model has to learn, and a label that never came is in no training set.
+    fault; until may be None). Kinds that are not in ACTIONS exclude nothing: a new season and a shift of the inputs are
+    what a model has to learn, and a label that never came is in no training set.
     """
     found = []
     for alert in alerts:
@@ -221,11 +210,10 @@ def exclusions(alerts: Sequence[Mapping[str, Any]], *, until: str) -> list[Exclu
 
 
 def apply(rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]], *, time: str) -> pd.DataFrame:
-    """A prediction frame without what is excluded; the order of rows stays.
+    """Return a prediction frame without what is excluded; the order of rows stays.
 
-    To "deduplicate", two rows are the same if they differ in nothing but `id`. Raises ValueError if a column to
-    mask holds no numbers, as other inputs have no missing value that a model knows; CorruptedError if more than half of
-    all rows would go.
+    Two rows that differ in nothing but `id` are duplicates. Raises ValueError if a column to mask holds no numbers, as
+    other inputs have no missing value that a model knows; CorruptedError if more than half of all rows would go.
     """
     result = rows
     for one in excluded:

@@ -5,13 +5,9 @@
     CanaryPlan    the shares to go through, the slowest answer and the highest cost that are allowed, and the error rate
     judge         stop, raise the share or hold, with the reason and the numbers
 
-There are three ways to release, by what the challenger can break. *Shadow*: it answers every request beside the
-champion and no caller gets its answers; its failures show, and what follows from its answers does not. Where labels
-come whatever is decided, shadow also shows what its decisions would have cost, and needs fewer requests than a
-canary, as both answer the same ones. Where a decision hides the label (who is rebooked misses no connection), shadow
-is blind. *Canary*: a small share of the requests gets its answers, and the share grows while nothing speaks against
-it. *Blue-green*: two whole services stand side by side and all traffic moves from one to the other at once; quick to
-undo, but everyone is in the experiment. This module is the canary.
+A *canary* gives a small share of the requests the challenger's answers; the share grows while nothing speaks against
+it. A *shadow* answers every request too, but no caller gets its answers. It needs fewer requests, and is blind where a
+decision hides the label. In a *blue-green* release all traffic moves at once: quick to undo, and everyone takes part.
 
 >>> ids = [f"request-{number}" for number in range(1000)]
 >>> challenger = in_share(ids, 0.25, salt="canary-7")
@@ -36,7 +32,6 @@ import pandas as pd
 __all__ = ["CanaryPlan", "Evidence", "Verdict", "evidence", "in_share", "judge"]
 
 STOP, RAISE, HOLD = "stop", "raise", "hold"
-MEASURES = ("failures", "slow answers", "cost")
 BETS = 2.0 ** -np.arange(1, 7)  # from half the stake to a 64th: bold bets find large harm soon, timid ones small harm
 MAX_LOG = 700.0  # e-values are cut off at e^700, about 1e304, the last power of e that a float holds comfortably
 
@@ -45,11 +40,10 @@ MAX_LOG = 700.0  # e-values are cut off at e^700, about 1e304, the last power of
 
 
 def in_share(ids: Sequence[str], share: float, *, salt: str) -> np.ndarray:
-    """Whether the challenger answers each id: True for about `share` of them, and always for the same ones.
+    """Return whether the challenger answers each id (bool): about `share` of them, always the same ones.
 
-    An id becomes a number in [0, 1) by the hash BLAKE2b of salt and id, and is in the share if its number is smaller.
-    So nothing is stored, every copy of the service decides alike, and raising the share only adds ids. Take a new salt
-    for each canary, or the same ids try everything first. Returns an array of bool.
+    A hash of salt and id decides. So nothing is stored, every copy of the service decides alike, and raising the share
+    only adds ids. Take a new salt for each canary, or the same ids try everything first.
 
     Raises ValueError if the share is not in [0, 1], and TypeError if an id or the salt is not text.
     """
@@ -60,12 +54,8 @@ def in_share(ids: Sequence[str], share: float, *, salt: str) -> np.ndarray:
     for text in (salt, *ids):
         if not isinstance(text, str):
             raise TypeError(f"expected ids and salt as text, got {text!r}; convert with str, everywhere alike")
-    return np.fromiter((_number(f"{salt}:{name}") < share for name in ids), dtype=bool, count=len(ids))
-
-
-def _number(text: str) -> float:
-    """A number in [0, 1) made from the first 53 bits of the hash, as many as a float holds exactly."""
-    return (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 11) / 2**53
+    hashes = b"".join(blake2b(f"{salt}:{name}".encode(), digest_size=8).digest() for name in ids)
+    return (np.frombuffer(hashes, dtype=">u8") >> 11) / 2**53 < share  # by 53 bits, as a float holds them exactly
 
 
 # How strong the evidence is -------------------------------------------------------------------------------------------
@@ -75,8 +65,8 @@ def _number(text: str) -> float:
 class Evidence:
     """What the values say against the challenger: `e_values` after each value, and means and counts of both sides.
 
-    A mean of no values is NaN. The means are for people to read; the test does not use them. If the share was raised
-    while the days got worse, the challenger's mean is higher with no fault of its own.
+    The means are for people to read (NaN without values); the test does not use them. If the share was raised while
+    the days got worse, the challenger's mean is higher with no fault of its own.
     """
 
     e_values: np.ndarray
@@ -112,15 +102,13 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
 
     - Who answers is drawn for each value by itself, with the share as probability: `in_share` of ids that come once.
       Where one id asks many times, give one value an id, such as its mean.
-    - Neither whether a value arrives nor when depends on who answered. If the bad news of one side comes sooner, or
-      what one side decides hides the outcome, no test on what has arrived is fair. Where decisions hide labels, give
-      what was really paid for each decision, which is known of both sides, and no cost computed from labels.
+    - Neither whether a value arrives nor when depends on who answered. Where decisions hide labels, give what was
+      really paid for each decision, and no cost computed from labels.
     - Nothing about drift: values may depend on each other, on the hour and on the season, and shares may change by what
       was seen. The bound is exact if labels come in the order of answers, or shares change by the clock.
 
     Sources: Waudby-Smith and Ramdas 2024, Estimating means of bounded random variables by betting, for the bets;
-    Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro 2024, Anytime-valid off-policy inference for contextual
-    bandits, for weighing by the share, which goes back to Horvitz and Thompson 1952.
+    Waudby-Smith, Wu, Ramdas and others 2024, Anytime-valid off-policy inference for contextual bandits, for the shares.
 
     Raises ValueError if lengths differ, a value is missing or not within 0 and the limit, or a share is not strictly
     between 0 and 1; TypeError if `challenger` is not bool.
@@ -182,12 +170,9 @@ def _mean(values: np.ndarray) -> float:
 class CanaryPlan:
     """Shares and bars of a canary, agreed before it begins, so that nobody moves the bars while looking at numbers.
 
-    `steps` are the shares to go through; the way to 1 is a person's promotion. A step lasts until the challenger has
-    given `answers_per_step` answers. An answer over `max_latency_ms` is slow; `max_cost` is the most that one decision
-    can cost. `alpha` is the probability of ever stopping a challenger that is not worse, split evenly over failures,
-    slow answers and cost.
-
-    Raises ValueError naming the field that cannot be.
+    A step in shares lasts until the challenger has given `answers_per_step` answers; the way to share 1 is a person's
+    promotion. `max_cost` is the most that one decision can cost. `alpha` is the probability of ever stopping a
+    challenger that is not worse, split evenly over the measures. Raises ValueError naming the field that cannot be.
     """
 
     max_latency_ms: float
@@ -211,15 +196,14 @@ class CanaryPlan:
     @property
     def bar(self) -> float:
         """The e-value at which one of the measures is enough to stop."""
-        return len(MEASURES) / self.alpha
+        return 3 / self.alpha  # failures, slow answers and cost
 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """What to do now: `action` is "stop", "raise" or "hold", `share` the challenger's share from now on.
 
-    `reason` is a sentence for the audit history. `measures` has one row a measure ("failures", "slow answers", "cost")
-    and the columns challenger_mean, champion_mean, challenger_n, champion_n, e_value and bar.
+    `reason` is for the audit history. `measures` has one row a measure, with means and counts, e_value and bar.
     """
 
     action: str
@@ -240,9 +224,7 @@ def judge(answers: pd.DataFrame, labels: pd.DataFrame, *, plan: CanaryPlan, shar
     - "raise" to the next step once the challenger has given enough answers at the present share.
     - "hold" otherwise; at the last step it awaits a person, who promotes or stops.
 
-    A request that was assigned to the challenger counts as the challenger's, even where the champion answered it. As
-    only a challenger can fail, few failures stop it: at a share of 0.1 four, at 0.5 fifteen, however many answers were
-    good.
+    As only a challenger can fail, few failures stop it: four at a share of 0.1, fifteen at 0.5.
 
     Raises ValueError if a column is missing, a share is not strictly between 0 and 1, or a latency or cost is missing
     or out of range; TypeError if challenger or failed is not bool. Frames without rows are allowed.
@@ -260,8 +242,10 @@ def judge(answers: pd.DataFrame, labels: pd.DataFrame, *, plan: CanaryPlan, shar
         "cost": evidence(labels["challenger"], labels["cost"], share=labels["share"], limit=plan.max_cost),
     }
     given = int((answers["challenger"] & np.isclose(answers["share"], share)).sum())
-    action, then, reason = _decision(found, given, plan, share)
-    return Verdict(action, then, reason, _table(found, plan))
+    columns = ["challenger_mean", "champion_mean", "challenger_n", "champion_n", "e_value"]
+    lines = {measure: [getattr(one, column) for column in columns] for measure, one in found.items()}
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("measure").assign(bar=plan.bar)
+    return Verdict(*_decision(found, given, plan, share), table)
 
 
 def _decision(found: Mapping[str, Evidence], given: int, plan: CanaryPlan, share: float) -> tuple[str, float, str]:
@@ -279,12 +263,6 @@ def _decision(found: Mapping[str, Evidence], given: int, plan: CanaryPlan, share
     if later := [step for step in plan.steps if step > share and not math.isclose(step, share)]:
         return RAISE, later[0], f"{so_far} and not enough to stop, so on to share {later[0]:g}; {most}"
     return HOLD, share, f"{so_far}, the last step: awaits promotion by a person; {most}"
-
-
-def _table(found: Mapping[str, Evidence], plan: CanaryPlan) -> pd.DataFrame:
-    columns = ["challenger_mean", "champion_mean", "challenger_n", "champion_n", "e_value"]
-    lines = [[getattr(found[measure], column) for column in columns] for measure in MEASURES]
-    return pd.DataFrame(lines, index=pd.Index(MEASURES, name="measure"), columns=columns).assign(bar=plan.bar)
 
 
 def _columns(frame: pd.DataFrame, name: str, wanted: Mapping[str, type]) -> dict[str, np.ndarray]:
