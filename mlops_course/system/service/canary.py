@@ -40,10 +40,7 @@ class _Canary:
         return rollout.judge(answers, labels, plan=self._plan, share=self.trial.share)
 
     def step(self) -> str:
-        """Read what is new; if there was something, judge and put a change on record. Returns how the canary stands.
-
-        What could not be put on record is judged again the next time, whether there is something new or not.
-        """
+        """Read what is new, judge, and put a change on record, next time if it fails. Returns how the canary stands."""
         if not self.read() and not self._pending:
             return self._note
         self._pending = True

@@ -1,19 +1,29 @@
-"""What the processes beside the service have in common."""
+"""The processes beside the service: how one is started and how it behaves, and the one that watches the log."""
 
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.system import report
+from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
 _logger = logging.getLogger(__name__)
+
+WATCH_SECONDS = 5.0  # between two looks of the monitor at the log
 
 
 def _log_as_json() -> None:
@@ -33,18 +43,34 @@ def _log_as_json() -> None:
         logger.setLevel(logging.INFO)
 
 
+def _start(target: Callable[..., None], *task: Any) -> Any:
+    """Start a process that ends with this one at the latest."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=task, daemon=True)
+    process.start()
+    return process
+
+
+def _stop(process: Any) -> None:
+    process.terminate()
+    process.join(10)
+
+
 @contextmanager
-def _background_process(name: str) -> Iterator[None]:
-    """Run a process beside the service: on one core, where cores would be idle, an error as one line of the log."""
+def _background_process(name: str) -> Iterator[Callable[[], bool]]:
+    """Run a process beside the service, on one core where it would be idle; gives whether the service still lives.
+
+    An error becomes one line of the log.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes at once: the service ends this one
     _log_as_json()
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     elif hasattr(os, "nice"):
         os.nice(19)
+    parent = multiprocessing.parent_process()
     try:
         with threadpool_limits(1):
-            yield
+            yield lambda: parent is None or parent.is_alive()
     except Exception as error:
         _logger.error(f"{name} failed", extra={"facts": {"why": f"{type(error).__name__}: {error}"}})
         sys.exit(1)
@@ -52,3 +78,39 @@ def _background_process(name: str) -> Iterator[None]:
 
 def _url(log: PredictionLog) -> str:
     return log.url.render_as_string(hide_password=False)
+
+
+class _Watcher:
+    """The process that watches the log; it writes what it knows to a file, so a request waits for no monitor."""
+
+    def __init__(self, system: System, log: PredictionLog) -> None:
+        self._file = system.workspace.create().reports / "monitor.json"
+        self._file.unlink(missing_ok=True)
+        self._process = _start(_watch, system.case_name, system.workspace, _url(log), self._file)
+
+    def state(self) -> dict[str, Any] | None:
+        """What the monitor knows, None before it has looked. Raises RuntimeError if the process has ended."""
+        if not self._process.is_alive():
+            raise RuntimeError(f"the process that watches ended with {self._process.exitcode}; see its last lines")
+        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None
+
+    def stop(self) -> None:
+        _stop(self._process)
+
+
+def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
+    """Follow the log and write what a monitor knows to the file, every few seconds, as long as the service lives."""
+    from mlops_course.system.monitor import Monitor, reference_rows
+
+    with _background_process("watcher") as service_lives, closing(PredictionLog(url)) as log:
+        system, monitor, version = System(case_name, workspace), None, None
+        while service_lives():
+            if (champion := system.registry.champion()) is not None:
+                if monitor is None:
+                    monitor = Monitor.of(system)
+                elif champion != version:
+                    monitor.rebase(reference_rows(system, champion))
+                version = champion
+                monitor.read(log)
+                report.write(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), file)
+            time.sleep(WATCH_SECONDS)

@@ -1,23 +1,25 @@
-"""The application of a system, and the process that serves it."""
+"""The application of a system: what the registry says is to be served, looked at once a second, and how it runs."""
 
 import gc
 import math
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
-from mlops_course.operations.deployment import serving
+from mlops_course.operations.deployment import rollout, serving
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.monitoring import dashboard
+from mlops_course.operations.registry import Trial
 from mlops_course.system.system import System
 
+from .canary import _Canary
 from .models import servable
-from .processes import _log_as_json
-from .releases import _Releases
-from .watcher import _Watcher
+from .processes import _log_as_json, _Watcher
+from .shadow import _Shadow
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -32,6 +34,55 @@ class Endpoint:
     token: str = ""
 
 
+class _Releases:
+    """Follows the history of the registry: which version is champion, which one is tried, and how it does."""
+
+    def __init__(self, system: System, log: PredictionLog, *, by_itself: bool) -> None:
+        self._system, self._log, self._by_itself = system, log, by_itself
+        self._newest = -1
+        self._champion: int | None = None
+        self._trial: Trial | None = None
+        self._canary: _Canary | None = None
+        self._shadow: _Shadow | None = None
+
+    def current(self) -> serving.Rollout:
+        """What to serve now. Reads little, as it is called every second."""
+        registry = self._system.registry
+        if (newest := registry.newest_release()) != self._newest:
+            self._champion, self._trial = registry.champion(), registry.trial()
+            self._newest = newest
+            if self._by_itself:
+                self._follow_trial()
+        if self._shadow:
+            self._shadow.keep_running()
+        note = self._canary.step() if self._canary else ""
+        if (trial := self._trial) is None:
+            return serving.Rollout(self._champion)
+        takes = partial(rollout.in_share, share=trial.share, salt=f"canary {trial.release}")
+        return serving.Rollout(self._champion, trial.version, trial.mode, trial.share, takes=takes, note=note)
+
+    def stop(self) -> None:
+        """End the process of a version in shadow."""
+        if self._shadow:
+            self._shadow.stop()
+            self._shadow = None
+
+    def _follow_trial(self) -> None:
+        """Begin or end shadow and canary as the trial asks."""
+        trial = self._trial
+        mode, release = (trial.mode, trial.release) if trial else ("", 0)
+        if self._shadow and (mode != "shadow" or self._shadow.trial.release != release):
+            self.stop()
+        if mode == "shadow" and not self._shadow:
+            self._shadow = _Shadow(self._system, self._log, trial)
+        if mode != "canary":
+            self._canary = None
+        elif self._canary and self._canary.trial.release == release:
+            self._canary.trial = trial
+        else:
+            self._canary = _Canary(self._system, self._log, trial)
+
+
 def application(
     system: System,
     *,
@@ -43,12 +94,10 @@ def application(
 ) -> "FastAPI":
     """The application that answers with the champion of `system`, and follows its registry.
 
-    `loaded` is called after a model was loaded, and `watched` gives the state of a monitor. Close the log when the
-    application has ended.
+    `loaded` is called after a model was loaded, and `watched` gives the state of a monitor. Close the log at the end.
 
-    Unless it goes on `by_itself`, it looks at the registry only when POST /refresh asks it to, leaves `follow_shadow`
-    and `step_canary` to its caller, and waits for the answer of a canary as long as it takes: in simulated time a day
-    may pass within a second.
+    Unless it goes on `by_itself`, it looks at the registry only at POST /refresh, leaves `follow_shadow` and
+    `step_canary` to its caller, and waits for a canary without end: in simulated time a day may pass within a second.
     """
     releases = _Releases(system, log, by_itself=by_itself)
 

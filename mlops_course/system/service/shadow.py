@@ -1,12 +1,10 @@
 """The process that answers in shadow, and how it did beside the champion."""
 
 import logging
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 from .models import servable
-from .processes import _background_process, _url
+from .processes import _background_process, _start, _stop, _url
 
 _logger = logging.getLogger(__name__)
 
@@ -42,8 +40,7 @@ class _Shadow:
 
     def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
         self.trial = trial
-        task = (system.case_name, system.workspace, _url(log), trial)
-        self._make = partial(multiprocessing.get_context("spawn").Process, target=_follow, args=task, daemon=True)
+        self._task = (system.case_name, system.workspace, _url(log), trial)
         self._process: Any = None
         self._next_start = 0.0
 
@@ -54,14 +51,12 @@ class _Shadow:
         if self._process:
             facts = {"version": self.trial.version, "exit": self._process.exitcode}
             _logger.warning("shadow ended", extra={"facts": facts})
-        self._process = self._make()
-        self._process.start()
+        self._process = _start(_follow, *self._task)
         self._next_start = time.monotonic() + RESTART_SECONDS
 
     def stop(self) -> None:
         if self._process:
-            self._process.terminate()
-            self._process.join(10)
+            _stop(self._process)
 
 
 def _consumer(trial: Trial) -> str:
@@ -70,11 +65,14 @@ def _consumer(trial: Trial) -> str:
 
 
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
-    """Answer in shadow what came since the trial began, each prediction once, as long as the parent lives."""
-    parent = multiprocessing.parent_process()
-    with _background_process("shadow"), closing(PredictionLog(url)) as log, closing(shadow_log(url)) as shadow:
+    """Answer in shadow what came since the trial began, each prediction once, as long as the service lives."""
+    with (
+        _background_process("shadow") as service_lives,
+        closing(PredictionLog(url)) as log,
+        closing(shadow_log(url)) as shadow,
+    ):
         follower = _Follower(System(case_name, workspace), log, shadow, trial)
-        while parent is None or parent.is_alive():
+        while service_lives():
             if not follower.step():
                 time.sleep(FOLLOW_SECONDS)
 
@@ -144,8 +142,7 @@ def shadow_table(system: System, *, log_url: str, trial: Trial) -> pd.DataFrame:
     """Champion and a version in shadow on the same requests: means, share of yes, cost per label, and failures.
 
     `agreement` is the share of requests on which both decide alike, `unanswered` counts requests that the shadow has
-    passed without an answer; cost is in the unit of the specification. It takes each label as the same whatever was
-    decided: where a decision hides the label, the cost of the shadow is wrong.
+    passed without an answer. Where a decision hides the label, the cost of the shadow is wrong.
     """
     with closing(PredictionLog(log_url)) as log, closing(shadow_log(log_url)) as shadow:
         in_shadow = shadow.predictions(since=trial.since, inputs=False).set_index("id")
