@@ -5,10 +5,9 @@
 
 To make a data frame of one row and to check it costs more time than the model itself. `compile` goes from arrays
 through feature code, encoder and trees without a frame for one kind of model: calibrated histogram gradient boosting
-behind an `OrdinalEncoder` and a `SimpleImputer`. It does not write the encoder again: it sends each category, an
-unknown one and a missing one through the fitted encoder once, and keeps the results. Then it compares both ways on some
-hundred rows. Unless all probabilities are the same to the last bit, and for any other kind of model, it takes the slow
-way by scikit-learn.
+behind an `OrdinalEncoder` and a `SimpleImputer`, and feature code that takes arrays. It sends each category through the
+fitted encoder once, and keeps the results. Then it compares both ways on some hundred rows. Unless all probabilities
+are the same to the last bit, and for any other kind of model, it takes the slow way by scikit-learn.
 
 >>> from sklearn.linear_model import LogisticRegression
 >>> frame = pd.DataFrame({"wind": [1.0, 2.0, 8.0, 9.0]})
@@ -32,7 +31,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
+from sklearn.preprocessing import OrdinalEncoder
 
 __all__ = ["Compiled", "columns", "compile"]
 
@@ -55,22 +54,24 @@ class Compiled:
 
 
 def columns(rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """One array for each of `inputs`, whose values are the types of the contract, in their order.
+    """Return one array for each of `inputs`, whose values are the types of the contract; rows were checked before.
 
     Numbers and booleans become float64, datetimes datetime64[us], strings stay Python objects. An absent value and
-    None are missing: NaN, NaT, or None. Values must have been checked before.
+    None are missing: NaN, NaT, or None.
     """
     return {name: _array([row.get(name) for row in rows], kind) for name, kind in inputs.items()}
 
 
 def compile(model: Any, inputs: Mapping[str, str], *, example: pd.DataFrame) -> Compiled:
-    """A function that gives the probabilities of `model`, a fitted classifier of two classes, for arrays of `inputs`.
+    """Return a function from arrays of `inputs` to the probabilities of `model`, a fitted classifier of two classes.
 
     `example` is some rows that the model takes, as in its contract.
     """
+    dtypes = {"string": "str", "datetime": "datetime64[us]"}
 
     def slow(arrays: Columns) -> np.ndarray:
-        return model.predict_proba(_frame(arrays, inputs))[:, 1]
+        columns = {name: pd.Series(arrays[name], dtype=dtypes.get(kind)) for name, kind in inputs.items()}
+        return model.predict_proba(pd.DataFrame(columns))[:, 1]
 
     fast = _trees_of(model, example)
     if fast is None:
@@ -80,18 +81,13 @@ def compile(model: Any, inputs: Mapping[str, str], *, example: pd.DataFrame) -> 
     return Compiled(fast if same else slow, fast=same)
 
 
-# From values to arrays and frames -------------------------------------------------------------------------------------
+# From values to arrays ------------------------------------------------------------------------------------------------
 
 
 def _array(values: list[Any], kind: str) -> np.ndarray:
     if kind == "string":
         return np.array([*values, None], dtype=object)[:-1]
     return np.array(values, dtype="datetime64[us]" if kind == "datetime" else float)
-
-
-def _frame(arrays: Columns, inputs: Mapping[str, str]) -> pd.DataFrame:
-    dtypes = {"string": "str", "datetime": "datetime64[us]"}
-    return pd.DataFrame({name: pd.Series(arrays[name], dtype=dtypes.get(kind)) for name, kind in inputs.items()})
 
 
 def _probes(example: pd.DataFrame, inputs: Mapping[str, str], *, known: Mapping[str, list[str]]) -> Columns:
@@ -106,9 +102,8 @@ def _probes(example: pd.DataFrame, inputs: Mapping[str, str], *, known: Mapping[
             values = random.choice(np.array([*known.get(name, values), UNKNOWN], dtype=object), PROBES)
             values[missing] = None
         elif kind == "datetime":
-            values = values.astype("datetime64[us]") + random.integers(0, 400 * 24 * 60, PROBES) * np.timedelta64(
-                1, "m"
-            )
+            minutes = random.integers(0, 400 * 24 * 60, PROBES).astype("timedelta64[m]")
+            values = values.astype("datetime64[us]") + minutes
             values[missing] = np.datetime64("NaT")
         else:
             values = values.astype(float) * random.choice([1.0, 1.0, -3.0, 10.0], PROBES)
@@ -167,12 +162,12 @@ def _trees_of(model: Any, example: pd.DataFrame) -> _Trees | None:
     if fitted.method not in ("sigmoid", "isotonic") or not isinstance(pipeline, Pipeline):
         return None
     *derive, encoder, classifier = (step for _, step in pipeline.steps)
-    derive = derive or [FunctionTransformer()]
-    if not (len(derive) == 1 and isinstance(derive[0], FunctionTransformer) and _is_known(encoder, classifier)):
+    on_arrays = [getattr(getattr(step, "func", None), "arrays", None) for step in derive]  # see `features.on_arrays`
+    if not (len(on_arrays) == 1 and on_arrays[0] and _is_known(encoder, classifier)):
         return None
     _, (imputer, numeric) = _parts(encoder)
     return _Trees(
-        derive=_on_arrays(derive[0].func, example),
+        derive=on_arrays[0],
         codes=_tabulate(encoder, classifier, derive[0].transform(example.head(1))),
         numeric=list(numeric),
         fillers=imputer.statistics_,
@@ -202,22 +197,6 @@ def _parts(encoder: ColumnTransformer) -> list[tuple[Any, list[str]]]:
 
 def _unfrozen(model: Any) -> Any:
     return model.estimator if isinstance(model, FrozenEstimator) else model
-
-
-def _on_arrays(derive: Callable | None, example: pd.DataFrame) -> Callable[[Columns], Columns]:
-    """Feature code that takes arrays: its own version for arrays (see `features.on_arrays`), else through a frame."""
-    if derive is None:
-        return lambda arrays: arrays
-    if hasattr(derive, "arrays"):
-        return derive.arrays
-
-    def through_a_frame(arrays: Columns) -> Columns:
-        frame = derive(
-            pd.DataFrame({name: pd.Series(arrays[name], dtype=kind) for name, kind in example.dtypes.items()})
-        )
-        return {name: frame[name].to_numpy() for name in frame}
-
-    return through_a_frame
 
 
 def _tabulate(

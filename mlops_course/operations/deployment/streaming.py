@@ -3,9 +3,8 @@
     timeline    one sequence of events from rows with two times: when a row was asked, and when its label came
     consume     hand the events on in small batches, from a position on
 
-A consumer that writes its results before its position handles some events twice when it is killed in between; one
-that writes its position first loses them. So `handle` gets the events with the position after them, and has to keep
-both in one transaction: then the next start goes on after the last event whose result was kept.
+A consumer that is killed between writing its results and writing its position handles events twice, or loses them. So
+`handle` gets both and keeps them in one transaction; the next start goes on after the last result that was kept.
 
 >>> rows = pd.DataFrame({"asked": pd.to_datetime(["2013-01-01T08:00Z", "2013-01-01T09:00Z"]),
 ...                      "known": pd.to_datetime(["2013-01-01T09:00Z", None])})
@@ -31,11 +30,10 @@ MOST = 500  # events handed on at once
 
 
 def timeline(rows: pd.DataFrame, *, asked: str, labelled: str) -> pd.DataFrame:
-    """The events of `rows` in order of time: one row an event, numbered from 0.
+    """Return the events of `rows` in order of time, with time, kind ("asked" or "labelled") and row, its position.
 
-    Columns: time, kind ("asked" or "labelled") and row, the position in `rows`. `asked` and `labelled` name the columns
-    with the two times; a row whose label never comes has one event. At the same instant labels come first, as what is
-    known then may be used then; otherwise the order is that of `rows`, so the same rows give the same numbers.
+    `asked` and `labelled` name the columns with the two times; a row whose label never comes has one event. At the same
+    instant labels come first, as what is known then may be used then; otherwise the order is that of `rows`.
 
     Raises ValueError if a row was asked at no time, or its label came before it was asked.
     """
@@ -45,27 +43,15 @@ def timeline(rows: pd.DataFrame, *, asked: str, labelled: str) -> pd.DataFrame:
         raise ValueError(f"expected no label before its question, got {early} in {labelled!r}; are they swapped?")
     positions = np.arange(len(rows))
     known = rows[labelled].notna().to_numpy()
-    events = pd.concat(
-        [
-            pd.DataFrame({"time": rows[labelled].array[known], "kind": LABELLED, "row": positions[known]}),
-            pd.DataFrame({"time": rows[asked].array, "kind": ASKED, "row": positions}),
-        ],
-        ignore_index=True,
-    )
-    return events.sort_values("time", kind="stable", ignore_index=True)
+    labels = pd.DataFrame({"time": rows[labelled].array[known], "kind": LABELLED, "row": positions[known]})
+    questions = pd.DataFrame({"time": rows[asked].array, "kind": ASKED, "row": positions})
+    return pd.concat([labels, questions]).sort_values("time", kind="stable", ignore_index=True)
 
 
-def consume(
-    events: pd.DataFrame,
-    handle: Callable[[pd.DataFrame, int], None],
-    *,
-    start: int,
-    most: int = MOST,
-) -> int:
+def consume(events: pd.DataFrame, handle: Callable[[pd.DataFrame, int], None], *, start: int, most: int = MOST) -> int:
     """Hand the events from position `start` on to `handle`, at most `most` at once, and return the last position.
 
-    `handle` is called with a slice of `events` and the position after it, and keeps both in one transaction. What it
-    raises ends the consumer; start it again from the position that was kept.
+    `handle` is called with a slice of `events` and the position after it. What it raises ends the consumer.
 
     Raises ValueError if there is no such position, or nothing may be handed on at once.
     """

@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 
 from mlops_course import flights
 from mlops_course.design import load_specification
-from mlops_course.development import training
+from mlops_course.development import features, training
 from mlops_course.operations.deployment import compiled
 
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "temp": "double"}
@@ -19,8 +19,14 @@ NUMERIC, CATEGORICAL = ["wind", "temp", "hour"], ["maker"]
 ROWS = 600
 
 
+@features.on_arrays
 def derive(inputs):
-    return inputs.drop(columns="when").assign(hour=inputs["when"].dt.hour.astype(float))
+    hour = pd.DatetimeIndex(inputs["when"]).hour.to_numpy(float)
+    return {name: values for name, values in inputs.items() if name != "when"} | {"hour": hour}
+
+
+def derive_in_a_frame(inputs):
+    return derive(inputs)
 
 
 def rows_of(count, seed):
@@ -38,7 +44,7 @@ def rows_of(count, seed):
 
 
 @cache
-def fitted(kind="gradient_boosting", method="sigmoid"):
+def fitted(kind="gradient_boosting", method="sigmoid", derive=derive):
     """A model and some of its rows, which no test changes."""
     frame = rows_of(ROWS, seed=0)
     failed = (frame["wind"].fillna(5) + frame["temp"] > 6).astype(float)
@@ -73,9 +79,11 @@ def test_a_row_of_nothing_but_gaps_is_answered_as_by_the_model():
     np.testing.assert_array_equal(quick(arrays), model.predict_proba(gaps)[:, 1])
 
 
-@pytest.mark.parametrize("kind", ["base_rate", "logistic_regression"])
-def test_a_model_of_another_kind_is_answered_the_slow_way(kind):
-    model, example = fitted(kind)
+@pytest.mark.parametrize(
+    "other", [{"kind": "base_rate"}, {"kind": "logistic_regression"}, {"derive": derive_in_a_frame}], ids=str
+)
+def test_a_model_of_another_kind_is_answered_the_slow_way(other):
+    model, example = fitted(**other)
     quick, fresh = compiled.compile(model, INPUTS, example=example), rows_of(50, seed=2)
     assert not quick.fast
     np.testing.assert_array_equal(quick(compiled.columns(as_request(fresh), INPUTS)), model.predict_proba(fresh)[:, 1])
