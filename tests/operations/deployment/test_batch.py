@@ -372,7 +372,7 @@ def test_a_run_with_only_files_left_to_write_is_not_taken_for_one_that_was_done(
         os.rename(partial, path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(batch.run.os, "replace", no_room)
+        patched.setattr(batch.scoring.os, "replace", no_room)
         with pytest.raises(OSError, match="no room"):
             score(source, target, rows_per_part=5)
     resumed, again = (score(source, target, rows_per_part=5, answer=never) for _ in range(2))

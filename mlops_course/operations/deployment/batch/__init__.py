@@ -6,11 +6,9 @@
     score_file    a Parquet or CSV file of any length, part by part, into another one that is there whole or not at all
     count_rows    how many rows a file says that it has
 
-To have the parts scored elsewhere, `ScoringRun` says what is done and what is left; `parts` and `chunks` read the
-source, `score_part` scores one part, and `replace_file` writes a file that is there whole or not at all.
-
-`score_file` keeps each part as it is done. Killed and started again, it goes on after the last one; started once more
-when all is done, it does nothing. Rows that do not fit are set aside with the reasons and do not stop the others.
+Killed and started again, `score_file` goes on after the last part; when all is done, it does nothing. Rows that do not
+fit are set aside with the reasons. To have the parts scored elsewhere, there are its own steps: `ScoringRun` says what
+is left, `parts` and `chunks` read the source, `score_part` scores one, and `replace_file` writes.
 
 >>> import numpy as np
 >>> import pandas as pd
@@ -24,8 +22,7 @@ when all is done, it does nothing. Rows that do not fit are set aside with the r
 [{'row': 1, 'column': 'temp', 'expected': 'a number', 'value': 'warm'}]
 """
 
-from .run import Scored, ScoringRun, replace_file
-from .scoring import ROWS_PER_PART, chunks, count_rows, parts, score_file, score_part
+from .scoring import ROWS_PER_PART, Scored, ScoringRun, chunks, count_rows, parts, replace_file, score_file, score_part
 from .values import conform, predict, problems
 
 __all__ = [

@@ -12,11 +12,11 @@ PROBLEM = ["row", "column", "expected", "value"]
 
 
 def conform(frame: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
-    """The columns that the model takes, in its order and with its types; the index stays.
+    """Return the columns that the model takes, in its order and with its types; the index stays.
 
     `inputs` maps a column to its type in the contract: "string", "datetime", "boolean", or a number ("double", "long",
-    ...). Text that spells a number or a time (ISO 8601, no zone) is read as one, and a missing value stays missing.
-    Numbers come out as floats, so that a column with a missing value and one without get the same predictions.
+    ...). Text that spells a number or a time (ISO 8601, no zone) is read as one. Numbers come out as floats, so that a
+    missing value elsewhere in the column changes no prediction.
 
     Raises ValueError naming each missing column, or the first value that does not fit and its row.
     """
@@ -33,10 +33,9 @@ def conform(frame: pd.DataFrame, inputs: Mapping[str, str]) -> pd.DataFrame:
 def problems(
     frame: pd.DataFrame, inputs: Mapping[str, str], *, optional: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Every value that does not fit: its row (by the index of `frame`), its column, what was expected and what came.
+    """Return every value that does not fit: row (by the index of `frame`), column, what was expected, and the value.
 
-    Only the columns of `optional` may lack a value, or all if it is None. Infinite numbers do not fit. Raises
-    ValueError naming each missing column.
+    Only the columns of `optional` may lack a value, or all if it is None. Raises ValueError naming each missing column.
     """
     _check_columns(frame, inputs)
     found = []
@@ -55,10 +54,9 @@ def problems(
 
 
 def predict(model: Any, inputs: pd.DataFrame, *, threshold: float) -> pd.DataFrame:
-    """Probability of the positive class and the decision, one row for each of `inputs`, with their index.
+    """Return probability of the positive class and decision (true from `threshold` on) for each row, with its index.
 
-    `model` is a fitted scikit-learn classifier of two classes. The decision is true from `threshold` on, as
-    scikit-learn's FixedThresholdClassifier decides.
+    `model` is a fitted scikit-learn classifier of two classes.
     """
     probability = model.predict_proba(inputs)[:, 1]
     return pd.DataFrame({"probability": probability, "decision": probability >= threshold}, index=inputs.index)
@@ -74,15 +72,11 @@ def _read(values: pd.Series, kind: str) -> tuple[pd.Series, str]:
     if kind == "string":
         return values.astype("str"), "a text"
     if kind == "datetime":
-        return _read_times(values), "a date and time"
+        if not pd.api.types.is_datetime64_dtype(values):
+            # Each by itself: pandas would read all as it reads the first, and "now" as the time of day
+            text = values.astype("str")
+            values = pd.to_datetime(text.where(text.str.fullmatch(TIME)), errors="coerce", format="ISO8601")
+        return values.dt.as_unit("us"), "a date and time"
     if kind == "boolean":
         return values.map(TRUTH).astype(float), "true or false"
     return pd.to_numeric(values, errors="coerce").astype(float), "a number"
-
-
-def _read_times(values: pd.Series) -> pd.Series:
-    """The times, each read by itself: pandas would read all as it reads the first, and "now" as the time of day."""
-    if not pd.api.types.is_datetime64_dtype(values):
-        text = values.astype("str")
-        values = pd.to_datetime(text.where(text.str.fullmatch(TIME)), errors="coerce", format="ISO8601")
-    return values.dt.as_unit("us")
