@@ -6,13 +6,11 @@
     LabelConflictError       a label that contradicts the one on record
 
 `append` returns after the database has written to disk: SQLite with a write-ahead log and `synchronous=FULL`, or any
-other database by its SQLAlchemy URL. A call may be repeated, as what is on record stays as it is: a caller that never
-saw the result asks again. The consumer of a stream keeps its position in the same transaction as what it has read.
-Killed and started again, it loses nothing and doubles nothing.
+other database by its SQLAlchemy URL. A call may be repeated, as what is on record stays as it is. The consumer of a
+stream keeps its position in the same transaction as what it has read, so that a kill loses and doubles nothing.
 
-One writer at a time changes a database. Writers of one process that share a file of SQLite are served in the order in
-which they came. A lock of another process is asked for again every hundredth of a second. A writer waits at most 30
-seconds in all; then it gets a LogUnavailableError that says what it waited for. Readers wait for no writer.
+One writer at a time changes a database, in the order in which those of one process came. It waits at most 30 seconds in
+all; then it gets a LogUnavailableError that says what it waited for. Readers wait for no writer.
 
 >>> from datetime import UTC, datetime
 >>> log = PredictionLog("sqlite://")
@@ -26,7 +24,7 @@ seconds in all; then it gets a LogUnavailableError that says what it waited for.
 [{'id': 'a', 'probability': 0.3, 'label': 1}]
 """
 
-from .errors import LabelConflictError, LogUnavailableError, PredictionConflictError
 from .log import PredictionLog
+from .tables import LabelConflictError, LogUnavailableError, PredictionConflictError
 
 __all__ = ["LabelConflictError", "LogUnavailableError", "PredictionConflictError", "PredictionLog"]

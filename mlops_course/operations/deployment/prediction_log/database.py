@@ -14,11 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
-from .errors import LogUnavailableError
-from .tables import _Tables
+from .tables import LogUnavailableError, _Tables
 
-# How long a writer waits before its caller gets an error: longer than others keep a lock on a busy machine or while
-# they rewrite a file, and so short that a request, which may wait for the batch before it too, is answered in a minute
+# That a writer waits: longer than others keep a lock on a busy machine or while they rewrite a file, and so short that
+# a request, which may wait for the batch before it too, is answered in a minute
 BUSY_SECONDS = 30.0
 POLL_SECONDS = 0.01  # between two tries to get a lock; steady, as SQLite's own growing pauses starve one of several
 
@@ -93,10 +92,7 @@ class _Database:
 
     @contextmanager
     def turn(self) -> Iterator[float]:
-        """Wait until the writers of this process that came before are served; gives the deadline for the lock.
-
-        The wait counts from here, so that n writers behind a lock of another process do not wait n times as long.
-        """
+        """Wait until the writers of this process that came before are served; gives the deadline for the lock."""
         with self.available():
             if self._file is None:  # a server has its own queue; a log in memory has one connection, taken in turn
                 yield self._clock() + BUSY_SECONDS
@@ -185,18 +181,13 @@ class _Database:
 
     def _make_tables(self) -> None:
         """Make what is missing. Where all is there, only look: a reader must not keep a writer waiting."""
-        with self.engine.connect() as connection:
-            there = set(sa.inspect(connection).get_table_names())
-        if not there.issuperset(self._tables.metadata.tables):
+        if not set(sa.inspect(self.engine).get_table_names()).issuperset(self._tables.metadata.tables):
             with self.turn() as deadline, self.writing(deadline) as connection:
                 self._tables.metadata.create_all(connection)
 
     def _check_file(self) -> None:
-        """Refuse a file of SQLite that is not the one that was opened.
-
-        SQLite goes on writing to a file that was deleted; and it would overwrite another one in its place with what the
-        write-ahead log holds of the old one. No connection is closed, so that no other file gets the old one's inode.
-        """
+        """Refuse a file that is not the one that was opened: SQLite would go on with what was deleted or replaced."""
+        # No connection is closed meanwhile, so no other file gets the old one's inode
         if self._inode is None or (found := self._found_inode()) == self._inode:
             return
         raise OSError(

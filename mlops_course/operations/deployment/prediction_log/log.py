@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from .database import _Database
-from .errors import LabelConflictError, PredictionConflictError
-from .tables import _label_row, _prediction_row, _tables
+from .tables import LabelConflictError, PredictionConflictError, _label_row, _prediction_row, _Tables
 
 IDS_A_QUERY = 500  # databases limit how many values one statement may carry
 
@@ -26,9 +25,8 @@ class PredictionLog:
     moment (else 0), and latency_ms (else 0). A label is a mapping with id, label (0 or 1) and time. Times are aware
     datetimes. A `number` counts the rows of each kind in the order in which they were kept.
 
-    `url` is SQLAlchemy's; tables are made where they are missing, and their names begin with `prefix`. A writer waits
-    for others at most 30 seconds by `clock`, which counts seconds; `sleep` passes the time until it asks for the lock
-    again. Raises LogUnavailableError if the tables cannot be made.
+    `url` is SQLAlchemy's; the names of tables begin with `prefix`. A writer waits for others by `clock`, in seconds,
+    and `sleep`. Raises LogUnavailableError if the tables cannot be made.
     """
 
     def __init__(
@@ -39,7 +37,7 @@ class PredictionLog:
         clock: Callable[[], float] = monotonic,
         sleep: Callable[[float], object] = sleep,
     ) -> None:
-        self._tables = _tables(prefix)
+        self._tables = _Tables(prefix)
         self._database = _Database(url, self._tables, clock=clock, sleep=sleep)
         self.url = self._database.url
 
@@ -52,8 +50,7 @@ class PredictionLog:
     ) -> dict[str, dict[str, Any]]:
         """Keep predictions, labels and the position of a consumer, all or none, and return once they are on disk.
 
-        Returns, by id, the predictions that were on record before, as they are there: they are not changed. A label
-        may come before its prediction, and one that is there already is left alone.
+        Returns, by id, the predictions that were on record before: they are not changed. A label may come first.
 
         Raises PredictionConflictError, LabelConflictError or LogUnavailableError, and ValueError for a prediction that
         lacks a value or has an unknown one; then nothing was kept.
@@ -75,11 +72,11 @@ class PredictionLog:
     def position(self, consumer: str) -> int:
         """How far a consumer has come: what it last gave to `append`, or 0."""
         table = self._tables.positions
-        return self._one(sa.select(table.c.position).where(table.c.consumer == consumer)) or 0
+        return self._number(sa.select(table.c.position).where(table.c.consumer == consumer))
 
     def last(self) -> int:
         """The number of the newest prediction; 0 if there is none."""
-        return self._one(sa.select(sa.func.max(self._tables.predictions.c.number))) or 0
+        return self._number(sa.select(sa.func.max(self._tables.predictions.c.number)))
 
     def predictions(
         self, *, after: int = 0, since: datetime | None = None, limit: int | None = None, inputs: bool = True
@@ -114,28 +111,22 @@ class PredictionLog:
             found = connection.execute(query).mappings().first()
         if found is None:
             return None
-        return {
-            column: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
-            for column, value in found.items()
-        }
+        times = {name: value.replace(tzinfo=UTC) for name, value in found.items() if isinstance(value, datetime)}
+        return {**found, **times}
 
     def ids(self) -> set[str]:
         """All ids of which a prediction or a label is on record."""
+        query = sa.union(sa.select(self._tables.predictions.c.id), sa.select(self._tables.labels.c.id))
         with self._database.reading() as connection:
-            return {
-                name
-                for table in (self._tables.predictions, self._tables.labels)
-                for name in connection.execute(sa.select(table.c.id)).scalars()
-            }
+            return set(connection.execute(query).scalars())
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete the predictions and labels of some ids for good, and return how many predictions there were.
 
         With SQLite their bytes are gone from the file too: it is rewritten, which needs as much disk again and keeps
-        writers waiting meanwhile. In another database they go when it next cleans up. Numbers are not given again. May
-        be repeated; a call that was killed is then completed.
+        writers waiting meanwhile. In another database they go when it next cleans up.
 
-        Raises LogUnavailableError if somebody keeps the file open for reading; then repeat it.
+        Raises LogUnavailableError if somebody keeps the file open for reading; then repeat it, as after a kill.
         """
         predictions, labels, deleted = self._tables.predictions, self._tables.labels, 0
         with self._database.turn() as deadline:
@@ -165,9 +156,9 @@ class PredictionLog:
             if not connection.execute(moved).rowcount:
                 connection.execute(sa.insert(table).values(consumer=consumer, position=reached))
 
-    def _one(self, query: sa.Select) -> int | None:
+    def _number(self, query: sa.Select) -> int:
         with self._database.reading() as connection:
-            return connection.execute(query).scalar()
+            return connection.execute(query).scalar() or 0
 
     def _columns(self, inputs: bool) -> list[sa.Column]:
         return [column for column in self._tables.predictions.c if inputs or column.name != "inputs"]
@@ -195,10 +186,7 @@ def _on_record(connection: sa.Connection, table: sa.Table, ids: Sequence[str]) -
 def _part(
     connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], what: str, error: type[ValueError]
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """What was there before, by id, and the rows that are new; of rows with one id the first counts.
-
-    Raises the error if a row says something else in the column `what` than the one that was there before it.
-    """
+    """What was there before, by id, and the rows that are new; raises the error if one contradicts in column `what`."""
     known, new, contradicting = _on_record(connection, table, [row["id"] for row in rows]), {}, set()
     for row in rows:
         earlier = known.get(row["id"]) or new.setdefault(row["id"], row)

@@ -1,7 +1,6 @@
-"""The tables of a log, and the rows that they hold."""
+"""The tables of a log, the rows that they hold, and why nothing was kept."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,49 +11,63 @@ REQUIRED = {"id", "time", "model_version", "probability", "decision", "inputs"} 
 OPTIONAL = {"assigned_version", "share", "latency_ms"}
 
 
-@dataclass(frozen=True, eq=False)
+class LogUnavailableError(RuntimeError):
+    """The database cannot be written or read at present; nothing of the call was kept. Try again later."""
+
+
+class PredictionConflictError(ValueError):
+    """An id was used before for other inputs; `ids` names all such ids."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(
+            f"expected a new id, or the same inputs as before; other inputs came for {', '.join(ids)}: give each "
+            "prediction an id of its own"
+        )
+        self.ids = tuple(ids)
+
+
+class LabelConflictError(ValueError):
+    """A label contradicts the one on record; `ids` names all such ids."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(
+            f"expected the label that is on record, or none there; another one came for {', '.join(ids)}: find out "
+            "which is right; a label on record is not changed"
+        )
+        self.ids = tuple(ids)
+
+
 class _Tables:
     """The tables of one log; the prefix of their names keeps several logs apart in one database."""
 
-    metadata: sa.MetaData
-    predictions: sa.Table
-    labels: sa.Table
-    positions: sa.Table
+    def __init__(self, prefix: str) -> None:
+        self._prefix, self.metadata = prefix, sa.MetaData()
+        self.predictions = self._numbered(
+            "predictions",
+            sa.Column("id", sa.Text, nullable=False, unique=True),
+            sa.Column("time", sa.DateTime, nullable=False, index=True),  # UTC
+            sa.Column("assigned_version", sa.Integer, nullable=False),  # the version that was to answer
+            sa.Column("model_version", sa.Integer, nullable=False),  # the version that did
+            sa.Column("share", sa.Double, nullable=False),  # of the canary at that moment; 0 without one
+            sa.Column("probability", sa.Double, nullable=False),
+            sa.Column("decision", sa.Boolean, nullable=False),
+            sa.Column("latency_ms", sa.Double, nullable=False),
+            sa.Column("inputs", sa.Text, nullable=False),  # JSON
+        )
+        self.labels = self._numbered(
+            "labels",
+            sa.Column("id", sa.Text, nullable=False, unique=True),
+            sa.Column("label", sa.Integer, nullable=False),
+            sa.Column("time", sa.DateTime, nullable=False),  # UTC
+        )
+        consumer = sa.Column("consumer", sa.Text, primary_key=True)
+        position = sa.Column("position", sa.BigInteger, nullable=False)
+        self.positions = sa.Table(f"{prefix}positions", self.metadata, consumer, position)
 
-
-def _tables(prefix: str) -> _Tables:
-    metadata = sa.MetaData()
-
-    def numbered(name: str, *columns: sa.Column) -> sa.Table:
+    def _numbered(self, name: str, *columns: sa.Column) -> sa.Table:
         """A table whose rows are numbered as they come; no number is given twice, even after rows were deleted."""
         number = sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True)
-        return sa.Table(prefix + name, metadata, number, *columns, sqlite_autoincrement=True)
-
-    predictions = numbered(
-        "predictions",
-        sa.Column("id", sa.Text, nullable=False, unique=True),
-        sa.Column("time", sa.DateTime, nullable=False, index=True),  # UTC
-        sa.Column("assigned_version", sa.Integer, nullable=False),  # the version that was to answer
-        sa.Column("model_version", sa.Integer, nullable=False),  # the version that did
-        sa.Column("share", sa.Double, nullable=False),  # of the canary at that moment; 0 without one
-        sa.Column("probability", sa.Double, nullable=False),
-        sa.Column("decision", sa.Boolean, nullable=False),
-        sa.Column("latency_ms", sa.Double, nullable=False),
-        sa.Column("inputs", sa.Text, nullable=False),  # JSON
-    )
-    labels = numbered(
-        "labels",
-        sa.Column("id", sa.Text, nullable=False, unique=True),
-        sa.Column("label", sa.Integer, nullable=False),
-        sa.Column("time", sa.DateTime, nullable=False),  # UTC
-    )
-    positions = sa.Table(
-        f"{prefix}positions",
-        metadata,
-        sa.Column("consumer", sa.Text, primary_key=True),
-        sa.Column("position", sa.BigInteger, nullable=False),
-    )
-    return _Tables(metadata, predictions, labels, positions)
+        return sa.Table(self._prefix + name, self.metadata, number, *columns, sqlite_autoincrement=True)
 
 
 def _prediction_row(prediction: Mapping[str, Any]) -> dict[str, Any]:
