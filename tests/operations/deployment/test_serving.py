@@ -1233,9 +1233,9 @@ def test_a_label_without_its_time_gets_that_of_the_clock(log):
 # The batcher by itself
 
 
-def batched(handle, items, **settings):
+def batched(handle, items):
     async def play():
-        batcher = Batcher(handle, name="test", **settings)
+        batcher = Batcher(handle, name="test")
         try:
             futures = [batcher.submit(item, rows=1) for item in items]
             return await asyncio.gather(*futures, return_exceptions=True)
@@ -1245,10 +1245,9 @@ def batched(handle, items, **settings):
     return asyncio.run(play())
 
 
-def test_each_caller_gets_the_outcome_of_its_own_item():
-    assert batched(lambda items: [item * 2 for item in items], list(range(500)), batch_rows=7) == list(
-        range(0, 1000, 2)
-    )
+def test_each_caller_gets_the_outcome_of_its_own_item(monkeypatch):
+    monkeypatch.setattr(batching, "BATCH_ROWS", 7)
+    assert batched(lambda items: [item * 2 for item in items], range(500)) == [*range(0, 1000, 2)]
 
 
 def test_an_item_that_fails_does_not_fail_its_neighbours():
@@ -1256,11 +1255,13 @@ def test_an_item_that_fails_does_not_fail_its_neighbours():
     assert (outcomes[0], type(outcomes[1]), outcomes[2]) == (10, ZeroDivisionError, 2)
 
 
-def test_what_is_queued_is_handled_before_a_batcher_closes():
+def test_what_is_queued_is_handled_before_a_batcher_closes(monkeypatch):
+    monkeypatch.setattr(batching, "BATCH_ROWS", 1)
+
     async def play():
         held = Held()
         held.armed = True
-        batcher = Batcher(held, name="test", batch_rows=1)
+        batcher = Batcher(held, name="test")
         futures = [batcher.submit(item, rows=1) for item in range(3)]
         closing = asyncio.create_task(asyncio.to_thread(batcher.close, seconds=HANGS_AFTER))
         await eventually(lambda: not batcher._open)
@@ -1293,7 +1294,8 @@ def test_what_waits_beyond_the_room_is_refused_and_one_alone_never():
     held.armed = True
 
     async def play():
-        batcher = Batcher(held, name="test", max_waiting=10)
+        batcher = Batcher(held, name="test")
+        batcher._max_waiting = 10
         large = batcher.submit("large", rows=11)
         await eventually(held.begun.is_set)
         waiting = batcher.submit("ten", rows=10)

@@ -16,9 +16,8 @@ from jinja2 import Environment, Template
 from pydantic_core import to_json
 
 from .interface import ModelSource, MonitorView, Settings
-from .openapi import _openapi
 from .refusals import _REFUSALS, _authorise, _body, _measured, _unavailable
-from .requests import _FEEDBACK, PREDICTION_FIELDS, FeedbackResponse, PredictionResponse
+from .requests import _FEEDBACK, PREDICTION_FIELDS, FeedbackResponse, PredictionResponse, _openapi
 from .service import _Active, _Service
 
 ASK, LOOK = "Predictions", "State"  # headings of the documentation
@@ -32,24 +31,26 @@ def create_app(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     monitor: MonitorView | None = None,
 ) -> FastAPI:
-    """The application, for any ASGI server: POST /predict, /feedback and /refresh, GET /live, /ready, /model, /metrics.
-
-    With a `monitor`, GET /monitor shows its page, /monitor.json its state, and /metrics has its gauges too.
+    """Return the application, for any ASGI server; nothing is loaded before that starts it.
 
     `log` has `append(predictions, labels=...)`, which returns once they are on disk, by id, those that were there
     before; it raises ValueError where a caller contradicts the record, and anything else if it cannot keep them. A
     prediction is a mapping with id, time, inputs, probability, decision, assigned_version, model_version, share and
-    latency_ms. `log.unpredicted(ids)` returns the ids without a prediction. Nothing is loaded before the server starts
-    the application.
+    latency_ms. `log.unpredicted(ids)` returns the ids without a prediction.
     """
     settings = settings or Settings()
     service = _Service(source, log, clock=clock, challenger_seconds=settings.challenger_seconds)
+
+    async def refresh_forever() -> None:
+        while True:
+            await asyncio.sleep(settings.refresh_seconds)
+            await asyncio.to_thread(service.refresh)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         await asyncio.to_thread(service.refresh)
-        refresher = asyncio.create_task(_refresh_forever(service, settings.refresh_seconds))
+        refresher = asyncio.create_task(refresh_forever())
         yield
         refresher.cancel()
         await service.close()
@@ -57,19 +58,13 @@ def create_app(
 
     app = FastAPIOffline(title=settings.title, lifespan=lifespan, redoc_url=None)
     app.state.service = service
-    app.openapi = lambda: _openapi(app, service, secured=bool(settings.token))
+    app.openapi = lambda: _openapi(app, service.active.champion, secured=bool(settings.token))
     _add_predictions(app, service, settings.token)
     _add_state(app, service, settings.token)
     _add_pages(app, service, monitor)
     if monitor:
         service.metrics.registry.register(monitor)
     return app
-
-
-async def _refresh_forever(service: _Service, seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        await asyncio.to_thread(service.refresh)
 
 
 def _add_predictions(app: FastAPI, service: _Service, token: str) -> None:
@@ -151,19 +146,16 @@ def _add_pages(app: FastAPI, service: _Service, monitor: MonitorView | None) -> 
         if monitor is None:
             raise HTTPException(404, "nobody watches this service")
         try:
-            state = monitor.state()
-            page = None if state is None else show(state)
+            if (state := monitor.state()) is not None:
+                return show(state)
         except Exception as error:
             raise _unavailable(f"the monitor does not answer: {type(error).__name__}: {error}") from error
-        if page is None:
-            raise _unavailable("the monitor has not looked yet")
-        return page
+        raise _unavailable("the monitor has not looked yet")
 
     @app.get("/", include_in_schema=False)
     async def home() -> HTMLResponse:
         about = _described(service.active) if service.active.champion else None
-        page = _page("page").render(title=app.title, about=about, service=service, monitor=monitor)
-        return HTMLResponse(page)
+        return HTMLResponse(_page("page").render(title=app.title, about=about, service=service, monitor=monitor))
 
     @app.get("/monitor", include_in_schema=False)
     async def monitor_page() -> HTMLResponse:

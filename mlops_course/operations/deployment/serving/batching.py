@@ -18,21 +18,13 @@ class QueueFullError(RuntimeError):
 class Batcher:
     """One thread that handles together all items that wait, and gives each caller its own outcome.
 
-    `handle` takes a list of items and returns a list with the outcome of each, in order; an exception in that list, or
-    raised by `handle` for a single item, is raised to the caller. If `handle` raises for several items at once, each is
-    tried by itself, so that one bad item does not fail the others.
+    `handle` takes a list of items and returns a list of outcomes, of which an exception is raised to its caller. If
+    `handle` raises for several items at once, each is tried by itself, so that a bad one does not fail the others.
     """
 
-    def __init__(
-        self,
-        handle: Callable[[list[Any]], list[Any]],
-        *,
-        name: str,
-        batch_rows: int = BATCH_ROWS,
-        max_waiting: int = MAX_WAITING,
-    ) -> None:
-        self._handle, self._batch_rows, self._max_waiting = handle, batch_rows, max_waiting
-        self._items: deque[tuple[Any, int, asyncio.Future, asyncio.AbstractEventLoop]] = deque()
+    def __init__(self, handle: Callable[[list[Any]], list[Any]], *, name: str) -> None:
+        self._handle, self._max_waiting = handle, MAX_WAITING
+        self._items: deque[tuple[Any, int, asyncio.Future]] = deque()
         self._rows, self._open, self._changed = 0, True, threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -44,12 +36,11 @@ class Batcher:
 
     def submit(self, item: Any, *, rows: int) -> asyncio.Future:
         """Queue an item of so many rows; the future gives its outcome. Raises QueueFullError if there is no room."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future = asyncio.get_running_loop().create_future()
         with self._changed:
             if not self._open or (self._rows and self._rows + rows > self._max_waiting):
                 raise QueueFullError(f"{self._rows} rows are waiting")
-            self._items.append((item, rows, future, loop))
+            self._items.append((item, rows, future))
             self._rows += rows
             self._changed.notify()
         return future
@@ -65,8 +56,8 @@ class Batcher:
         while batch := self._take():
             outcomes = self._outcomes([item for item, *_ in batch])
             by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future, Any]]] = {}
-            for (_, _, future, loop), outcome in zip(batch, outcomes, strict=True):
-                by_loop.setdefault(loop, []).append((future, outcome))
+            for (_, _, future), outcome in zip(batch, outcomes, strict=True):
+                by_loop.setdefault(future.get_loop(), []).append((future, outcome))
             for loop, settled in by_loop.items():
                 with contextlib.suppress(RuntimeError):  # the loop was closed: no caller is left
                     loop.call_soon_threadsafe(_settle, settled)
@@ -75,7 +66,7 @@ class Batcher:
         with self._changed:
             self._changed.wait_for(lambda: self._items or not self._open)
             batch, rows = [], 0
-            while self._items and (not batch or rows + self._items[0][1] <= self._batch_rows):
+            while self._items and (not batch or rows + self._items[0][1] <= BATCH_ROWS):
                 batch.append(self._items.popleft())
                 rows += batch[-1][1]
             self._rows -= rows

@@ -14,11 +14,10 @@ CANARY = "canary"  # the mode of a rollout in which a challenger answers some re
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Title, token and times of a service.
+    """Title, bearer token and times of a service.
 
-    With a `token`, predict, feedback and refresh want it as a bearer token. The service asks which versions answer
-    every `refresh_seconds`. Where a canary takes longer than `challenger_seconds`, the champion answers; None waits
-    without end.
+    The service asks which versions answer every `refresh_seconds`. Where a canary takes longer than
+    `challenger_seconds`, the champion answers; None waits without end.
     """
 
     title: str = "Model service"
@@ -29,10 +28,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Servable:
-    """A model as it is served.
+    """A model as it is served, with the inputs, example and threshold of its contract.
 
-    `inputs`, `optional`, `categories`, `example` and `threshold` are those of its contract. `predict` takes a list of
-    rows, as `request_type` leaves them, and returns their probabilities. `facts` is what GET /model tells beside these.
+    `predict` takes a list of rows, as `request_type` leaves them, and returns their probabilities. `facts` is what
+    GET /model tells beside the contract.
     """
 
     version: int
@@ -62,10 +61,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """Where the models come from: `current` says which versions answer, and `load` loads one; both run in a thread.
-
-    `close` is called when the application has ended.
-    """
+    """Where the models come from: which versions answer, and how to load one. `close` is called at the end."""
 
     current: Callable[[], Rollout]
     load: Callable[[int], Servable]
@@ -74,10 +70,7 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class MonitorView:
-    """What a monitor knows: `state` gives it (None as long as nothing is known), and costs little to call.
-
-    `page` makes a page of a state, `gauges` name, help, labels and value of each number for GET /metrics.
-    """
+    """What a monitor knows (`state`, quick to call), as a page and as name, help, labels and value for GET /metrics."""
 
     state: Callable[[], Mapping[str, Any] | None]
     page: Callable[[Mapping[str, Any]], str]

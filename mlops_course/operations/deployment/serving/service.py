@@ -81,9 +81,7 @@ class _Service:
         self.log_trouble, self._retry_log_at = "", 0.0
         self._loaded: dict[int, _Loaded] = {}  # by version, the last used at the end: switching back loads no file
         self._refreshing = threading.Lock()
-        self.champions: Batcher | None = None
-        self.canaries: Batcher | None = None
-        self.recorder: Batcher | None = None
+        self.champions = self.canaries = self.recorder = None  # each a Batcher once the service has started
 
     # Which models answer
 
@@ -116,7 +114,7 @@ class _Service:
                 _logger.info("champion", extra={"facts": {"version": champion.version}})
 
     def _load(self, version: int | None) -> _Loaded | None:
-        """The model of a version, loaded and tried on its example; None if there is none or it is refused."""
+        """The model of a version, tried on its example; None if there is none or it is refused."""
         if version is None:
             return None
         if version not in self._loaded:
@@ -161,7 +159,8 @@ class _Service:
         """The predictions for rows that have been checked, once they are on record."""
         self._open_requests += 1
         try:
-            return await self._answer(active, rows, started=started)
+            predictions = await self._answer(active, rows, started=started)
+            return await self.recorder.submit(predictions, rows=len(predictions))
         finally:
             self._open_requests -= 1
 
@@ -175,12 +174,9 @@ class _Service:
             questions = [rows[at] for at in left]
             probability = await self.champions.submit((active.champion, questions), rows=len(questions))
             answers |= {at: (p, active.champion) for at, p in zip(left, probability, strict=True)}
-        shared = {
-            "time": self.clock(),
-            "share": active.rollout.share if active.canary else 0.0,
-            "latency_ms": (perf_counter() - started) * 1e3,
-        }
-        predictions = [
+        share = active.rollout.share if active.canary else 0.0
+        shared = {"time": self.clock(), "share": share, "latency_ms": (perf_counter() - started) * 1e3}
+        return [
             {
                 **shared,
                 "id": name,
@@ -192,7 +188,6 @@ class _Service:
             }
             for at, (name, row) in enumerate(zip(ids, rows, strict=True))
         ]
-        return await self.recorder.submit(predictions, rows=len(predictions))
 
     async def _ask_canary(
         self, canary: _Loaded, rows: list[dict[str, Any]], taken: list[int]
