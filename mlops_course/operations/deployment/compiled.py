@@ -31,12 +31,13 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OrdinalEncoder
+from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
 __all__ = ["Compiled", "columns", "compile"]
 
 PROBES = 300  # rows on which both ways must agree before the fast one is taken
 UNKNOWN = "\0never seen in training"  # a text that is no category
+STEPS = [FunctionTransformer, ColumnTransformer, HistGradientBoostingClassifier]  # of the kind of pipeline known here
 
 Columns = Mapping[str, np.ndarray]
 
@@ -81,9 +82,6 @@ def compile(model: Any, inputs: Mapping[str, str], *, example: pd.DataFrame) -> 
     return Compiled(fast if same else slow, fast=same)
 
 
-# From values to arrays ------------------------------------------------------------------------------------------------
-
-
 def _array(values: list[Any], kind: str) -> np.ndarray:
     if kind == "string":
         return np.array([*values, None], dtype=object)[:-1]
@@ -112,12 +110,9 @@ def _probes(example: pd.DataFrame, inputs: Mapping[str, str], *, known: Mapping[
     return probes
 
 
-# The fast way ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class _Trees:
-    """Calibrated trees behind tables of codes and fillers of gaps, in the order of the encoder's columns."""
+    """The fast way: calibrated trees behind tables of codes and fillers of gaps, in the order of the encoder."""
 
     derive: Callable[[Columns], Columns]
     codes: Mapping[str, Mapping[Any, float]]  # for each categorical feature, the code of a value
@@ -159,17 +154,26 @@ def _trees_of(model: Any, example: pd.DataFrame) -> _Trees | None:
         return None
     (fitted,) = calibrated.calibrated_classifiers_
     pipeline = _unfrozen(fitted.estimator)
-    if fitted.method not in ("sigmoid", "isotonic") or not isinstance(pipeline, Pipeline):
+    if not (isinstance(pipeline, Pipeline) and [type(step) for _, step in pipeline.steps] == STEPS):
         return None
-    *derive, encoder, classifier = (step for _, step in pipeline.steps)
-    on_arrays = [getattr(getattr(step, "func", None), "arrays", None) for step in derive]  # see `features.on_arrays`
-    if not (len(on_arrays) == 1 and on_arrays[0] and _is_known(encoder, classifier)):
+    derive, encoder, classifier = (step for _, step in pipeline.steps)
+    encoders = {type(step): (step, list(names)) for _, step, names in encoder.transformers_ if step != "drop"}
+    if not (
+        hasattr(derive.func, "arrays")  # see `features.on_arrays`
+        and list(encoders) == [OrdinalEncoder, SimpleImputer]
+        and classifier.is_categorical_ is not None
+        and fitted.method in ("sigmoid", "isotonic")
+    ):
         return None
-    _, (imputer, numeric) = _parts(encoder)
+    imputer, numeric = encoders[SimpleImputer]
+
+    def encode(rows: pd.DataFrame) -> np.ndarray:
+        return classifier._preprocessor.transform(encoder.transform(rows))
+
     return _Trees(
-        derive=on_arrays[0],
-        codes=_tabulate(encoder, classifier, derive[0].transform(example.head(1))),
-        numeric=list(numeric),
+        derive=derive.func.arrays,
+        codes=_tabulate(*encoders[OrdinalEncoder], encode=encode, features=derive.transform(example.head(1))),
+        numeric=numeric,
         fillers=imputer.statistics_,
         indicated=imputer.indicator_.features_ if imputer.indicator_ is not None else np.array([], dtype=int),
         classifier=classifier,
@@ -177,37 +181,17 @@ def _trees_of(model: Any, example: pd.DataFrame) -> _Trees | None:
     )
 
 
-def _is_known(encoder: Any, classifier: Any) -> bool:
-    """Whether these are trees for two classes behind codes of the categories first and filled numbers second."""
-    if not (isinstance(encoder, ColumnTransformer) and isinstance(classifier, HistGradientBoostingClassifier)):
-        return False
-    categorical = [] if classifier.is_categorical_ is None else classifier.is_categorical_.tolist()
-    return (
-        [type(step) for step, _ in _parts(encoder)] == [OrdinalEncoder, SimpleImputer]
-        and any(categorical)
-        and categorical == sorted(categorical, reverse=True)
-        and classifier.n_trees_per_iteration_ == 1
-    )
-
-
-def _parts(encoder: ColumnTransformer) -> list[tuple[Any, list[str]]]:
-    """The steps of the encoder with their columns; those that it drops are left out."""
-    return [(step, list(names)) for _, step, names in encoder.transformers_ if step != "drop"]
-
-
 def _unfrozen(model: Any) -> Any:
     return model.estimator if isinstance(model, FrozenEstimator) else model
 
 
 def _tabulate(
-    encoder: ColumnTransformer, classifier: HistGradientBoostingClassifier, features: pd.DataFrame
+    codes: OrdinalEncoder, names: list[str], *, encode: Callable, features: pd.DataFrame
 ) -> dict[str, dict[Any, float]]:
-    """The code that the encoders of pipeline and trees give to each value; `features` is any one row."""
-    (codes, names), _ = _parts(encoder)
+    """The code that pipeline and trees give to each value; `features` is any one row."""
     tables = {}
     for position, (name, categories) in enumerate(zip(names, codes.categories_, strict=True)):
         values = [*(value for value in categories if isinstance(value, str)), UNKNOWN, None]
         rows = pd.concat([features] * len(values), ignore_index=True).assign(**{name: pd.Series(values, dtype="str")})
-        encoded = classifier._preprocessor.transform(encoder.transform(rows))[:, position]
-        tables[name] = dict(zip(values, encoded.tolist(), strict=True))
+        tables[name] = dict(zip(values, encode(rows)[:, position].tolist(), strict=True))
     return tables
