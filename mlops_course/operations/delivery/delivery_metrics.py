@@ -36,12 +36,9 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     *Failed deployment recovery time* is about incidents that a deployment caused, *time to restore* about all: a model
     can become wrong without a deployment. Both run from `failed` to `restored`.
 
-    `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident:
-
-        committed   names a commit
-        deployed    names a deployment and one of its commits; one row for each commit
-        failed      names an incident, and the deployment that caused it, if one did
-        restored    names an incident that is over
+    `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident. NAMED_BY says
+    what each kind names: a deployment has one row for each commit, and `failed` also names its deployment, if one
+    caused it.
 
     A repeated event counts once, at its earliest time; what is not known by `end` is not used. A commit counts when it
     first goes live, an incident when it is over, so each counts in one window.

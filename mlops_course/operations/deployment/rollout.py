@@ -85,9 +85,9 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
     """Evidence that the challenger's mean is greater than the champion's, valid at every look.
 
     One entry for each value, in order of arrival: `challenger` says who answered (bool), `values` are from 0 to
-    `limit` and bad when large, and `share` is the challenger's share at the time of the answer, strictly between 0
-    and 1. Stop when `e_value` reaches 1 / alpha: a challenger that is not worse is then stopped with probability alpha
-    at most, whether one looks once or after every value (Ville 1939). A t-test allows one look only.
+    `limit` and bad when large, and `share` is the challenger's share at the time of the answer. Stop when `e_value`
+    reaches 1 / alpha: a challenger that is not worse is then stopped with probability alpha at most, however often one
+    looks (Ville 1939). A t-test allows one look only.
 
     Read it as a game. Before each value, part of the stake is bet on "challengers cost more": with v = value / limit,
     p the share, b the mean of all earlier v (one zero before the first), the stake is multiplied by 1 + bet × W,
@@ -104,8 +104,8 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
       Where one id asks many times, give one value an id, such as its mean.
     - Neither whether a value arrives nor when depends on who answered. Where decisions hide labels, give what was
       really paid for each decision, and no cost computed from labels.
-    - Nothing about drift: values may depend on each other, on the hour and on the season, and shares may change by what
-      was seen. The bound is exact if labels come in the order of answers, or shares change by the clock.
+    - Nothing about drift: values may depend on each other, on the hour and on the season. The bound is exact if labels
+      come in the order of answers, or shares change by the clock.
 
     Sources: Waudby-Smith and Ramdas 2024, Estimating means of bounded random variables by betting, for the bets;
     Waudby-Smith, Wu, Ramdas and others 2024, Anytime-valid off-policy inference for contextual bandits, for the shares.
@@ -213,18 +213,15 @@ class Verdict:
 
 
 def judge(answers: pd.DataFrame, labels: pd.DataFrame, *, plan: CanaryPlan, share: float) -> Verdict:
-    """Stop the canary, raise its share or hold it, judged by all rows since it began.
+    """Stop the canary, raise its share or hold it, judged by all rows since it began; `share` is the present one.
 
     `answers`: one row an answer, in order: challenger (bool: assigned to it), share (the challenger's at that moment),
     failed (bool: the challenger failed and the champion answered instead) and latency_ms. `labels`: one row a label, in
-    the order in which labels came: challenger and share, both of the answer, and cost. `share` is the present one. Give
-    all earlier rows each time: then a stop stays a stop.
+    the order in which labels came: challenger and share, both of the answer, and cost.
 
-    - "stop", share 0, if the evidence on a measure has ever reached its bar.
+    - "stop", share 0, if the evidence on a measure has ever reached its bar: few failures are enough.
     - "raise" to the next step once the challenger has given enough answers at the present share.
     - "hold" otherwise; at the last step it awaits a person, who promotes or stops.
-
-    As only a challenger can fail, few failures stop it: four at a share of 0.1, fifteen at 0.5.
 
     Raises ValueError if a column is missing, a share is not strictly between 0 and 1, or a latency or cost is missing
     or out of range; TypeError if challenger or failed is not bool. Frames without rows are allowed.

@@ -32,10 +32,8 @@ MOST = 500  # events handed on at once
 def timeline(rows: pd.DataFrame, *, asked: str, labelled: str) -> pd.DataFrame:
     """Return the events of `rows` in order of time, with time, kind ("asked" or "labelled") and row, its position.
 
-    `asked` and `labelled` name the columns with the two times; a row whose label never comes has one event. At the same
-    instant labels come first, as what is known then may be used then; otherwise the order is that of `rows`.
-
-    Raises ValueError if a row was asked at no time, or its label came before it was asked.
+    `asked` and `labelled` name the columns with the two times. At the same instant labels come first, as what is known
+    then may be used then. Raises ValueError if a row was asked at no time, or its label came before it was asked.
     """
     if missing := int(rows[asked].isna().sum()):
         raise ValueError(f"expected a time in {asked!r} for every row, got {missing} missing; leave these rows out")
@@ -51,9 +49,8 @@ def timeline(rows: pd.DataFrame, *, asked: str, labelled: str) -> pd.DataFrame:
 def consume(events: pd.DataFrame, handle: Callable[[pd.DataFrame, int], None], *, start: int, most: int = MOST) -> int:
     """Hand the events from position `start` on to `handle`, at most `most` at once, and return the last position.
 
-    `handle` is called with a slice of `events` and the position after it. What it raises ends the consumer.
-
-    Raises ValueError if there is no such position, or nothing may be handed on at once.
+    `handle` gets a slice of `events` and the position after it. Raises ValueError if there is no such position, or
+    nothing may be handed on at once.
     """
     if most < 1:
         raise ValueError(f"expected to hand on at least one event at once, got {most}")

@@ -163,14 +163,9 @@ class _Database:
         engine = sa.create_engine(self.url, pool_pre_ping=True)
         if self.url.get_backend_name() == "postgresql":
 
-            @sa.event.listens_for(engine, "connect")
-            def impatient(connection: Any, _: Any) -> None:
-                with connection.cursor() as cursor:
-                    cursor.execute(f"SET lock_timeout = {BUSY_SECONDS * 1000:.0f}")  # milliseconds
-                connection.commit()
-
             @sa.event.listens_for(engine, "begin")
             def begin(connection: sa.Connection) -> None:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {BUSY_SECONDS * 1000:.0f}")  # milliseconds
                 # One writer at a time, as with SQLite: else a row with a smaller number could appear after one with a
                 # greater number, and a reader that goes on after the greater one would miss it; and no two deadlock
                 if connection.get_execution_options().get("deadline") is not None:
@@ -196,10 +191,7 @@ class _Database:
         )
 
     def _found_inode(self) -> int | None:
-        try:
-            return os.stat(self._file).st_ino if self._file else None
-        except FileNotFoundError:
-            return None
+        return self._file.stat().st_ino if self._file and self._file.exists() else None
 
     # How it is waited for
 

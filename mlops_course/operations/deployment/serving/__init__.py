@@ -8,13 +8,12 @@
     create_app    the FastAPI application, made from models, a log, a clock and a monitor
     request_type  what a request must look like, made from the inputs in the model's contract
 
-Requests that arrive while a batch is being answered become the next batch: one call of the model, however many they
-are; then, likewise, one transaction of the log. A response is sent after its predictions are on disk. When too many
-requests wait, or the log fails, the caller gets 503 and the time to wait before it asks again.
+Requests that arrive while a batch is being answered become the next batch: one call of the model, then one transaction
+of the log. When too many wait, or the log fails, the caller gets 503 and the time to wait before it asks again.
 
 The service asks its source every second which version is in charge. A new one is loaded and tried on its example; then
-it takes over between two batches, or is refused, and the old one stays. A *canary* answers a share of the ids, the same
-ones each time; where it fails or is slow, the champion answers.
+it takes over between two batches, or is refused. A *canary* answers a share of the ids, the same ones each time; where
+it fails or is slow, the champion answers.
 
 >>> model = Servable(version=1, inputs={"wind": "double"}, optional=["wind"], categories={}, example=[{"wind": 4.5}],
 ...                  threshold=0.2, predict=lambda rows: [0.3] * len(rows), facts={"data_version": "d1"})

@@ -25,23 +25,19 @@ class Batcher:
     def __init__(self, handle: Callable[[list[Any]], list[Any]], *, name: str) -> None:
         self._handle, self._max_waiting = handle, MAX_WAITING
         self._items: deque[tuple[Any, int, asyncio.Future]] = deque()
-        self._rows, self._open, self._changed = 0, True, threading.Condition()
+        self.waiting = 0  # rows
+        self._open, self._changed = True, threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
-
-    @property
-    def waiting(self) -> int:
-        """Rows that wait."""
-        return self._rows
 
     def submit(self, item: Any, *, rows: int) -> asyncio.Future:
         """Queue an item of so many rows; the future gives its outcome. Raises QueueFullError if there is no room."""
         future = asyncio.get_running_loop().create_future()
         with self._changed:
-            if not self._open or (self._rows and self._rows + rows > self._max_waiting):
-                raise QueueFullError(f"{self._rows} rows are waiting")
+            if not self._open or (self.waiting and self.waiting + rows > self._max_waiting):
+                raise QueueFullError(f"{self.waiting} rows are waiting")
             self._items.append((item, rows, future))
-            self._rows += rows
+            self.waiting += rows
             self._changed.notify()
         return future
 
@@ -69,7 +65,7 @@ class Batcher:
             while self._items and (not batch or rows + self._items[0][1] <= BATCH_ROWS):
                 batch.append(self._items.popleft())
                 rows += batch[-1][1]
-            self._rows -= rows
+            self.waiting -= rows
             return batch
 
     def _outcomes(self, items: list[Any]) -> list[Any]:

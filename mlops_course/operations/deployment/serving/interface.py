@@ -28,10 +28,9 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Servable:
-    """A model as it is served, with the inputs, example and threshold of its contract.
+    """A model as it is served, with its contract; `facts` is what GET /model tells beside that.
 
-    `predict` takes a list of rows, as `request_type` leaves them, and returns their probabilities. `facts` is what
-    GET /model tells beside the contract.
+    `predict` takes a list of rows, as `request_type` leaves them, and returns their probabilities.
     """
 
     version: int
@@ -46,9 +45,9 @@ class Servable:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Which version answers, and which one is tried beside it.
+    """Which version answers, and which one is tried beside it in the mode "shadow" or "canary".
 
-    `mode` is "", "shadow" or "canary". `takes` says of each id whether the canary answers it. `note` is for people.
+    `takes` says of each id whether the canary answers it. `note` is for people.
     """
 
     champion: int | None

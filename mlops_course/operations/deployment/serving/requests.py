@@ -42,10 +42,9 @@ DESCRIPTION = (
 
 
 def request_type(model: Servable) -> TypeAdapter:
-    """What the body of a prediction request must look like: rows with the inputs of the contract and an optional id.
+    """Return the type of a prediction request: rows with the inputs of the contract and an optional id.
 
-    No type is guessed: a number in quotes is no number. Unknown fields are refused, or a misspelt optional one would
-    count as missing.
+    No type is guessed. Unknown fields are refused, or a misspelt optional one would count as missing.
     """
     fields: dict[str, Any] = {"id": NotRequired[Id]}
     for name, kind in model.inputs.items():
