@@ -22,6 +22,7 @@ starts a comparison: the gate sees both models on the same rows, and decides whe
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -87,17 +88,11 @@ def _on_drift(state: State, limits: Limits) -> Decision:
     return Decision(False, "inputs have not drifted")
 
 
-def _on_rise(what: str) -> Policy:
-    def decide(state: State, limits: Limits) -> Decision:
-        rise, bar = getattr(state, f"{what}_rise"), limits["max_log_loss_rise"]
-        if rise is None:
-            return Decision(False, f"{what} log loss is not known yet")
-        return Decision(rise > bar, f"{what} log loss {rise:+.3f} against that at release, bar {bar:g}")
-
-    return decide
-
-
-_on_estimate, _on_realised = _on_rise("estimated"), _on_rise("realised")
+def _on_rise(state: State, limits: Limits, *, what: str) -> Decision:
+    rise, bar = getattr(state, f"{what}_rise"), limits["max_log_loss_rise"]
+    if rise is None:
+        return Decision(False, f"{what} log loss is not known yet")
+    return Decision(rise > bar, f"{what} log loss {rise:+.3f} against that at release, bar {bar:g}")
 
 
 def _combined(state: State, limits: Limits) -> Decision:
@@ -105,8 +100,8 @@ def _combined(state: State, limits: Limits) -> Decision:
         return Decision(False, f"a feed is broken ({', '.join(state.faults)}): repair it, a new model would learn it")
     if state.age_days >= limits["max_age_days"]:
         return Decision(True, f"{state.age_days} days old, {limits['max_age_days']:g} allowed")
-    realised = _on_realised(state, limits)
-    return realised if realised.retrain else _on_estimate(state, limits)
+    realised = _on_rise(state, limits, what="realised")
+    return realised if realised.retrain else _on_rise(state, limits, what="estimated")
 
 
 def _ready(policy: Policy) -> Policy:
@@ -131,8 +126,8 @@ POLICIES: Mapping[str, Policy] = {
     "never": lambda state, limits: Decision(False, "never"),
     "monthly": _ready(_monthly),
     "on drift": _ready(_on_drift),
-    "on estimated loss": _ready(_on_estimate),
-    "on realised loss": _ready(_on_realised),
+    "on estimated loss": _ready(partial(_on_rise, what="estimated")),
+    "on realised loss": _ready(partial(_on_rise, what="realised")),
     "combined": _ready(_combined),
 }
 
@@ -184,7 +179,7 @@ class Exclusion:
             raise ValueError(f"action: expected one of {(MASK, DROP, DEDUPLICATE)}, got {self.action!r}")
         if (self.action == MASK) != bool(self.columns):
             raise ValueError(f"columns: expected {'some' if self.action == MASK else 'none'}, got {self.columns}")
-        if not _utc(self.start) < _utc(self.end):
+        if not pd.to_datetime(self.start, utc=True) < pd.to_datetime(self.end, utc=True):
             raise ValueError(f"end: expected a moment after {self.start}, got {self.end}")
         object.__setattr__(self, "columns", tuple(self.columns))
 
@@ -218,7 +213,8 @@ def apply(rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]],
     result = rows
     for one in excluded:
         one = one if isinstance(one, Exclusion) else Exclusion(**one)
-        within = (result[time] >= _utc(one.start)) & (result[time] < _utc(one.end))
+        start, end = pd.to_datetime(one.start, utc=True), pd.to_datetime(one.end, utc=True)
+        within = result[time].between(start, end, inclusive="left")
         if one.action == MASK:
             if unfit := [name for name in one.columns if not pd.api.types.is_numeric_dtype(result[name])]:
                 raise ValueError(f"expected numbers to mask, got {unfit}; drop the rows instead")
@@ -233,8 +229,3 @@ def apply(rows: pd.DataFrame, excluded: Sequence[Exclusion | Mapping[str, Any]],
             "forbid; train on other batches, or settle the alerts first"
         )
     return result.reset_index(drop=True)
-
-
-def _utc(moment: str) -> pd.Timestamp:
-    found = pd.Timestamp(moment)
-    return found.tz_localize("UTC") if found.tz is None else found.tz_convert("UTC")

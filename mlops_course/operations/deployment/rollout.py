@@ -121,12 +121,13 @@ def evidence(challenger: np.ndarray, values: np.ndarray, *, share: float | np.nd
     stakes = np.cumsum(np.log1p(BETS[:, None] * w), axis=1)  # one line a bet, as a logarithm
     log_e = np.logaddexp.reduce(stakes, axis=0) - math.log(len(BETS))
     raw = np.asarray(values, dtype=float)
+    of_challenger, of_champion = pd.Series(raw[side]), pd.Series(raw[~side])
     return Evidence(
         e_values=np.exp(np.minimum(log_e, MAX_LOG)),
-        challenger_mean=_mean(raw[side]),
-        champion_mean=_mean(raw[~side]),
-        challenger_n=int(side.sum()),
-        champion_n=int((~side).sum()),
+        challenger_mean=float(of_challenger.mean()),
+        champion_mean=float(of_champion.mean()),
+        challenger_n=len(of_challenger),
+        champion_n=len(of_champion),
     )
 
 
@@ -157,10 +158,6 @@ def _checked(
             "leave out values from times at which one side answered everything: there is nothing to compare"
         )
     return side.astype(bool), raw / limit, shares
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
 
 
 # What to do -----------------------------------------------------------------------------------------------------------

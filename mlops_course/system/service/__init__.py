@@ -11,10 +11,9 @@ shadow_table   how the version in shadow did beside the champion, on the same re
 canary_plan    shares and bars of a canary, from the specification
 canary_verdict how a canary stands by what is in the log
 
-`serving` answers requests; this stage does what happens beside them. Once a second it reads the history of the
-registry. A version in shadow runs in a process of its own that reads the prediction log, so it can be slow, wrong or
-dead without a caller noticing. A canary is judged by what the log says of it, and each step that it takes, up or out,
-goes to the history as if a person had taken it.
+`serving` answers requests; this stage does what happens beside them. A version in shadow runs in a process of its own
+that reads the prediction log, so it can be slow, wrong or dead without a caller noticing. A canary is judged by what
+the log says of it, and each step that it takes, up or out, goes to the history as if a person had taken it.
 """
 
 from .canary import canary_plan, canary_verdict, step_canary

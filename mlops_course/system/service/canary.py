@@ -25,7 +25,7 @@ class _Canary:
     """The canary on trial: reads what is new of it in the log, and does what the verdict says."""
 
     def __init__(
-        self, system: System, log: PredictionLog, trial: Trial, *, plan: rollout.CanaryPlan | None = None
+        self, system: System, log: PredictionLog, trial: Trial, plan: rollout.CanaryPlan | None = None
     ) -> None:
         self._system, self._log, self.trial = system, log, trial
         self._plan = plan or canary_plan(system)
@@ -44,19 +44,17 @@ class _Canary:
         if not self.read() and not self._pending:
             return self._note
         self._pending = True
-        verdict = self.judge()
+        verdict, registry = self.judge(), self._system.registry
         self._note = verdict.reason
-        words = {
-            "approver": RULE + self.trial.approver.removeprefix(RULE),
-            "reason": verdict.reason,
-            "evidence": verdict.measures.round(6).to_json(orient="index"),
-        }
+        approver = RULE + self.trial.approver.removeprefix(RULE)
+        measures = verdict.measures.round(6).to_json(orient="index")
+        words = {"approver": approver, "reason": verdict.reason, "evidence": measures}
         try:
             if verdict.action == rollout.STOP:
-                self._system.registry.end_trial(**words)
+                registry.end_trial(**words)
             elif verdict.action == rollout.RAISE:
-                waiver = self._system.registry.history().loc[self.trial.release, "waiver"]
-                self._system.registry.canary(self.trial.version, share=verdict.share, waiver=waiver, **words)
+                waiver = registry.history().loc[self.trial.release, "waiver"]
+                registry.canary(self.trial.version, share=verdict.share, waiver=waiver, **words)
         except OvertakenError as overtaken:
             _logger.warning("overtaken", extra={"facts": {"why": str(overtaken)}})
         self._pending = False
@@ -84,14 +82,14 @@ class _Canary:
 
 
 def step_canary(system: System, log: PredictionLog, *, plan: rollout.CanaryPlan | None = None) -> str:
-    """Judge the canary on trial by what is in the log, put the change on record, and return how it stands.
+    """Judge the canary on trial by the log, put the change on record, and return how it stands.
 
-    `plan` is that of `canary_plan` if not given. Raises ValueError if no canary is on trial.
+    Raises ValueError if no canary is on trial.
     """
     trial = system.registry.trial()
     if not trial or trial.mode != "canary":
         raise ValueError(f"expected a canary on trial, found {trial}; begin one with Registry.canary")
-    return _Canary(system, log, trial, plan=plan).step()
+    return _Canary(system, log, trial, plan).step()
 
 
 def canary_verdict(system: System, *, log_url: str, trial: Trial) -> rollout.Verdict:

@@ -62,13 +62,11 @@ class _Releases:
         return serving.Rollout(self._champion, trial.version, trial.mode, trial.share, takes=takes, note=note)
 
     def stop(self) -> None:
-        """End the process of a version in shadow."""
         if self._shadow:
             self._shadow.stop()
             self._shadow = None
 
     def _follow_trial(self) -> None:
-        """Begin or end shadow and canary as the trial asks."""
         trial = self._trial
         mode, release = (trial.mode, trial.release) if trial else ("", 0)
         if self._shadow and (mode != "shadow" or self._shadow.trial.release != release):
@@ -129,11 +127,10 @@ def run(
     started: Callable[[str], None] = print,
     prepare: Callable[["FastAPI"], None] = lambda app: None,
 ) -> None:
-    """Serve the champion of `system` until Ctrl-C or SIGTERM.
+    """Serve the champion of `system` until Ctrl-C or SIGTERM; log lines are JSON on standard error.
 
     `started` is told the address once requests are answered; `prepare` may add routes of one's own before. With
-    `watch`, a process beside the service follows the log, and /monitor shows what it finds. Log lines go to standard
-    error, one JSON object each.
+    `watch`, a process beside the service follows the log, and /monitor shows what it finds.
     """
     import uvicorn
 

@@ -110,31 +110,21 @@ class _Follower:
         inputs = self._request.validate_json(f'{{"rows": [{",".join(rows["inputs"])}]}}')["rows"]
         probability = _probabilities(model, inputs)
         latency_ms = (time.perf_counter() - begun) * 1e3 / len(rows)
-        answers = [
-            {
-                "id": row.id,
-                "time": row.time,
-                "model_version": trial.version,
-                "probability": p,
-                "decision": p >= model.threshold,
-                "latency_ms": latency_ms,
-                "inputs": "",  # which the log of the champion keeps
-            }
-            for row, p in zip(rows.itertuples(), probability, strict=True)
-            if p is not None
-        ]
-        self._shadow.append(answers, position=(self._consumer, int(rows["number"].iloc[-1])))
+        answers = rows[["id", "time"]].assign(model_version=trial.version, probability=probability, inputs="")
+        answers = answers.assign(decision=answers["probability"] >= model.threshold, latency_ms=latency_ms)
+        kept = answers[answers["probability"].notna()].to_dict("records")  # inputs are in the log of the champion
+        self._shadow.append(kept, position=(self._consumer, int(rows["number"].iloc[-1])))
         return True
 
 
-def _probabilities(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float | None]:
-    """The model's probabilities, None for a row on which it fails: in shadow, a failure is a finding, not the end."""
+def _probabilities(model: serving.Servable, rows: list[Mapping[str, Any]]) -> Sequence[float]:
+    """The model's probabilities, NaN for a row on which it fails: in shadow, a failure is a finding, not the end."""
     try:
         return model.predict(rows)
     except Exception as error:
         if len(rows) == 1:
             _logger.warning("shadow failed", extra={"facts": {"version": model.version, "why": type(error).__name__}})
-            return [None]
+            return [np.nan]
         return [probability for row in rows for probability in _probabilities(model, [row])]
 
 

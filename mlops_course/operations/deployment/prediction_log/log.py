@@ -42,11 +42,7 @@ class PredictionLog:
         self.url = self._database.url
 
     def append(
-        self,
-        predictions: Sequence[Row] = (),
-        *,
-        labels: Sequence[Row] = (),
-        position: tuple[str, int] | None = None,
+        self, predictions: Sequence[Row] = (), *, labels: Sequence[Row] = (), position: tuple[str, int] | None = None
     ) -> dict[str, dict[str, Any]]:
         """Keep predictions, labels and the position of a consumer, all or none, and return once they are on disk.
 
@@ -56,13 +52,13 @@ class PredictionLog:
         lacks a value or has an unknown one; then nothing was kept.
         """
         predictions, labels = [_prediction_row(row) for row in predictions], [_label_row(row) for row in labels]
+        tables = self._tables
         with self._database.turn() as deadline:
             try:
                 with self._database.writing(deadline) as connection:
                     self._insert(connection, predictions, labels, position)
                 return {}
             except IntegrityError:  # some are on record: rarely so, so it is not asked for before
-                tables = self._tables
                 with self._database.writing(deadline) as connection:
                     known, new = _part(connection, tables.predictions, predictions, "inputs", PredictionConflictError)
                     _, new_labels = _part(connection, tables.labels, labels, "label", LabelConflictError)

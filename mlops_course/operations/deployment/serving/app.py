@@ -108,12 +108,8 @@ def _add_state(app: FastAPI, service: _Service, token: str) -> None:
         """Whether predictions are answered, and what has been refused meanwhile."""
         champion = service.active.champion
         fine = champion is not None and not service.log_trouble
-        state = {
-            "ready": fine,
-            "version": champion.version if champion else None,
-            "refused": service.refused,
-            "log": service.log_trouble or "ok",
-        }
+        version, log = champion.version if champion else None, service.log_trouble or "ok"
+        state = {"ready": fine, "version": version, "refused": service.refused, "log": log}
         return JSONResponse(state, status_code=200 if fine else 503)
 
     @app.get("/model", tags=[LOOK], summary="Which model is in charge?", responses={503: {"description": "none"}})
@@ -191,6 +187,5 @@ def _described(active: _Active) -> dict[str, Any]:
 
 @cache
 def _page(name: str) -> Template:
-    """A page beside this file."""
     text = Path(__file__).with_name(f"{name}.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True).from_string(text)

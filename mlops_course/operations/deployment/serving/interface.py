@@ -9,8 +9,6 @@ from prometheus_client.core import GaugeMetricFamily
 
 _logger = logging.getLogger(__package__)
 
-CANARY = "canary"  # the mode of a rollout in which a challenger answers some requests
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

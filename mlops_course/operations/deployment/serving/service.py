@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from .batching import Batcher
-from .interface import CANARY, ModelSource, Rollout, Servable
+from .interface import ModelSource, Rollout, Servable
 from .metrics import _Metrics
 from .requests import request_type
 
@@ -100,7 +100,7 @@ class _Service:
             self._reload_at = {} if again else self._reload_at
             before = self.active
             champion = self._load(rollout.champion) or before.champion
-            canary = self._load(rollout.challenger if rollout.mode == CANARY else None)
+            canary = self._load(rollout.challenger if rollout.mode == "canary" else None)
             if canary and champion and canary.model.inputs != champion.model.inputs:
                 self._refuse(str(canary.version), ValueError("expected a canary with the inputs of the champion"))
                 canary = None
