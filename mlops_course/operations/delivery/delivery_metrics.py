@@ -40,10 +40,8 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     what each kind names: a deployment has one row for each commit, and `failed` also names its deployment, if one
     caused it.
 
-    A repeated event counts once, at its earliest time; what is not known by `end` is not used. A commit counts when it
-    first goes live, an incident when it is over, so each counts in one window.
-
-    Raises ValueError if a kind is unknown, or an event lacks its time or what it has to name.
+    A repeated event counts once, at its earliest time. A commit counts when it first goes live, an incident when it is
+    over, so each counts in one window. Raises ValueError naming a column, kind or event that cannot be.
     """
     _require_columns(log)
     events = log[log["time"] < end].sort_values("time", kind="stable").drop_duplicates(["kind", *IDS])

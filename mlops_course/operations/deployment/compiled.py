@@ -3,11 +3,10 @@
     columns     rows of a request, as they come from JSON, to one array for each input
     compile     a fitted classifier to a function from such arrays to probabilities
 
-To make a data frame of one row and to check it costs more time than the model itself. `compile` goes from arrays
-through feature code, encoder and trees without a frame for one kind of model: calibrated histogram gradient boosting
-behind an `OrdinalEncoder` and a `SimpleImputer`, and feature code that takes arrays. It sends each category through the
-fitted encoder once, and keeps the results. Then it compares both ways on some hundred rows. Unless all probabilities
-are the same to the last bit, and for any other kind of model, it takes the slow way by scikit-learn.
+To make a data frame of one row and to check it costs more time than the model itself. `compile` does without for one
+kind of model: feature code that takes arrays, an `OrdinalEncoder` and a `SimpleImputer`, and calibrated histogram
+gradient boosting. It compares both ways on some hundred rows. Unless all probabilities are the same to the last bit,
+and for any other kind of model, it takes the slow way by scikit-learn.
 
 >>> from sklearn.linear_model import LogisticRegression
 >>> frame = pd.DataFrame({"wind": [1.0, 2.0, 8.0, 9.0]})
@@ -77,7 +76,8 @@ def compile(model: Any, inputs: Mapping[str, str], *, example: pd.DataFrame) -> 
     fast = _trees_of(model, example)
     if fast is None:
         return Compiled(slow, fast=False)
-    probes = _probes(example, inputs, known=fast.categories)
+    known = {name: list(table)[:-2] for name, table in fast.codes.items()}  # without unknown and missing
+    probes = _probes(example, inputs, known=known)
     same = np.array_equal(fast(probes), slow(probes), equal_nan=True)
     return Compiled(fast if same else slow, fast=same)
 
@@ -121,10 +121,6 @@ class _Trees:
     indicated: np.ndarray  # positions of the numeric features that have a column saying where they were missing
     classifier: HistGradientBoostingClassifier
     calibrator: Any
-
-    @property
-    def categories(self) -> dict[str, list[str]]:
-        return {name: list(table)[:-2] for name, table in self.codes.items()}  # without unknown and missing
 
     def __call__(self, arrays: Columns) -> np.ndarray:
         features = self.derive(arrays)

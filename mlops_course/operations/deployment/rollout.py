@@ -42,10 +42,8 @@ MAX_LOG = 700.0  # e-values are cut off at e^700, about 1e304, the last power of
 def in_share(ids: Sequence[str], share: float, *, salt: str) -> np.ndarray:
     """Return whether the challenger answers each id (bool): about `share` of them, always the same ones.
 
-    A hash of salt and id decides. So nothing is stored, every copy of the service decides alike, and raising the share
-    only adds ids. Take a new salt for each canary, or the same ids try everything first.
-
-    Raises ValueError if the share is not in [0, 1], and TypeError if an id or the salt is not text.
+    A hash of salt and id decides, so raising the share only adds ids. Take a new salt for each canary, or the same ids
+    try everything first. Raises ValueError if the share is not in [0, 1], TypeError if an id or the salt is no text.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"expected a share from 0 to 1, got {share}; give a share, not a percentage")
@@ -260,13 +258,11 @@ def _decision(found: Mapping[str, Evidence], given: int, plan: CanaryPlan, share
 
 
 def _columns(frame: pd.DataFrame, name: str, wanted: Mapping[str, type]) -> dict[str, np.ndarray]:
-    """The wanted columns as arrays of their type."""
-    if missing := [column for column in wanted if column not in frame.columns and len(frame)]:
+    """The wanted columns as arrays of their type; a frame without rows need not have them."""
+    frame = frame if len(frame) else pd.DataFrame(columns=list(wanted)).astype(wanted)
+    if missing := [column for column in wanted if column not in frame.columns]:
         raise ValueError(f"{name}: expected the columns {list(wanted)}, got none called {missing}; add them")
-    arrays = {}
     for column, kind in wanted.items():
-        values = frame[column] if len(frame) else pd.Series(dtype=kind)
-        if kind is bool and not pd.api.types.is_bool_dtype(values):
-            raise TypeError(f"{name}.{column}: expected bool, got {values.dtype}; convert with astype(bool)")
-        arrays[column] = values.to_numpy(kind)
-    return arrays
+        if kind is bool and not pd.api.types.is_bool_dtype(frame[column]):
+            raise TypeError(f"{name}.{column}: expected bool, got {frame[column].dtype}; convert with astype(bool)")
+    return {column: frame[column].to_numpy(kind) for column, kind in wanted.items()}

@@ -1,22 +1,13 @@
 """A registered model as the service needs it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
 from mlops_course.operations.deployment import compiled, serving
 from mlops_course.operations.registry import Registered
 
 
 def servable(registered: Registered) -> serving.Servable:
-    """A registered model as the service needs it, compiled where that is possible."""
+    """Return a registered model as the service needs it, compiled where that is possible."""
     contract = registered.contract
     compiled_model = compiled.compile(registered.model, contract.inputs, example=contract.example_frame())
-
-    def predict(rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        return compiled_model(compiled.columns(rows, contract.inputs))
-
     return serving.Servable(
         version=registered.version,
         inputs=contract.inputs,
@@ -24,7 +15,7 @@ def servable(registered: Registered) -> serving.Servable:
         categories={name: frozenset(values) for name, values in contract.categories.items()},
         example=contract.example,
         threshold=contract.threshold,
-        predict=predict,
+        predict=lambda rows: compiled_model(compiled.columns(rows, contract.inputs)),
         facts={
             "data_version": contract.data_version,
             "code_version": contract.code_version,

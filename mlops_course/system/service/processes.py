@@ -56,11 +56,8 @@ def _stop(process: Any) -> None:
 
 
 @contextmanager
-def _background_process(name: str) -> Iterator[Callable[[], bool]]:
-    """Run a process beside the service, on one core where it would be idle; gives whether the service still lives.
-
-    An error becomes one line of the log.
-    """
+def _background(name: str) -> Iterator[Callable[[], bool]]:
+    """Run a process beside the service, on one core where cores would be idle; gives whether it is still wanted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes at once: the service ends this one
     _log_as_json()
     if hasattr(os, "SCHED_IDLE"):
@@ -102,9 +99,9 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
     """Follow the log and write what a monitor knows to the file, every few seconds, as long as the service lives."""
     from mlops_course.system.monitor import Monitor, reference_rows
 
-    with _background_process("watcher") as service_lives, closing(PredictionLog(url)) as log:
+    with _background("watcher") as wanted, closing(PredictionLog(url)) as log:
         system, monitor, version = System(case_name, workspace), None, None
-        while service_lives():
+        while wanted():
             if (champion := system.registry.champion()) is not None:
                 if monitor is None:
                     monitor = Monitor.of(system)

@@ -18,7 +18,7 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 from .models import servable
-from .processes import _background_process, _start, _stop, _url
+from .processes import _background, _start, _stop, _url
 
 _logger = logging.getLogger(__name__)
 
@@ -66,13 +66,9 @@ def _consumer(trial: Trial) -> str:
 
 def _follow(case_name: str, workspace: Workspace, url: str, trial: Trial) -> None:
     """Answer in shadow what came since the trial began, each prediction once, as long as the service lives."""
-    with (
-        _background_process("shadow") as service_lives,
-        closing(PredictionLog(url)) as log,
-        closing(shadow_log(url)) as shadow,
-    ):
+    with _background("shadow") as wanted, closing(PredictionLog(url)) as log, closing(shadow_log(url)) as shadow:
         follower = _Follower(System(case_name, workspace), log, shadow, trial)
-        while service_lives():
+        while wanted():
             if not follower.step():
                 time.sleep(FOLLOW_SECONDS)
 

@@ -49,17 +49,15 @@ def score_file(
 ) -> Scored:
     """Write the predictions for each row of `source` into `target`, if that has not been done.
 
-    Both are Parquet or CSV files, by their suffix. `answer` gets a frame of at most `rows_per_part` rows, indexed by
-    their position in the source, and returns one with as many; a column `id` is carried over in front of it. `check`
-    returns the problems of a part, as `problems` does; rows with one go to `….quarantine.csv` beside the target.
-    `model` names what answers, by its content: another one scores again.
+    `answer` gets a frame of at most `rows_per_part` rows, indexed by their position in the source, and returns one with
+    as many; a column `id` is carried over in front of it. `check` returns the problems of a part, as `problems` does;
+    rows with one go to `….quarantine.csv` beside the target. `model` names what answers, by its content.
 
     Parts are kept beside the target until all are done, and used again after a kill, if source, model and settings are
-    the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made from. Raises
-    OSError if another run or a changed source got in the way; start again then.
+    the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made from.
 
-    Raises ValueError for another suffix, for a target that is the source, for rows of CSV with more values than there
-    are columns, for an `answer` of another length, or naming the rows of the part for which `answer` raises.
+    Raises ValueError for a wrong suffix, row or `answer`, which is told with the rows of its part, and OSError if
+    another run or a changed source got in the way; start again then.
     """
     run = ScoringRun(source, target, model=model, rows_per_part=rows_per_part)
     if (done := run.finished()) is not None:
@@ -168,8 +166,8 @@ class ScoringRun:
     def finish(self, parts: list[Path], *, total: int, new: int) -> Scored:
         """Make target and quarantine from the parts, then the manifest; only then delete the parts.
 
-        `total` counts the rows in the source, and `new` the parts that this run has scored. Raises OSError if the
-        source was written to meanwhile, or if another run took parts away.
+        `total` counts the rows in the source, and `new` the parts scored now. Raises OSError if the source was written
+        to meanwhile, or if another run took parts away.
         """
         if _digest(self._source) != self._asked["source"]:
             shutil.rmtree(self.folder, ignore_errors=True)  # its parts may be of either content

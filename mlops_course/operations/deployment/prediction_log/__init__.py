@@ -9,8 +9,7 @@
 other database by its SQLAlchemy URL. A call may be repeated, as what is on record stays as it is. The consumer of a
 stream keeps its position in the same transaction as what it has read, so that a kill loses and doubles nothing.
 
-One writer at a time changes a database, in the order in which those of one process came. It waits at most 30 seconds in
-all; then it gets a LogUnavailableError that says what it waited for. Readers wait for no writer.
+One writer at a time changes a database, first come, first served; it waits at most 30 seconds. Readers do not wait.
 
 >>> from datetime import UTC, datetime
 >>> log = PredictionLog("sqlite://")

@@ -25,8 +25,7 @@ class PredictionLog:
     moment (else 0), and latency_ms (else 0). A label is a mapping with id, label (0 or 1) and time. Times are aware
     datetimes. A `number` counts the rows of each kind in the order in which they were kept.
 
-    `url` is SQLAlchemy's; the names of tables begin with `prefix`. A writer waits for others by `clock`, in seconds,
-    and `sleep`. Raises LogUnavailableError if the tables cannot be made.
+    `url` is SQLAlchemy's; `prefix` begins the names of the tables. Writers wait by `clock` (seconds) and `sleep`.
     """
 
     def __init__(
@@ -85,8 +84,7 @@ class PredictionLog:
     def labelled(self, *, after: int = 0, since: datetime | None = None, inputs: bool = True) -> pd.DataFrame:
         """Predictions made `since` then that have a label, in the order in which the labels came.
 
-        Columns of `predictions`, then label, label_time and label_number; `after` is one of these numbers. A label
-        that has no prediction yet is left out.
+        Columns of `predictions`, then label, label_time and label_number; `after` is one of these numbers.
         """
         table, labels = self._tables.predictions, self._tables.labels
         of_label = [labels.c.label, labels.c.time.label("label_time"), labels.c.number.label("label_number")]
@@ -120,9 +118,7 @@ class PredictionLog:
         """Delete the predictions and labels of some ids for good, and return how many predictions there were.
 
         With SQLite their bytes are gone from the file too: it is rewritten, which needs as much disk again and keeps
-        writers waiting meanwhile. In another database they go when it next cleans up.
-
-        Raises LogUnavailableError if somebody keeps the file open for reading; then repeat it, as after a kill.
+        writers waiting. Raises LogUnavailableError if somebody keeps it open for reading; then repeat it.
         """
         predictions, labels, deleted = self._tables.predictions, self._tables.labels, 0
         with self._database.turn() as deadline:
