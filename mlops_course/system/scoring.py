@@ -1,7 +1,6 @@
 """What a registered model answers for a batch, a file or a stream of events, and how good its answers were.
 
     score            predictions for one batch of the case
-    batch_rows       the prediction frame of that batch
     predict          predictions of a registered model for rows
     score_to_file    predictions for a batch or a file, written to a file
     source_file      the file to be scored, and `file_rules`, how a model answers and checks its rows
@@ -33,7 +32,6 @@ from mlops_course.system import pipeline
 from mlops_course.system.system import System
 
 __all__ = [
-    "batch_rows",
     "error_costs",
     "evaluate",
     "file_rules",
@@ -56,11 +54,11 @@ def score(system: System, name: str, *, version: int | str = "champion") -> pd.D
     for which the batch before is read too. `version` is a number, "champion" or "challenger". Raises InvalidBatch if
     the data must not be used, UnknownVersionError if there is no such version.
     """
-    model, rows = system.registry.load(version), batch_rows(system, name)
+    model, rows = system.registry.load(version), _batch_rows(system, name)
     return pd.concat([rows, predict(model, rows)], axis=1)
 
 
-def batch_rows(system: System, name: str) -> pd.DataFrame:
+def _batch_rows(system: System, name: str) -> pd.DataFrame:
     """The prediction frame of one batch, through the same steps as training data.
 
     The batch before is read too, for what was known then. Raises InvalidBatch if the data must not be used.
@@ -108,7 +106,7 @@ def source_file(system: System, source: str, *, folder: Path | None = None) -> I
             folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as place:
             file = Path(place, "rows.parquet")
-            batch_rows(system, source).to_parquet(file)
+            _batch_rows(system, source).to_parquet(file)
             yield file
     elif Path(source).is_file():
         yield Path(source)
@@ -139,7 +137,7 @@ def stream(
     the number of events there are.
     """
     model, specification = system.registry.load(version), system.specification
-    rows = pd.concat([batch_rows(system, name) for name in batches], ignore_index=True)
+    rows = pd.concat([_batch_rows(system, name) for name in batches], ignore_index=True)
     asked, labelled = specification.timing.prediction_time, specification.timing.label_time
     events = streaming.timeline(rows, asked=asked, labelled=labelled)
 

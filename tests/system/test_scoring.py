@@ -29,7 +29,7 @@ LAST_DIGITS = 1e-14
 def system(warm, tmp_path_factory):
     """A system that builds the rows of a batch once: to score them again takes less than to build them again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "batch_rows", cache(scoring.batch_rows))
+        patch.setattr(scoring, "_batch_rows", cache(scoring._batch_rows))
         patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")  # no connection is open when a child is forked
         yield System("small_case", warm(tmp_path_factory.mktemp("lifecycle")))
 

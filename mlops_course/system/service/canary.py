@@ -35,12 +35,11 @@ class _Canary:
         self._note, self._pending = "nothing answered yet", False
 
     def judge(self) -> rollout.Verdict:
-        """The verdict by all that has been read."""
         answers, labels = pd.concat(self._answers), pd.concat(self._labels)
         return rollout.judge(answers, labels, plan=self._plan, share=self.trial.share)
 
     def step(self) -> str:
-        """Read what is new, judge, and put a change on record, next time if it fails. Returns how the canary stands."""
+        """Read what is new, judge, and put a change on record, or try again at the next step. Returns how it stands."""
         if not self.read() and not self._pending:
             return self._note
         self._pending = True

@@ -56,8 +56,8 @@ def score_file(
     Parts are kept beside the target until all are done, and used again after a kill, if source, model and settings are
     the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made from.
 
-    Raises ValueError for a wrong suffix, row or `answer`, which is told with the rows of its part, and OSError if
-    another run or a changed source got in the way; start again then.
+    Raises ValueError if a suffix, a row of the source or an answer is wrong, and OSError if another run or a changed
+    source got in the way; start again then.
     """
     run = ScoringRun(source, target, model=model, rows_per_part=rows_per_part)
     if (done := run.finished()) is not None:
@@ -75,7 +75,7 @@ def score_file(
 
 
 def count_rows(source: Path) -> int | None:
-    """How many rows a Parquet file says that it has; None for CSV, which does not say."""
+    """Return how many rows a Parquet file has; None for CSV, which does not say."""
     return pq.read_metadata(source).num_rows if source.suffix == ".parquet" else None
 
 

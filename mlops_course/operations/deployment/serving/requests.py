@@ -6,16 +6,7 @@ from typing import Annotated, Any, NotRequired
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    ConfigDict,
-    Field,
-    NaiveDatetime,
-    StrictBool,
-    TypeAdapter,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, NaiveDatetime, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
 
 from .interface import Servable
@@ -28,7 +19,7 @@ _MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[
 TYPES: Mapping[str, Any] = {
     "double": Annotated[float, Field(allow_inf_nan=False)],
     "long": Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
-    "boolean": StrictBool,
+    "boolean": bool,
     "string": Annotated[str, Field(max_length=MAX_TEXT)],
     "datetime": Annotated[  # JSON Schema's own date-time has a zone
         NaiveDatetime,
