@@ -142,11 +142,10 @@ def test_drift_is_measured_against_the_sample_of_the_champion(system, reference,
 
 
 def test_a_lasting_change_is_no_drift_against_the_weeks_before(system, reference, log):
-    monitor = spoiling(system, reference, log, temperature=90.0)
+    monitor = spoiling(asking_for(system, window_days=7), reference, log, temperature=90.0)
     early, late = pd.Timestamp("2024-08-12", tz="UTC"), pd.Timestamp("2024-08-27", tz="UTC")
-    week = pd.Timedelta("7D")
     psi = {
-        (now, season): monitor.drift(now, width=week, season=season).loc["temperature", "psi"]
+        (now, season): monitor.drift(now, season=season).loc["temperature", "psi"]
         for now in (early, late)
         for season in (False, True)
     }
@@ -165,7 +164,7 @@ def test_with_another_reference_drift_is_measured_against_that(system, reference
 
 def test_with_another_reference_alerts_stay_as_they_were(system, reference, log, monkeypatch):
     """A monitor that starts again says the same, with the reference of the champion of today."""
-    monkeypatch.setattr(monitors.findings, "MIN_SLICE_ROWS", 1)
+    monkeypatch.setattr(monitors.monitor, "MIN_SLICE_ROWS", 1)
     first, later = (spoiling(system, reference, log, temperature=90.0) for _ in range(2))
     later.rebase({name: rows.assign(temperature=90.0) for name, rows in reference.items()})
     assert later.alerts(END) == first.alerts(END)

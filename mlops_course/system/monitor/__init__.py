@@ -8,18 +8,15 @@
     monitor.read(log)
     monitor.alerts(monitor.end)
 
-A monitor reads the log by the numbers of its rows, so each counts once, however late it comes. What it says of a moment
-rests on rows and labels of before that moment. It keeps nothing that the log does not hold: one that starts again says
-the same.
+Each row counts once, however late it comes. What a monitor says of a moment rests on rows and labels of before that
+moment. It keeps nothing that the log does not hold, so one that starts again says the same.
 
-Two references are in use, for two questions. Drift compares with the training sample of the champion: how far is the
-world from what the model has learnt? Alarms compare with the four weeks before: what has changed at once? A season is
-drift, and no alarm.
-
-`observed` takes in rows and labels, `findings` adds slice and cost to an alert, and `pages` tells people.
+Two references answer two questions. Drift compares with the training sample of the champion: how far is the world from
+what the model has learnt? Alarms compare with the four weeks before: what has changed at once? A season is drift, and
+no alarm.
 """
 
 from .monitor import Monitor
-from .reference import reference_rows
+from .rows import reference_rows
 
 __all__ = ["Monitor", "reference_rows"]

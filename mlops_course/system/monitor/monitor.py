@@ -12,21 +12,19 @@ from mlops_course.operations.monitoring import drift as measures
 from mlops_course.system.system import System
 
 from . import pages
-from .findings import MONTH, cost_of, overall, slice_of
-from .observed import DAY, Observed
-from .reference import first_of_its_kind, reference_rows
+from .rows import Observed, first_of_its_kind, reference_rows
 
-WEEK = pd.Timedelta("7D")
+DAY, WEEK, MONTH = (pd.Timedelta(days=days) for days in (1, 7, 28))
 MOST_LABELS = 0.99  # of the labels that ever come have come after the lag at which a day is judged
+MIN_SLICE_ROWS = 50  # of the days of an alert, for a slice to be blamed
+CONCENTRATED = 3.0  # times the median of slices: then it is that slice, and not all
 
 
 class Monitor:
     """What is known of the days so far; `reference` are the rows of the champion as `reference_rows` gives them.
 
     The labels of a day are judged when nearly all that ever come should have come, at the latest when the specification
-    counts a missing one as an outage.
-
-    What is usual and how much is unusual is learnt from the first reference, and stays when `rebase` takes another.
+    counts a missing one as an outage. What is usual is learnt from the first reference, and stays after a `rebase`.
     """
 
     def __init__(self, system: System, reference: Mapping[str, pd.DataFrame]) -> None:
@@ -37,25 +35,23 @@ class Monitor:
         self._sizes = pd.Series(dtype=int)  # rows of each day when its signals were computed
         self._days: pd.DataFrame | None = None  # these signals
         self._found: dict[tuple[str, str, pd.Timestamp], dict[str, Any]] = {}  # slice and cost of an alert
-        inputs = self.specification.inputs
+        inputs, rules = self.specification.inputs, self.specification.monitoring
         before = self._named(reference["all"]).sort_values("time", ignore_index=True)
         self._profile = signals.profile(
             before, numeric=inputs.numeric, datetimes=inputs.datetime, categorical=inputs.categorical
         )
         waited = (before["label_time"] - before["time"]).quantile(MOST_LABELS)
-        longest = pd.Timedelta(days=self.specification.monitoring.max_label_age_days)
-        self._lag = min(max(DAY, waited.ceil("D")), longest)
+        self._lag = min(max(DAY, waited.ceil("D")), pd.Timedelta(days=rules.max_label_age_days))
         self._quiet = signals.of_inputs(before, self._profile).join(
             signals.of_labels(before, now=before["time"].max() + DAY + self._lag, lag=self._lag)
         )
-        budget = self.specification.monitoring.max_false_alarms_per_year
-        self._bars = alerting.calibrate(self._quiet, a_year=budget)
+        self._bars = alerting.calibrate(self._quiet, a_year=rules.max_false_alarms_per_year)
         self.rebase(reference)
         self._first_bins = self._bins  # in which alerts look for their slice, whatever drift is measured against since
 
     @classmethod
     def of(cls, system: System) -> "Monitor":
-        """A monitor that says what one would that has been there from the first release on.
+        """Make a monitor that says what one would that has been there from the first release on.
 
         What is usual is learnt from the rows of the first version in charge that takes the inputs of the champion, and
         drift is measured against the rows of the champion. Raises ValueError if there is none.
@@ -71,33 +67,31 @@ class Monitor:
     def rebase(self, reference: Mapping[str, pd.DataFrame]) -> None:
         """Measure drift against another version's rows from now on, for the days behind too."""
         inputs = self.specification.inputs
-        self._bins = measures.reference(
-            reference["all"],
-            numeric=[*inputs.datetime, *inputs.numeric, "probability"],
-            categorical=inputs.categorical,
-        )
+        numeric = [*inputs.datetime, *inputs.numeric, "probability"]
+        self._bins = measures.reference(reference["all"], numeric=numeric, categorical=inputs.categorical)
         self._daily: dict[pd.Timestamp, measures.Summary] = {}
         self._summarised = 0
         self.loss_at_release = self._loss(self._named(reference["test"]).assign(decision=False))
 
     def _named(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Rows of a prediction frame under the names that the log has for their columns."""
+        """Return rows of a prediction frame under the names that the log has for their columns."""
         timing, target = self.specification.timing, self.specification.target.column
         return rows.rename(columns={timing.prediction_time: "time", timing.label_time: "label_time", target: "label"})
 
     def read(self, log: PredictionLog) -> int:
-        """Take in what the log has come to hold; the number of new rows and labels."""
+        """Take in what is new in the log, and return the number of new rows and labels."""
         return self.observed.read(log)
 
     @property
     def end(self) -> pd.Timestamp | None:
         """The end of the last day on which rows were answered; None without any."""
-        return self.observed.end
+        rows = self.observed.table
+        return rows["time"].iloc[-1].floor("D") + DAY if len(rows) else None
 
     # Drift and alarms
 
     def daily(self) -> dict[pd.Timestamp, measures.Summary]:
-        """The summary of each day over the bins of the reference."""
+        """Return the summary of each day over the bins of the reference."""
         if new := self.observed.parts[self._summarised :]:
             rows = pd.concat(new, ignore_index=True)
             found = measures.summarise_by(rows, self._bins, window=measures.windows(rows["time"], width=DAY))
@@ -106,22 +100,22 @@ class Monitor:
             self._summarised = len(self.observed.parts)
         return dict(sorted(self._daily.items()))
 
-    def drift(self, now: pd.Timestamp, *, width: pd.Timedelta | None = None, season: bool = False) -> pd.DataFrame:
-        """Every measure of drift for each input and the probability, over the whole days of a window up to `now`.
+    def drift(self, now: pd.Timestamp, *, season: bool = False) -> pd.DataFrame:
+        """Measure drift for each input and the probability, over the whole days of the window before `now`.
 
-        The reference is the training sample of the champion or, with `season`, the four weeks before the window; the
-        window is that of the specification if not given. Empty where there are no rows on either side.
+        The window is that of the specification. The reference is the training sample of the champion or, with `season`,
+        the four weeks before the window. Empty where there are no rows on either side.
         """
-        width = width or pd.Timedelta(days=self.specification.monitoring.window_days)
+        width = pd.Timedelta(days=self.specification.monitoring.window_days)
         days = self.daily()
         within = [one for day, one in days.items() if now - width <= day and day + DAY <= now]
         before = [one for day, one in days.items() if now - width - MONTH <= day < now - width]
         if not within or (season and not before):
             return pd.DataFrame()
-        return measures.drift(sum(within[1:], within[0]), sum(before[1:], before[0]) if season else None)
+        return measures.drift(sum(within), sum(before) if season else None)
 
     def signals(self, now: pd.Timestamp) -> pd.DataFrame:
-        """The signals of each whole day up to `now`, after those of the reference; labels as far as days are judged."""
+        """Return the signals of each day up to `now`, after those of the reference; labels of days that are judged."""
         rows = self.observed.until(now.floor("D"))
         if rows.empty:
             return self._quiet
@@ -133,28 +127,53 @@ class Monitor:
             self._days, self._sizes = known.sort_index(), sizes
         days = self._days[self._days.index + DAY <= now]
         days = days.join(signals.of_labels(rows, now=now, lag=self._lag))
-        before = self._quiet[self._quiet.index < days.index[0]]
-        return pd.concat([before, days])
+        return pd.concat([self._quiet[self._quiet.index < days.index[0]], days])
 
     def alerts(self, now: pd.Timestamp) -> list[alerting.Alert]:
-        """The alerts raised up to `now`, oldest first, with the slice where each is and what a week could cost."""
+        """Return the alerts raised up to `now`, oldest first, with the slice of each and what a week could cost.
+
+        Slice and cost are as they were on the evening when the alert was raised.
+        """
         if self.observed.until(now).empty:
             return []
         first = self.observed.table["time"].iloc[0].floor("D")
-        return [self._with_findings(alert) for alert in alerting.find(self.signals(now), self._bars, first=first)]
+        alerts = alerting.find(self.signals(now), self._bars, first=first)
+        keys = [(alert.kind, alert.subject, alert.raised) for alert in alerts]
+        for key, alert in zip(keys, alerts, strict=True):
+            if key not in self._found:
+                self._found[key] = {"slice": self._slice_of(alert), "cost": self._cost_of(alert)}
+        return [replace(alert, **self._found[key]) for key, alert in zip(keys, alerts, strict=True)]
 
-    def _with_findings(self, alert: alerting.Alert) -> alerting.Alert:
-        """The alert with slice and cost as they were on the evening when it was raised."""
-        key = (alert.kind, alert.subject, alert.raised)
-        if key not in self._found:
-            where = slice_of(alert, self.observed, bins=self._first_bins, slices=self.specification.slices)
-            self._found[key] = {"slice": where, "cost": cost_of(alert, self.observed, costs=self._costs)}
-        return replace(alert, **self._found[key])
+    def _slice_of(self, alert: alerting.Alert) -> str:
+        """Return the slice in which the subject of an alert has moved by far the most, or an empty text."""
+        rows, end = self.observed.table, alert.raised + DAY
+        now = rows[(rows["time"] >= alert.since) & (rows["time"] < end)]
+        before = rows[(rows["time"] >= alert.since - MONTH) & (rows["time"] < alert.since)]
+        slices = self.specification.slices
+        if alert.subject not in self._first_bins.features or before.empty or not slices:
+            return ""
+        table = measures.drift_by_slice(now, self._first_bins, against_rows=before, slices=slices)
+        table = table.xs(alert.subject, level="feature").reset_index()
+        table = table[table["rows"] >= MIN_SLICE_ROWS].sort_values("psi", ascending=False)
+        if len(table) < 2 or table["psi"].iloc[0] < CONCENTRATED * table["psi"].median():
+            return ""
+        return f"{table['slice'].iloc[0]} {table['value'].iloc[0]}"
+
+    def _cost_of(self, alert: alerting.Alert) -> float | None:
+        """Return what a week could cost beyond what it cost before, if answers were worth no more than one rule."""
+        rows = self.observed.until(alert.since, width=MONTH)
+        rows = rows[rows["label"].notna()]
+        if rows.empty:
+            return None
+        came = self._overall(rows)
+        ruled = min((1 - came["rate"]) * self._costs["false_alarm"], came["rate"] * self._costs["missed"])
+        days = (rows["time"].max().floor("D") - rows["time"].min().floor("D")) / DAY + 1
+        return round(max(ruled - came["cost"], 0.0) * len(rows) / days * 7, 0)
 
     # How good the answers are
 
     def performance(self, now: pd.Timestamp) -> pd.DataFrame:
-        """Each whole week up to `now`: estimated at its end, and measured by the labels that have come."""
+        """Return each whole week up to `now`: estimated at its end, and measured by the labels that have come."""
         rows = self.observed.until(now)
         if rows.empty:
             return pd.DataFrame()
@@ -168,14 +187,18 @@ class Monitor:
         return came.join(pd.DataFrame.from_dict(self._estimates, orient="index"))
 
     def recent_loss(self, now: pd.Timestamp, *, width: pd.Timedelta) -> float:
-        """Log loss of the rows asked within `width` up to `now`, by the labels known then; NaN without one."""
+        """Return the log loss of rows asked within `width` before `now`, by the labels known then; NaN without one."""
         return self._loss(self.observed.until(now, width=width))
 
     def _loss(self, rows: pd.DataFrame) -> float:
-        return float(overall(rows, self._costs)["log_loss"]) if len(rows) else float("nan")
+        return float(self._overall(rows)["log_loss"]) if len(rows) else float("nan")
+
+    def _overall(self, rows: pd.DataFrame) -> pd.Series:
+        """Return the measures of `performance.realised` over all rows together."""
+        return performance.realised(rows, window=pd.Series("all", index=rows.index), **self._costs).iloc[0]
 
     def slices(self, now: pd.Timestamp) -> pd.DataFrame:
-        """How good the answers of the last four weeks were by slice: rows, labelled, log_loss, cost, rate, roc_auc."""
+        """Return how good the answers of the last four weeks were, by slice: the columns of `performance.realised`."""
         rows = self.observed.until(now, width=MONTH)
         if rows.empty or not self.specification.slices:
             return pd.DataFrame()
@@ -188,9 +211,9 @@ class Monitor:
     # For people
 
     def state(self, now: pd.Timestamp) -> dict[str, Any]:
-        """All of it in plain values that survive JSON, for a page or for other programs; None is what is not known."""
+        """Return all of it in plain values that survive JSON, for a page or other programs; None is unknown."""
         return pages.state(self, now)
 
     def report(self, now: pd.Timestamp) -> str:
-        """The HTML of a page that tells of the days up to `now`, with nothing loaded from elsewhere."""
+        """Return the HTML of a page that tells of the days up to `now`, with nothing loaded from elsewhere."""
         return pages.report_page(self, now)

@@ -9,10 +9,9 @@
     drift_by_slice     drift within each supplier or region
     domain_classifier  a shift that no single feature shows: can a model tell the two samples apart?
 
-The bins always come from the reference: bins made from each window would move with the drift and hide it. Each
-reference answers another question. Against the training sample, drift says how far the inputs are from what the model
-has learnt, and a season that it has not seen is drift. Against the weeks before, a season is no drift, a sudden change
-stands out, and a slow change does not show.
+The bins always come from the reference: bins made from each window would move with the drift and hide it. Against the
+training sample, drift says how far the inputs are from what the model has learnt, and a season is drift. Against the
+weeks before, a season is no drift, a sudden change stands out, and a slow change does not show.
 
 >>> import numpy as np
 >>> import pandas as pd
@@ -31,8 +30,7 @@ True
 
 from .domain_classifier import JointShift, domain_classifier
 from .measures import drift, drift_by, drift_by_slice
-from .summaries import Reference, Summary, reference, summarise, summarise_by, trailing
-from .windows import windows
+from .summaries import Reference, Summary, reference, summarise, summarise_by, trailing, windows
 
 __all__ = [
     "JointShift",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .bins import _numbers, _require
+from .summaries import _numbers, _require
 
 FOLDS, TREES = 5, 60
 SHUFFLES = 5  # of each feature, for its importance
@@ -28,7 +28,6 @@ class JointShift:
     low: float
     high: float
     importance: pd.Series
-    rows: int
 
     @property
     def above_chance(self) -> bool:
@@ -47,14 +46,10 @@ def domain_classifier(
 ) -> JointShift:
     """Cross-validate a gradient boosting model that tells current rows from reference rows.
 
-    An AUC of one half is chance, 1 is certainty. The model sees what no measure of single features can, such as two
-    features that no longer go together. Columns of numbers and times are numbers, all others are categories. `group`
-    names a column such as the day: rows of one group are never in training and test at once, and the interval comes
-    from bootstrap samples of whole groups. Without it, rows of the same hour are alike, so any two days can be told
-    apart and every AUC is near 1. At most `most_rows` of each side are used, drawn by `seed`.
-
-    The interval is widened because the models of the folds have learnt from the same rows: for two equal samples it
-    lies above one half about once in a hundred times. With few groups it is still too narrow.
+    An AUC of one half is chance, 1 is certainty. Columns of numbers and times are numbers, all others are categories.
+    `group` names a column such as the day: rows of one group are never in training and test at once, and the interval
+    comes from bootstrap samples of whole groups. Without it, rows of the same hour are alike, and every AUC is near 1.
+    At most `most_rows` of each side are used, drawn by `seed`. With few groups the interval is too narrow.
 
     Raises KeyError if a column is not there, ValueError if a side has fewer than five groups (or rows, without any).
     Source: Lopez-Paz and Oquab 2017, Revisiting classifier two-sample tests.
@@ -78,7 +73,6 @@ def domain_classifier(
         low=max(float(low), 0.0),
         high=min(float(high), 1.0),
         importance=importance.sort_values(ascending=False),
-        rows=len(both),
     )
 
 

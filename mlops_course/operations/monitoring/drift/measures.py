@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .bins import _require, _step
-from .summaries import Reference, Summary, _require_same_bins, summarise_by
+from .summaries import Reference, Summary, _require, _require_same_bins, _step, summarise_by
 
 EMPTY = 0.5  # rows that an empty bin counts for, so that no share is 0 and no logarithm infinite
 
@@ -14,24 +13,19 @@ EMPTY = 0.5  # rows that an empty bin counts for, so that no share is 0 and no l
 def drift(current: Summary, against: Summary | None = None) -> pd.DataFrame:
     """Measure the drift of each feature: `current` against the reference's own sample or another summary.
 
-    - psi: population stability index over the deciles of the reference, values beyond its range in the outer ones,
-      and missing values as a bin of their own; or over its categories, with unknown and missing. An empty bin counts
-      as half a row, a bin that is empty on both sides is left out. Depends on the number of rows: a stable feature
-      has about (bins - 1) × (1 / rows + 1 / rows against).
+    - psi: population stability index over the deciles of the reference and missing values; or over its categories,
+      unknown and missing. An empty bin counts as half a row. A stable feature has about
+      (bins - 1) × (1 / rows + 1 / rows against).
     - js: Jensen-Shannon distance over the same bins: the root of the divergence in nats, 0 to 0.83.
-    - chi2, chi2_df, chi2_p: chi-squared of the two rows of counts over the same bins, its degrees of freedom, and the
-      probability of as much if both were drawn at random from one population.
-    - ks: Kolmogorov-Smirnov statistic, of the values that are there. Exact where the feature has a bin for each
-      distinct value; else too small by at most the greatest, over bins between edges, of the lesser of both shares:
-      never more than about 1 / bins against the reference's own sample.
-    - wasserstein: how far values have to move on average, in the feature's units, of the values that are there;
-      wasserstein_scaled in standard deviations of `against`. Exact likewise; else wrong by at most half the sum, over
-      bins between edges, of width × both shares, to which the reference's own sample adds a `bins`th of its range at
-      most. Values beyond the range count by their distance, in steps of a millionth of the range; where both sides
-      have some beyond the same end, the difference of their mean distances is taken, which may be too little.
+    - chi2, chi2_df, chi2_p: chi-squared test of the two rows of counts over the same bins.
+    - ks: Kolmogorov-Smirnov statistic of the values that are there. Exact where each distinct value has a bin; else
+      too small by 1 / 500 at most, against the reference's own sample.
+    - wasserstein: how far the values that are there have to move on average, in the feature's units; wasserstein_scaled
+      in standard deviations of `against`. Exact where each value has a bin, else close. Values beyond the range count
+      by their distance; where both sides have some beyond the same end, by the difference of their mean distances.
     - missing, unknown, out_of_range: shares of rows; missing_rise: missing less the share in `against`.
 
-    A measure that does not apply to a feature is NaN: ks of categories, unknown of numbers, all without rows.
+    A measure that does not apply to a feature is NaN, such as ks of categories; so are all of them without rows.
 
     Raises ValueError if the summaries are over different bins. Sources: Siddiqi 2006 for PSI; Lin 1991 for JS.
     """
@@ -52,18 +46,16 @@ def drift_by_slice(
     *,
     against_rows: pd.DataFrame,
     slices: Sequence[str],
-    features: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Measure drift within each value of each slice column, against the same value's rows in `against_rows`.
 
     Each slice is compared with itself, so a change of the mix between slices is no drift. Indexed by slice, value and
-    feature, with the numbers of `rows` and `rows_against` first. A value that only one side has is left out: it shows
-    in the `unknown` share of the slice column or as a loss of rows. Slices with few rows drift by chance: read `psi`
-    together with `rows`.
+    feature, with the number of `rows` first: slices with few rows drift by chance. A value that only one side has is
+    left out.
 
     Raises KeyError if a column is not there.
     """
-    _require(rows, [*slices, *(features or [])])
+    _require(rows, slices)
     _require(against_rows, slices)
     tables = []
     for name in slices:
@@ -72,11 +64,8 @@ def drift_by_slice(
         both = [value for value in now if value in before]
         if both:
             pairs = [now[value] for value in both], [before[value] for value in both]
-            table = _drift_of_pairs(both, *pairs, "value")
-            table.insert(0, "rows_against", np.repeat([one.rows for one in pairs[1]], len(reference.features)))
-            tables.append(pd.concat({name: table}, names=["slice"]))
-    result = pd.concat(tables)
-    return result if features is None else result[result.index.get_level_values("feature").isin(features)]
+            tables.append(pd.concat({name: _drift_of_pairs(both, *pairs, "value")}, names=["slice"]))
+    return pd.concat(tables)
 
 
 def _slice_values(values: pd.Series) -> pd.Series:

@@ -1,4 +1,4 @@
-"""Summaries of rows over fixed bins: small, and the sum of those of their parts."""
+"""Windows of rows, and summaries of them over fixed bins: small, and the sum of those of their parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,21 +9,40 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from .bins import COARSE_BINS, _add_excess, _categories, _category_codes, _edges, _numbers, _numeric_codes, _require
-
+MONDAY = pd.Timestamp("1970-01-05")  # windows of whole weeks then start on Mondays, and windows of days at midnight
 BINS = 500  # fine bins of a numeric feature: a KS statistic is then wrong by a five-hundredth at most
+COARSE_BINS = 10  # for PSI, JS and chi-squared: the deciles of the reference, as is usual for PSI
+MAX_CATEGORIES = 10_000  # more are not categories but identifiers, which are new in every window
+STEPS = 2**20  # in the reference's range: a distance beyond the range is kept in whole steps
+MAX_STEPS = 2**36  # 65,536 ranges away counts as far as infinity; 2^27 such rows still fit 64 bits
+
+
+def windows(times: pd.Series, *, width: pd.Timedelta) -> pd.Series:
+    """Return the start of each row's window: each row is in exactly one, the oldest and the newest included.
+
+    Windows are counted from a Monday at midnight, in UTC or naive as `times` are, so a row's window does not depend on
+    what other rows there are. All are equally long: where clocks change, a window of a day is not a calendar day.
+
+    Raises TypeError if `times` are not times, ValueError if one is missing or `width` is not positive.
+    """
+    if not pd.api.types.is_datetime64_any_dtype(times):
+        raise TypeError(f"expected times as datetime64, got {times.dtype}; convert them with pandas.to_datetime")
+    if times.isna().any():
+        raise ValueError(f"{int(times.isna().sum())} rows have no time, so no window; leave them out knowingly")
+    if not width > pd.Timedelta(0):
+        raise ValueError(f"expected a positive width of windows, got {width}")
+    start = MONDAY if times.dt.tz is None else MONDAY.tz_localize("UTC")
+    return (times - start) // width * width + start
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The bins that all summaries share, and the counts of the sample they were made from.
 
-    `edges` are values of the sample by numeric feature, ascending; `cuts` are those among them that end a coarse bin;
-    `categories` are values by categorical feature.
-
-    `counts` holds the bins of all features one after another. Those of a numeric feature with k edges are: missing,
-    below the first edge, the first edge itself, between the first and second, the second edge itself, and so on, above
-    the last. Those of a categorical feature are: missing, unknown, and each category. Every value is in one bin.
+    `edges` are ascending values of each numeric feature, `cuts` those among them that end a coarse bin, `categories`
+    the values of each categorical feature. `counts` holds the bins of all features one after another. Of a numeric
+    feature they are: missing, below the first edge, the first edge itself, between the first and second, the second
+    edge itself, and so on, above the last. Of a categorical feature: missing, unknown, and each category.
     """
 
     edges: Mapping[str, np.ndarray]
@@ -62,8 +81,8 @@ class Reference:
 class Summary:
     """Counts of some rows over a reference's bins; a + b is the summary of both together, exactly.
 
-    `counts` has an entry for each bin of each feature, `excess` a line for each numeric feature: the total distance of
-    its values below and above the reference's range, in whole steps. `sum` of a list works.
+    `counts` are those of `Reference`. `excess` has a line for each numeric feature: the total distance of its values
+    below and above the reference's range, in whole steps.
     """
 
     reference: Reference
@@ -78,7 +97,7 @@ class Summary:
         return Summary(self.reference, self.rows + other.rows, self.counts + other.counts, self.excess + other.excess)
 
     def __radd__(self, other: object) -> "Summary":
-        """Add to 0, from which `sum` starts."""
+        """Add to the 0 from which `sum` starts."""
         return self if other == 0 else NotImplemented
 
     def __eq__(self, other: object) -> bool:
@@ -92,25 +111,21 @@ class Summary:
         )
 
 
-def reference(rows: pd.DataFrame, *, numeric: Sequence[str], categorical: Sequence[str], bins: int = BINS) -> Reference:
+def reference(rows: pd.DataFrame, *, numeric: Sequence[str], categorical: Sequence[str]) -> Reference:
     """Make bins from a sample, and count the sample over them: everything else is measured against them.
 
-    A numeric feature with at most `bins` distinct values has each of them as a bin, and a bin between each two: then
-    everything measured against this sample is exact, but for where between two known values a new value lies. One with
-    more has as edges the values at the sample's quantiles j / bins, and those on either side of bins / 2 even steps
-    through its range, as quantiles are far apart in a long tail. A datetime column among `numeric` counts as its
-    hour of the day, 0 to 23.
+    A numeric feature with at most `BINS` distinct values has a bin for each of them, and one between each two. One with
+    more has its edges at as many quantiles, and at even steps through its range, as quantiles are far apart in a long
+    tail. A datetime column among `numeric` counts as its hour of the day, 0 to 23.
 
     Raises KeyError if a column is not there, TypeError if a numeric one holds no numbers, and ValueError if there are
-    no rows, a feature is named twice, `bins` is under 10 or a categorical one has over 10,000 categories.
+    no rows, a feature is named twice or a categorical one has over 10,000 categories.
     """
     names = [*numeric, *categorical]
     if len(rows) == 0 or not names or len(set(names)) < len(names):
         raise ValueError(f"expected rows, and features named once each; got {len(rows)} rows and the features {names}")
-    if bins < COARSE_BINS:
-        raise ValueError(f"expected at least {COARSE_BINS} bins, got {bins}; PSI needs the deciles")
     _require(rows, names)
-    found = {name: _edges(_numbers(rows[name]), bins) for name in numeric}
+    found = {name: _edges(_numbers(rows[name])) for name in numeric}
     made = Reference(
         edges={name: edges for name, (edges, _) in found.items()},
         cuts={name: cuts for name, (_, cuts) in found.items()},
@@ -132,11 +147,9 @@ def summarise(rows: pd.DataFrame, reference: Reference) -> Summary:
 
 
 def summarise_by(rows: pd.DataFrame, reference: Reference, *, window: pd.Series) -> dict[object, Summary]:
-    """Summarise each window, by its start in ascending order, in one pass over the rows.
+    """Summarise each window, in ascending order; `window` names that of each row, on the index of `rows`.
 
-    `window` gives the window of each row, from `windows` or any other grouping, on the index of `rows`.
-
-    Raises ValueError if `window` is not on the index of the rows or is missing for one, and as `summarise` does.
+    Raises ValueError if `window` is on another index or is missing for a row, and as `summarise` does.
     """
     if not window.index.equals(rows.index):
         raise ValueError("expected window and rows on the same index; compute the windows from a column of the rows")
@@ -149,14 +162,12 @@ def summarise_by(rows: pd.DataFrame, reference: Reference, *, window: pd.Series)
 def trailing(summaries: Mapping[pd.Timestamp, Summary], start: pd.Timestamp, *, width: pd.Timedelta) -> Summary:
     """Add up the windows that start in [start - width, start): a reference that follows the season.
 
-    With a width of whole weeks, weekdays are in it in equal parts. A slow change is part of it and never shows.
-
     Raises ValueError if no window starts then.
     """
     chosen = [summary for at, summary in summaries.items() if start - width <= at < start]
     if not chosen:
         raise ValueError(f"no window starts in the {width} before {start}; wait for more, or take another reference")
-    return sum(chosen[1:], start=chosen[0])
+    return sum(chosen)
 
 
 def _summaries(rows: pd.DataFrame, bins: Reference, group: np.ndarray, groups: int) -> Iterator[Summary]:
@@ -178,3 +189,78 @@ def _summaries(rows: pd.DataFrame, bins: Reference, group: np.ndarray, groups: i
 def _require_same_bins(one: Summary, other: Summary) -> None:
     if one.reference is not other.reference and one.reference.version != other.reference.version:
         raise ValueError("expected summaries over the same bins; summarise both with the same reference")
+
+
+# Bins: where their edges lie, and in which bin each value falls
+
+
+def _edges(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the fine bins of a sample and, among them, the upper ends of its coarse bins but the last."""
+    values = np.sort(values[np.isfinite(values)])
+    distinct = np.unique(values)
+    if len(distinct) <= COARSE_BINS:
+        return distinct, distinct[:-1]
+    deciles = _quantiles(values, COARSE_BINS)
+    cuts = deciles[deciles < values[-1]]
+    if len(distinct) <= BINS:
+        return distinct, cuts
+    even = np.searchsorted(values, np.linspace(values[0], values[-1], BINS // 2 + 1)[1:-1])
+    neighbours = values[np.concatenate([[0, -1], even - 1, even])]  # values on either side of each even step
+    return np.unique(np.concatenate([neighbours, _quantiles(values, BINS), cuts])), cuts
+
+
+def _quantiles(values: np.ndarray, parts: int) -> np.ndarray:
+    return np.unique(np.quantile(values, np.arange(1, parts) / parts, method="inverted_cdf"))
+
+
+def _categories(values: pd.Series) -> pd.Index:
+    found = pd.Index(values.dropna().unique(), dtype=object)
+    if len(found) > MAX_CATEGORIES:
+        raise ValueError(f"{values.name} has {len(found):,} categories; expected at most {MAX_CATEGORIES:,}: leave out")
+    return found[np.argsort([str(value) for value in found], kind="stable")]
+
+
+def _numeric_codes(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The bin of each value: 0 if missing, else 1 + 2 × the edges below it, and one more if it is an edge itself."""
+    below = np.searchsorted(edges, values)
+    codes = 1 + 2 * below + (np.append(edges, np.nan)[below] == values)
+    return np.where(np.isnan(values), 0, codes)
+
+
+def _category_codes(values: pd.Series, categories: pd.Index) -> np.ndarray:
+    """The bin of each value: 0 if missing, 1 if unknown, else 2 + its place among the categories."""
+    codes, found = pd.factorize(values)
+    place = np.append(categories.get_indexer(pd.Index(found, dtype=object)) + 2, 0)  # unknown is -1 + 2, missing last
+    return place[codes]
+
+
+def _step(edges: np.ndarray) -> float:
+    """The unit in which distances beyond the range are counted."""
+    return float(np.ptp(edges) or abs(edges[0]) or 1.0) / STEPS if len(edges) else 1 / STEPS
+
+
+def _add_excess(excess: np.ndarray, group: np.ndarray, values: np.ndarray, edges: np.ndarray) -> None:
+    """Add to each group's `excess` how far values lie below and above the range, in whole steps: sums are exact."""
+    for side, away in enumerate((edges[:1] - values, values - edges[-1:]) if len(edges) else ()):
+        beyond = away > 0
+        with np.errstate(over="ignore", divide="ignore"):  # of a step near zero every distance is far
+            steps = np.rint(np.minimum(away[beyond] / _step(edges), MAX_STEPS)).astype(np.int64)
+        np.add.at(excess[:, side], group[beyond], steps)
+
+
+def _numbers(values: pd.Series) -> np.ndarray:
+    """The values as floats, missing ones NaN; times as their hour of the day."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        values = values.dt.hour
+    try:
+        return values.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"expected numbers in {values.name!r}, got {values.dtype}; convert it, or take it as categorical"
+        ) from None
+
+
+def _require(rows: pd.DataFrame, names: Sequence[str]) -> None:
+    lost = [name for name in dict.fromkeys(names) if name not in rows.columns]
+    if lost:
+        raise KeyError(f"columns {lost} are not in the rows; got {list(rows.columns)}")
