@@ -1,19 +1,58 @@
-"""The charts of the page: shapes and their places in per cent, for the template to draw.
+"""Numbers, days and charts as the page shows them.
 
-A chart is a square of 100 by 100 that is stretched; its texts stand outside of it, and are not stretched.
+A chart is a square of 100 by 100 that is stretched. Its texts stand outside of it, and are not stretched.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby, pairwise
 from typing import Any
 
-from .formats import WELL_LABELLED, State, _date, _day, _number, _percent
+import jinja2
 
+WELL_LABELLED = 0.9  # with fewer labels, a realised value is drawn hollow: early labels differ from late ones
 HEIGHTS = 4  # intervals on an axis of values at most
 DATES = 6  # on an axis at most, so that they fit on a phone
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
+State = Mapping[str, Any]
 Point = tuple[float, float | None]  # per cent from the left and from the top, None where it is not known
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(str(text))
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _date(text: Any) -> date:
+    return datetime.fromisoformat(str(text)).date()
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or isinstance(value, jinja2.Undefined)
+
+
+def _day(text: Any) -> str:
+    """A day for people: 4 Jul."""
+    if _unknown(text):
+        return "–"
+    day = _date(text)
+    return f"{day.day} {MONTHS[day.month - 1]}"
+
+
+def _number(value: Any, digits: int = 0, unit: str = "") -> str:
+    return "–" if _unknown(value) else f"{value:,.{digits}f}{unit}".replace("-", "−")
+
+
+def _percent(value: Any, digits: int = 0) -> str:
+    return "–" if _unknown(value) else _number(100 * value, digits, " %")
+
+
+def _latest(weeks: Sequence[State], name: str) -> State | None:
+    """The last window in which a measure is known, if possible one with nearly all labels."""
+    known = [week for week in weeks if week.get(name) is not None]
+    labelled = [week for week in known if (week.get("labelled") or 0) >= WELL_LABELLED]
+    return (labelled or known or [None])[-1]
 
 
 def _ticks(low: float, high: float, most: int = HEIGHTS) -> list[float]:
@@ -56,13 +95,13 @@ def _chart(
     }
 
 
-def _up(value: float, ticks: Sequence[float]) -> float:
+def _up(value: float | None, ticks: Sequence[float]) -> float | None:
     """How far below the highest tick a value stands, in per cent of all ticks."""
-    return 100 * (ticks[-1] - value) / (ticks[-1] - ticks[0])
+    return None if value is None else 100 * (ticks[-1] - value) / (ticks[-1] - ticks[0])
 
 
-def _box(left: float, right: float, top: float, bottom: float) -> str:
-    return f"M{left:.2f} {bottom:.2f}V{top:.2f}H{right:.2f}V{bottom:.2f}Z"
+def _box(left: float, right: float, top: float) -> str:
+    return f"M{left:.2f} 100.00V{top:.2f}H{right:.2f}V100.00Z"
 
 
 def _line(points: Iterable[Point]) -> str:
@@ -87,28 +126,21 @@ def _traffic_charts(days: Sequence[State], today: date) -> list[tuple[str, dict[
     """Rows of each day and their positive rate."""
     if not days:
         return []
-    first = _date(days[0]["day"])
-    length = (_date(days[-1]["day"]) - first).days + 1
-    ticks, dates = _ticks(0, max(day["rows"] for day in days) or 1), _dates(first, length)
-    bars = []
-    for day in days:
-        left = 100 * ((_date(day["day"]) - first).days + 0.12) / length
-        box = _box(left, left + 76 / length, _up(day["rows"], ticks), 100)
+    first, last = _date(days[0]["day"]), days[-1]
+    length = (_date(last["day"]) - first).days + 1
+    lefts = [100 * (_date(day["day"]) - first).days / length for day in days]
+    ticks, bars = _ticks(0, max(day["rows"] for day in days) or 1), []
+    for left, day in zip(lefts, days, strict=True):
         kind = "bar few" if _date(day["day"]) == today else "bar"
+        box = _box(left + 12 / length, left + 88 / length, _up(day["rows"], ticks))
         bars.append((kind, box, f"{_day(day['day'])}: {_number(day['rows'])} rows"))
-    rates = [(100 * ((_date(day["day"]) - first).days + 0.5) / length, day.get("positive_rate")) for day in days]
-    heights = _ticks(0, max((rate for _, rate in rates if rate is not None), default=0) or 1, most=3)
-    line = _line((x, None if rate is None else _up(rate, heights)) for x, rate in rates)
-    last = days[-1]
+    rates = [day.get("positive_rate") for day in days]
+    heights = _ticks(0, max((rate for rate in rates if rate is not None), default=0) or 1, most=3)
+    line = _line((left + 50 / length, _up(rate, heights)) for left, rate in zip(lefts, rates, strict=True))
     said = f"Rows a day, {_day(first)} to {_day(last['day'])}; on the last day {_number(last['rows'])}."
-    rate = f"Share of rows decided positively, by day; on the last day {_percent(last.get('positive_rate'))}."
-    return [
-        ("Rows a day", _chart(said, ticks=ticks, shapes=bars)),
-        (
-            "Decided positive, share of rows",
-            _chart(rate, ticks=heights, shapes=[("line", line, "")], dates=dates, write=_percent),
-        ),
-    ]
+    rate = f"Share of rows decided positively, by day; on the last day {_percent(rates[-1])}."
+    lines = _chart(rate, ticks=heights, shapes=[("line", line, "")], dates=_dates(first, length), write=_percent)
+    return [("Rows a day", _chart(said, ticks=ticks, shapes=bars)), ("Decided positive, share of rows", lines)]
 
 
 def _performance_charts(weeks: Sequence[State], unit: str) -> list[tuple[str, dict[str, Any]]]:
@@ -121,17 +153,15 @@ def _performance_charts(weeks: Sequence[State], unit: str) -> list[tuple[str, di
     middles = [100 * ((start - starts[0]).days + width / 2) / length for start in starts]
     titles = {"log_loss": "Log loss, nats", "cost": f"Cost, {unit}"}
     charts = [(title, _measure_chart(weeks, middles, name, title)) for name, title in titles.items()]
-    half = 100 * width / length * 0.38
-    labels = []
+    half, bars = 38 * width / length, []
     for x, week in zip(middles, weeks, strict=True):
         share = week.get("labelled") or 0
         told = f"from {_day(week['start'])}: {_percent(share)} of {_number(week.get('rows'))} rows"
         kind = "bar" if share >= WELL_LABELLED else "bar few"
-        labels.append((kind, _box(x - half, x + half, 100 - 100 * share, 100), told))
-    last = _percent(weeks[-1].get("labelled"))
-    label = f"Share of rows whose label has come, by window; {last} in the last one."
-    bars = _chart(label, ticks=[0, 1], shapes=labels, dates=_dates(starts[0], length), write=_percent)
-    return [*((title, chart) for title, chart in charts if chart), ("Labels that have come, share of rows", bars)]
+        bars.append((kind, _box(x - half, x + half, 100 - 100 * share), told))
+    label = f"Share of rows whose label has come, by window; {_percent(weeks[-1].get('labelled'))} in the last one."
+    labels = _chart(label, ticks=[0, 1], shapes=bars, dates=_dates(starts[0], length), write=_percent)
+    return [*((title, chart) for title, chart in charts if chart), ("Labels that have come, share of rows", labels)]
 
 
 def _measure_chart(weeks: Sequence[State], middles: Sequence[float], name: str, title: str) -> dict[str, Any] | None:
@@ -142,8 +172,7 @@ def _measure_chart(weeks: Sequence[State], middles: Sequence[float], name: str, 
         return None
     ticks = _ticks(min(known), max(known))
     realised, estimated, low, high = (
-        [(x, None if value is None else _up(value, ticks)) for x, value in zip(middles, column, strict=True)]
-        for column in values
+        [(x, _up(value, ticks)) for x, value in zip(middles, column, strict=True)] for column in values
     )
     shapes = [("band", path, "") for path in _bands(low, high)]
     shapes.append(("line", _line(estimated), ""))

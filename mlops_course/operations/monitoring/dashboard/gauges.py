@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from .formats import State, _latest, _moment
+from .charts import State, _latest, _moment
 
 
 def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
@@ -20,8 +20,7 @@ def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
 
     Raises KeyError if the state has no now.
     """
-    days, weeks = state.get("traffic") or [], state.get("performance") or []
-    alerts = list(state.get("alerts") or [])
+    days, weeks, alerts = (state.get(name) or [] for name in ("traffic", "performance", "alerts"))
     open_ = [alert["kind"] for alert in alerts if alert.get("until") is None]
     found: list[tuple[str, str, dict[str, str], Any]] = [
         ("monitor_time_seconds", "When the state was known, since 1970", {}, _moment(state["now"]).timestamp()),
@@ -41,13 +40,10 @@ def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
         ]
         found.append(("monitor_drift_alarm", "1 with an open alert", feature, bool(row.get("alarm"))))
     for measure in ("log_loss", "cost"):
-        kinds = {
-            "realised": measure,
-            **{f"estimated{end}": f"estimated_{measure}{end}" for end in ("", "_low", "_high")},
-        }
-        for kind, name in kinds.items():
+        values = {"realised": (_latest(weeks, measure) or {}).get(measure)}
+        values |= {f"estimated{end}": _last(weeks, f"estimated_{measure}{end}") for end in ("", "_low", "_high")}
+        for kind, value in values.items():
             labels = {"measure": measure, "kind": kind}
-            value = (_latest(weeks, name) or {}).get(name) if kind == "realised" else _last(weeks, name)
             found.append(("monitor_performance", "How good the answers are", labels, value))
     found.append(("monitor_labelled", "Share of the last window with a label", {}, _last(weeks, "labelled")))
     return [(name, text, labels, float(value)) for name, text, labels, value in found if value is not None]

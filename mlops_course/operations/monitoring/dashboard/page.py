@@ -11,23 +11,17 @@ from typing import Any
 
 import jinja2
 
-from .charts import _performance_charts, _traffic_charts
-from .formats import (
-    ALERT,
-    FULL_PSI,
-    LEAST_PSI,
+from .charts import (
     MONTHS,
-    WARNING,
     State,
-    _age,
     _date,
     _day,
     _latest,
     _moment,
     _number,
-    _or_else,
     _percent,
-    _short,
+    _performance_charts,
+    _traffic_charts,
     _unknown,
 )
 
@@ -35,31 +29,15 @@ REFRESH_SECONDS = 15.0
 STALE_SECONDS = 900.0  # a state older than that is no news
 SHOWN_FEATURES, SHOWN_ALERTS, SHOWN_SLICES = 10, 5, 5  # the others fold away
 FEW_ROWS = 50  # with fewer labels a slice is shown last: its cost is high or low by chance
-MEASURES = {  # of drift: what the head of a column says
-    "psi": "PSI",
-    "ks": "KS",
-    "js": "JS distance",
-    "wasserstein": "moved by, own units",
-    "missing": "missing",
-    "missing_rise": "missing, rise",
-    "unknown": "unknown",
-    "out_of_range": "out of range",
-}
-SHARES = ("missing", "missing_rise", "unknown", "out_of_range")
+LEAST_PSI, FULL_PSI = 0.01, 10.0  # ends of a bar, on a logarithmic scale: a season moves an index past 1
 
 
-def live_page(
-    state: State,
-    *,
-    refresh_seconds: float | None = REFRESH_SECONDS,
-    at: datetime | None = None,
-    stale_seconds: float = STALE_SECONDS,
-) -> str:
+def live_page(state: State, *, refresh_seconds: float | None = REFRESH_SECONDS, at: datetime | None = None) -> str:
     """Render the state as one HTML page, at a glance and in full; the same state gives the same page.
 
     The page asks its own address again every `refresh_seconds`, and says so if there is no answer or nothing new for
-    `stale_seconds`; None leaves the script out, for a page that is kept. `at` is the moment at which somebody asks for
-    the page: it then says at once if the state is older than `stale_seconds`.
+    15 minutes; None leaves the script out, for a page that is kept. `at` is the moment at which somebody asks for the
+    page: it then says at once if the state is as old as that.
 
     `state` has title and now (ISO 8601), and as far as they are known: unit ("EUR per order"), champion (version,
     since, trained_on), trial (version, mode, share, note), traffic (a row a day: day, rows, positive_rate,
@@ -75,12 +53,12 @@ def live_page(
     script = _text("page.js")
     currency = unit.partition(" per ")[0]
     alerts = [_alert(alert, now, currency) for alert in state.get("alerts") or []]
-    open_ = sorted((alert for alert in alerts if alert["open"]), key=lambda alert: -_or_else(alert.get("cost"), -1))
+    open_ = sorted((alert for alert in alerts if alert["open"]), key=lambda alert: -(alert.get("cost") or 0))
     past = [alert for alert in alerts if not alert["open"]]
     return _template().render(
         title=title[:1].upper() + title[1:],
         now=f"{now.day} {MONTHS[now.month - 1]} {now.year}, {now:%H:%M} {now.tzname()}",
-        age=_age(now, at, stale_seconds),
+        age=_age((at - now).total_seconds() if at else 0.0),
         unit=unit,
         currency=currency,
         champion=state.get("champion") or {},
@@ -96,16 +74,23 @@ def live_page(
         latest=_latest(weeks, "log_loss") or {},
         performance=_performance_charts(weeks, unit),
         drift=_drift_table(state.get("drift") or {}),
-        measures=list(MEASURES),
-        shares=SHARES,
         slices=_slice_table(state.get("slices") or []),
         shown_slices=SHOWN_SLICES,
         style=_text("page.css"),
         script=script,
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         refresh_seconds=refresh_seconds,
-        stale_seconds=stale_seconds,
+        stale_seconds=STALE_SECONDS,
     )
+
+
+def _age(seconds: float) -> str:
+    """The age of a state that is too old, in words; empty if it is not."""
+    if seconds <= STALE_SECONDS:
+        return ""
+    units = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
+    unit, length = next(one for one in units if seconds >= 2 * one[1])
+    return f"{seconds / length:.0f} {unit}"
 
 
 def _alert(alert: State, now: datetime, currency: str) -> dict[str, Any]:
@@ -126,58 +111,50 @@ def _alert(alert: State, now: datetime, currency: str) -> dict[str, Any]:
 
 def _drift_table(drift: State) -> dict[str, Any]:
     """The features, those with an alarm first and then the most drifted, each with its bar."""
-    warning, alert = drift.get("warning") or WARNING, drift.get("alert") or ALERT
+    if not drift.get("features"):
+        return {}
     features = []
-    for row in drift.get("features") or []:
-        psi = row.get("psi")
+    for row in drift["features"]:
         new = [row[name] for name in ("unknown", "out_of_range") if row.get(name) is not None]
-        features.append(
-            {
-                **row,
-                "bar": round(100 * _reach(_or_else(psi, 0)), 1),
-                "level": "alarm" if row.get("alarm") else _level(psi, warning, alert),
-                "unseen": max(new, default=None),
-            }
-        )
+        features.append({**row, "bar": _reach(row.get("psi") or 0), "unseen": max(new, default=None)})
     features.sort(key=lambda row: (not row.get("alarm"), -(row.get("psi") or 0), str(row["feature"])))
     return {
+        **drift,
         "features": features,
         "shown": max(SHOWN_FEATURES, sum(bool(row.get("alarm")) for row in features)),
-        "drifted": sum((row.get("psi") or 0) >= alert for row in features),
-        "reference": drift.get("reference") or "the reference",
-        "days": drift.get("days"),
-        "marks": [(round(100 * _reach(bar), 1), bar) for bar in (warning, alert)],
+        "drifted": sum((row.get("psi") or 0) >= drift["alert"] for row in features),
+        "marks": [(_reach(bar), bar) for bar in (drift["warning"], drift["alert"])],
         "ends": (f"{LEAST_PSI:g}", f"{FULL_PSI:g}"),
-        "head": [("Feature", "text"), *((text, "") for text in MEASURES.values())],
     }
 
 
-def _level(psi: float | None, warning: float, alert: float) -> str:
-    if psi is None:
-        return "unknown"
-    return "shifted" if psi >= alert else "watch" if psi >= warning else "stable"
-
-
 def _reach(psi: float) -> float:
-    """Length of the bar of an index, from 0 to 1 on a logarithmic scale."""
-    return min(max(math.log(max(psi, LEAST_PSI) / LEAST_PSI) / math.log(FULL_PSI / LEAST_PSI), 0.0), 1.0)
+    """Length of the bar of an index, in per cent on a logarithmic scale."""
+    bounded = min(max(psi, LEAST_PSI), FULL_PSI)
+    return round(100 * math.log(bounded / LEAST_PSI) / math.log(FULL_PSI / LEAST_PSI), 1)
 
 
 def _slice_table(slices: Sequence[State]) -> list[dict[str, Any]]:
     """Slices in groups, the most costly first and those with few labels last, with a bar for the cost."""
-    rows = [{**row, "few": row["rows"] * _or_else(row.get("labelled"), 1) < FEW_ROWS} for row in slices]
-    highest = max((_or_else(row.get("cost"), 0) for row in rows if not row["few"]), default=0) or 1
-    rows = [{**row, "bar": round(min(100 * _or_else(row.get("cost"), 0) / highest, 100), 1)} for row in rows]
+    rows = [
+        {**row, "few": row["rows"] * (row.get("labelled") or 0) < FEW_ROWS, "known_cost": row.get("cost") or 0}
+        for row in slices
+    ]
+    highest = max((row["known_cost"] for row in rows if not row["few"]), default=0) or 1
+    rows = [{**row, "bar": round(min(100 * row["known_cost"] / highest, 100), 1)} for row in rows]
     groups = list(dict.fromkeys(row["slice"] for row in rows))
-    return sorted(
-        rows, key=lambda row: (row["few"], groups.index(row["slice"]), -_or_else(row.get("cost"), 0), str(row["value"]))
-    )
+    return sorted(rows, key=lambda row: (row["few"], groups.index(row["slice"]), -row["known_cost"], str(row["value"])))
 
 
 @cache
 def _text(name: str) -> str:
     """A file beside this one."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _short(value: Any) -> str:
+    """A number in three figures."""
+    return _number(value) if _unknown(value) or abs(value) >= 1000 else f"{value:.3g}".replace("-", "−")
 
 
 @cache

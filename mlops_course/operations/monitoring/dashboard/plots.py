@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .formats import State
+from .charts import State
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
