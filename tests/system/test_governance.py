@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -82,8 +83,7 @@ def test_any_prediction_leads_to_model_code_data_specification_gate_and_approver
     assert {name: found.facts[name] for name in expected} == expected
     assert found.facts["release"].startswith("1: promoted 2024-07-01")
     assert found.facts["training_span"].startswith("train 2024-01-01 to")
-    assert {check["verdict"] for check in found.facts["gate_checks"]} <= {"pass", "not known", "not judged"}
-    assert "first release" in str(found)
+    assert not re.search("fail|held", found.facts["gate_report"])
 
 
 def test_the_answer_is_the_registered_model_s_own(used):

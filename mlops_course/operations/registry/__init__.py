@@ -8,8 +8,7 @@
 
 The *champion* is the version in charge; the *challenger* is the newest one that passed its gate, until it becomes
 champion. A version may be tried beside the champion first: a *shadow* only writes to the log, a *canary* answers a
-share of the requests. The history holds these steps, too, and services do what the history says. *Evidence* for a
-release is what was measured, in words.
+share of the requests.
 
     registry = Registry("sqlite:////srv/mlflow.db", "pumps", trusted=["pumps.features.derive"])
     version = registry.register(model, contract, run_id=run_id)
@@ -18,22 +17,17 @@ release is what was measured, in words.
     registry.roll_back(approver="Grace", reason="false alarms doubled since the release")
     registry.history()
 
-**One insert decides.** The history is a second registered model, `pumps-releases`. A promotion or a rollback adds one
-version to it, whose source is the released version. MLflow numbers these in one transaction without gaps, and each
-names the release that it follows. After a kill before the insert the old champion stays; after the insert the new one
-is in charge. Of two releases at once the first insert counts; the second raises `OvertakenError` and stays on record
-without effect. MLflow's aliases follow the history: the next call corrects an alias that an interrupted call left
-behind or that was moved by hand. Until then MLflow itself returns that version for `models:/pumps@champion`.
+**One insert decides.** The history is a second registered model, `pumps-releases`; each step adds one version to it,
+which MLflow numbers in one transaction. A release that is killed before the insert has not happened. Of two releases at
+once the first insert counts; the second raises `OvertakenError` and stays on record without effect. MLflow's aliases
+follow the history: the next call corrects an alias that an interrupted call left behind or that was moved by hand.
 
 **An edit of the history shows.** Each release has a hash of its own facts, a hash of the whole history before it, and
-the digest of the files that it released. `verify_history` says where this chain breaks: at a release that was edited,
-deleted, inserted or moved, or whose version now has other files. It only reports: a service continues, and a person
-decides. Releases that are older than the chain are sealed by the first release with a hash; `Chain.begins` is its
-number.
+the digest of the files that it released. `verify_history` says where this chain breaks, and changes nothing. Releases
+that are older than the chain are sealed by the first release with a hash.
 
 Limits: an approver is a name and not a proof of identity. A person who can write to the database can delete the newest
-releases, or rewrite everything and compute all hashes again. So keep `Chain.head` where they cannot write, and pass it
-to `verify_history` later. The rest is for the access rules of the MLflow server.
+releases, or compute all hashes again. So keep `Chain.head` where they cannot write, and pass it to `verify_history`.
 
 >>> import pandas as pd
 >>> example = pd.DataFrame({"maker": ["Ajax", None], "wind": [4.5, 12.0]})

@@ -23,10 +23,9 @@ class Contract:
     """What a model promises and where it comes from, in plain values that survive JSON.
 
     `fingerprint` names the training run by what went into it. `inputs` maps each column to its type: double, long,
-    boolean, string or datetime. `example` holds some rows of them, with ISO 8601 texts for datetimes and None for
-    missing values. `optional` names the inputs that may be missing, and `categories` the values of a text input that
-    training saw; `describe` makes all four. `threshold` is the probability from which the model says yes. `gate_held`
-    says that the gate has only one reason: it could not tell whether the model is worse than the champion.
+    boolean, string or datetime; `describe` makes it together with `example`, `optional` and `categories`. `threshold`
+    is the probability from which the model says yes. `gate_held` says that the gate has only one reason: it could not
+    tell whether the model is worse than the champion.
 
     Raises ContractError if a value is not plain and finite, a version is empty, or the example has other columns than
     the inputs.
@@ -69,12 +68,8 @@ class Contract:
 
     def example_frame(self) -> pd.DataFrame:
         """Return the example as the model takes it: columns in the order and the dtypes of `inputs`."""
-        return pd.DataFrame(
-            {
-                column: pd.Series([row[column] for row in self.example], dtype=DTYPES[kind])
-                for column, kind in self.inputs.items()
-            }
-        )
+        dtypes = {column: DTYPES[kind] for column, kind in self.inputs.items()}
+        return pd.DataFrame(self.example, columns=list(dtypes), dtype=object).astype(dtypes)
 
     def to_json(self) -> str:
         """Return the contract as JSON; `from_json` gives an equal contract."""
@@ -86,19 +81,20 @@ class Contract:
         return cls(**json.loads(text))
 
 
-def describe(rows: pd.DataFrame, *, examples: int = EXAMPLES) -> dict[str, Any]:
-    """Return the fields of a contract that follow from rows of inputs: inputs, example, optional and categories.
+def describe(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the fields of a contract that follow from rows of inputs, so pass all rows that the model was fitted on.
 
-    The example is the first few rows. A float input may always be missing; another input may be missing if it is
-    missing somewhere in `rows`, so pass all rows that the model was fitted on. A text input with more than
-    `MAX_CATEGORIES` values gets no categories.
+    - inputs: the type of each column
+    - example: the first few rows, with ISO 8601 texts for datetimes and None for missing values
+    - optional: the inputs that may be missing: floats, and others that are missing somewhere in `rows`
+    - categories: the values of each text input that has at most `MAX_CATEGORIES`
 
-    Raises ContractError for a column that has no type there, such as integers with missing values.
+    Raises ContractError for a column without a type, such as integers with missing values.
     """
     inputs = {column: _type_of(rows[column]) for column in rows}
     example = [
         {column: _plain(value) for column, value in zip(inputs, row, strict=True)}
-        for row in rows.head(examples).itertuples(index=False, name=None)
+        for row in rows.head(EXAMPLES).itertuples(index=False, name=None)
     ]
     values = {column: rows[column].dropna().unique() for column, kind in inputs.items() if kind == "string"}
     return {

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import pandas as pd
@@ -34,13 +35,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Chain:
-    """Whether a history is what was written: it has `releases` steps, and those from number `begins` on are chained.
+    """Whether a history is what was written: its steps are chained from number `begins` on, None if no step is.
 
     `head` is the number of the newest step and the hash of the whole history; keep it elsewhere. `defect` says where
-    and how the chain first breaks, and is empty if it does not. `begins` is None if no step is chained.
+    and how the chain first breaks, and is empty if it does not.
     """
 
-    releases: int
     begins: int | None
     head: str
     defect: str
@@ -52,9 +52,9 @@ class Chain:
 
 
 def champion_steps(history: pd.DataFrame) -> pd.DataFrame:
-    """The steps that made the champions that a roll back could still return to, oldest first; the last is in charge.
+    """Return the steps that made the champions a roll back could still return to, oldest first; the last is in charge.
 
-    Hand over the steps up to a moment to know who was in charge then.
+    Pass the steps up to a moment to know who was in charge then.
     """
     steps: list[int] = []
     for number, event in history.loc[history["in_effect"], "event"].items():
@@ -75,11 +75,8 @@ def trial_of(history: pd.DataFrame) -> Trial | None:
     steps = list(history[history["in_effect"]].itertuples())
     if not steps or steps[-1].event not in (SHADOW, CANARY):
         return None
-    last = first = steps[-1]
-    for step in reversed(steps):
-        if (step.event, step.version) != (last.event, last.version):
-            break
-        first = step
+    last = steps[-1]
+    *_, first = takewhile(lambda step: (step.event, step.version) == (last.event, last.version), reversed(steps))
     share = 0.0 if last.event == SHADOW else float(last.share)
     return Trial(int(last.version), last.event, share, last.approver, int(first.Index), first.when.to_pydatetime())
 
@@ -130,7 +127,7 @@ def _chain_of(records: Sequence[Any], *, digests: Mapping[int, str | None], kept
     number, _, digest = kept.partition(":")
     if kept and not defect and (int(number) >= len(hashes) or hashes[int(number)] != digest):
         defect = f"the first {number} releases are not those of the head that was kept"
-    return Chain(len(records), begins, f"{len(records)}:{hashes[-1]}", defect)
+    return Chain(begins, f"{len(records)}:{hashes[-1]}", defect)
 
 
 def _texts(tags: Mapping[str, Any]) -> dict[str, str]:

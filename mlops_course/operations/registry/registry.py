@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,10 +47,6 @@ class Registered:
     digest: str
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True)
 class Registry:
     """The versions of the model `name` in one MLflow store, which need not exist yet.
@@ -62,7 +58,7 @@ class Registry:
     tracking_uri: str
     name: str
     trusted: Sequence[str] = field(default=(), kw_only=True)
-    clock: Callable[[], datetime] = field(default=_now, kw_only=True)
+    clock: Callable[[], datetime] = field(default=partial(datetime.now, UTC), kw_only=True)
 
     def __post_init__(self) -> None:
         """Check that MLflow can search by the name."""
@@ -72,9 +68,8 @@ class Registry:
     def register(self, model: Any, contract: Contract, *, run_id: str, code: Sequence[Path] = ()) -> int:
         """Store model and contract as a new version and return its number; a fingerprint is stored once.
 
-        The files go below the MLflow run that made the model, into a folder named by their digest; then the version is
-        made in one transaction. A call that is killed leaves unused files at most, and may be repeated. `code` names
-        files or folders to keep beside the model, such as the feature code.
+        The files go below the MLflow run that made the model. A call that is killed leaves unused files at most, and
+        may be repeated. `code` names files or folders to keep beside the model, such as the feature code.
 
         Raises ContractError if the model fails on the contract's example or decides by another threshold,
         UntrustedTypesError if it holds types that nobody has reviewed.
@@ -96,8 +91,8 @@ class Registry:
         """Make `version` the champion, and record who approved it, why, and the evidence: what was measured, in words.
 
         A gate that refused or held the version, and inputs that differ from those of the present champion, are
-        objections. They need a waiver that says why they are accepted, and both are recorded. The version is loaded
-        first, with the errors of `load`.
+        objections. They need a waiver that says why they are accepted. The version is loaded first, with the errors of
+        `load`.
 
         Raises PromotionError if approver or reason is blank, the version is champion already, or there are objections
         and no waiver; OvertakenError if another release came first.
@@ -110,12 +105,10 @@ class Registry:
         self._release(PROMOTED, version, history=history, objections=objections, words=words)
 
     def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
-        """Make the previous champion champion again, and return its version.
+        """Make the previous champion champion again, and return its version: after promotions of 1 and 3 that is 1.
 
-        After promotions of 1 and 3 that is 1; then there is none before it, until another version is promoted. Inputs
-        are checked as in `promote`, and the version is loaded first, with the errors of `load`.
-
-        Raises PromotionError if there is no earlier champion, and the errors of `promote`.
+        Inputs are checked as in `promote`. Raises PromotionError if there is no earlier champion, and the errors of
+        `promote`.
         """
         history = self.history()
         champions = champions_of(history)
@@ -149,8 +142,7 @@ class Registry:
     def end_trial(self, *, approver: str, reason: str, evidence: str = "") -> int:
         """End the trial of a shadow or canary, and return its version.
 
-        Raises PromotionError if there is no trial, or approver or reason is blank; OvertakenError if another release
-        came first.
+        Raises PromotionError if there is no trial, and the errors of `promote`.
         """
         history = self.history()
         if not (trial := trial_of(history)):
@@ -172,10 +164,9 @@ class Registry:
     def load(self, version: int | str) -> Registered:
         """Load a version, given by number or as "champion" or "challenger", if it is exactly what was registered.
 
-        The files are copied to a private folder and compared with their digests before one is opened. Then the types in
-        the model are compared with the reviewed ones: MLflow's own loader takes that list from the model's folder,
-        where a forger would change it, too. Last, the model must give the contract's example the same probabilities as
-        when it was registered. It does not if the meaning of feature code or of a library has changed.
+        The files are compared with their digests before one is opened, then the types in the model with the reviewed
+        ones. Last, the model must give the contract's example the same probabilities as when it was registered: it
+        does not if feature code or a library has changed.
 
         Raises UnknownVersionError, TamperedError, UntrustedTypesError or ContractError, and RegistryError itself if the
         files cannot be read.
@@ -197,15 +188,15 @@ class Registry:
     def history(self) -> pd.DataFrame:
         """Return one row a step, oldest first, by its number: when, which event and version, by whom, and why.
 
-        `previous` is the champion until then, `share` that of a canary, and `after` the step that this one follows.
-        `in_effect` is False for a step that another one overtook. Raises HistoryError if a release was deleted.
+        `previous` is the champion until then, and `in_effect` is False for a step that another one overtook. Raises
+        HistoryError if a release was deleted.
         """
         return _history_of(self._records(self._releases), self.name)
 
     def verify_history(self, *, kept: str = "") -> Chain:
         """Return whether the history is what was written; `kept` is an earlier `Chain.head` that you kept elsewhere.
 
-        A broken chain is no error, so that the rest can still be read. Raises ValueError if `kept` is no head.
+        Raises ValueError if `kept` is no head.
         """
         digests = {int(record.version): record.tags.get("digest") for record in self._records(self.name)}
         return _chain_of(self._records(self._releases), digests=digests, kept=kept)
@@ -327,8 +318,8 @@ class Registry:
     def _settle(self, *, expected: int | None = None) -> dict[str, int]:
         """Bring MLflow's aliases into line with `_roles`, and return these; `expected` is a champion just released.
 
-        Aliases are read before the history, so that a release between the two reads is carried on and not undone. A
-        champion that MLflow had before the first release is left alone.
+        Aliases are read before the history, so that a release between the two reads is not undone. A champion that
+        MLflow had before the first release is left alone.
         """
         while True:
             models = self._client.search_registered_models(f"name='{self.name}'")

@@ -11,7 +11,7 @@ unknown, and a link that does not hold is named, not left out.
 
     found = lineage(system, log, "order 17")
     found.broken                                   # names of the links that do not hold: () if all do
-    print(found)
+    found.table                                    # each link with its value, its check and where it stands
     forget(system, log, ["order 17"], approver="Ada", reason="asked by the person concerned")
 """
 

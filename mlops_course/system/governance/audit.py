@@ -15,8 +15,8 @@ from mlops_course.system.system import System
 class AuditTrail:
     """Requests and what was done about them, in the folder `audit` of the workspace.
 
-    Each record is a JSON file named by its number, with the hash of the record before and of itself. Making the file
-    takes the number, so two records at once get two numbers, and a file is complete or not there.
+    Each record is a JSON file named by its number, with the hash of the record before and of itself. Two records at
+    once get two numbers, and a file is complete or not there.
     """
 
     system: System

@@ -23,18 +23,15 @@ FITTED = ("train", "calibrate")  # tables of a split that the model has learned 
 def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: str, reason: str) -> dict[str, Any]:
     """Delete the rows of some ids everywhere in the workspace, and return the record of it.
 
-    Predictions, labels and shadow predictions are deleted from the logs. The ids are withheld from later trainings.
-    Snapshots with these rows are removed, and so are the snapshots they were made from and the cached results and
-    validation reports made from them. The record says who approved it, when and why, how many rows left which log,
-    which snapshots were removed, and which `versions` were trained on the rows and have to be trained again: their data
-    cannot be restored. Of the ids the record has keyed digests only, see `keyed_digests`. A version without data counts
-    as trained on the rows.
+    The rows are deleted from the logs and withheld from later trainings. Snapshots with these rows are removed, and so
+    are the snapshots they were made from and what was made from them. The record says who approved it, when and why,
+    how many rows left which log, which snapshots were removed, and which `versions` have to be trained again, as they
+    were trained on the rows or their data are gone. Of the ids it has keyed digests only, see `keyed_digests`.
 
     Repeating a call changes nothing more, and completes a call that was killed. Run no training meanwhile.
 
-    Not reached are the files that the case reads (read again, they bring the rows back into snapshots, but not into a
-    training), the parameters of models and the few example rows in their contracts, what a database server keeps until
-    it cleans up, backups (restore one, then call `forget_again`), and files that were given away.
+    Not reached are the files that the case reads, models and the few example rows in their contracts, what a database
+    server keeps until it cleans up, backups (restore one, then call `forget_again`), and files that were given away.
 
     Raises ValueError for a blank approver or reason, or no id, and DigestKeyError before anything is deleted if the key
     of earlier digests is gone.
@@ -48,14 +45,16 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
     key = system.workspace.digest_key(make=not on_record)
     key.known([], on_record)  # raises if they were made with another key
     digests = [key.digest(name) for name in ids]
-    open_request = _open_request(trail.records(), digests)
-    begun = open_request["snapshots"] if open_request else []
+    newest = {record["event"]: record for record in trail.records() if record.get("ids") == digests}
+    done, request = newest.get(DONE), newest.get(REQUESTED)
+    is_open = bool(request) and not (done and done["number"] > request["number"])
+    begun = request["snapshots"] if is_open else []
     snapshots = sorted({*begun, *_snapshots_with(system, ids)})
     plan = {"ids": digests, "snapshots": snapshots, "versions": _versions_trained_on(system, ids, snapshots)}
     signed = {"approver": approver, "reason": reason}
-    done = _newest(trail.records(), digests, [DONE])
-    if not open_request and not (done and snapshots in ([], done["snapshots"])):
-        open_request = trail.add(REQUESTED, plan | signed)
+    if not is_open and not (done and snapshots in ([], done["snapshots"])):
+        trail.add(REQUESTED, plan | signed)
+        is_open = True
     system.workspace.withhold(ids)
     removed = {name: some.delete(ids) for name, some in _logs(system, log).items()}
     _drop_cached(system, snapshots)
@@ -63,7 +62,7 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
         shutil.rmtree(system.workspace.snapshots / version, ignore_errors=True)
         (system.workspace.reports / f"validation-{version}.csv").unlink(missing_ok=True)
     reports = _drop_reports(system, ids)
-    if open_request is None and not any(removed.values()) and not reports:
+    if not is_open and not any(removed.values()) and not reports:
         return done
     return trail.add(DONE, {**plan, **signed, "rows": removed, "reports": reports})
 
@@ -71,9 +70,8 @@ def forget(system: System, log: PredictionLog, ids: Iterable[str], *, approver: 
 def forget_again(system: System, log: PredictionLog, *, approver: str, reason: str) -> dict[str, Any] | None:
     """Delete again what a restored backup has brought back, and return the record of it, or None if nothing came back.
 
-    No id has to be known: each id of the log, of the shadow log and of the snapshots is hashed with the key, and those
-    whose digest is in the audit trail or among the withheld ones are forgotten as by `forget`. So the trail and the key
-    must not come from the backup, which knows nothing of later requests.
+    Each id in logs and snapshots is hashed with the key, and those whose digest is on record are forgotten as by
+    `forget`. So the trail and the key must not come from the backup, which knows nothing of later requests.
 
     Raises DigestKeyError if the key is gone or is another one, and ValueError if the trail was edited; then nothing was
     deleted.
@@ -98,17 +96,6 @@ def _digests(system: System, trail: AuditTrail) -> list[str]:
     return sorted(asked.union(system.workspace.withheld_ids()))
 
 
-def _open_request(records: Sequence[dict[str, Any]], digests: list[str]) -> dict[str, Any] | None:
-    """Return the newest request for these ids, unless it is done."""
-    newest = _newest(records, digests, (REQUESTED, DONE))
-    return newest if newest and newest["event"] == REQUESTED else None
-
-
-def _newest(records: Sequence[dict[str, Any]], digests: list[str], events: Sequence[str]) -> dict[str, Any] | None:
-    mine = [record for record in records if record.get("ids") == digests and record["event"] in events]
-    return mine[-1] if mine else None
-
-
 def _logs(system: System, log: PredictionLog) -> dict[str, PredictionLog]:
     """Return the log, and the shadow log if there is one."""
     url = log.url.render_as_string(hide_password=False)
@@ -125,12 +112,8 @@ def _snapshots_with(system: System, ids: Sequence[str]) -> list[str]:
     Tables of the case that cannot be built into rows, such as quarantined rows, may have one, so they count.
     """
     folder, wanted = system.workspace.snapshots, set(ids)
-    found = []
-    for version in data.snapshots(folder):
-        held = _ids_in(system, data.load_snapshot(folder, version))
-        if held is None or wanted & held:
-            found.append(version)
-    return found
+    held = {version: _ids_in(system, data.load_snapshot(folder, version)) for version in data.snapshots(folder)}
+    return [version for version, found in held.items() if found is None or wanted & found]
 
 
 def _ids_in(system: System, tables: Mapping[str, pd.DataFrame]) -> set[str] | None:

@@ -1,7 +1,6 @@
 """The report of an incident, from what is on record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +14,12 @@ from .audit import AuditTrail
 
 
 def incident_report(
-    system: System, log: PredictionLog, *, start: datetime, end: datetime, alerts: Sequence[Any] = ()
+    system: System, log: PredictionLog, *, start: datetime, end: datetime, alerts: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """Write the report for a blameless review in Markdown: the records from `start` to `end`, and open questions.
 
-    `alerts` are mappings or dataclasses with kind, subject, since and text. Numbers come from the log, the history and
-    the audit trail; what is not on record becomes a question. The headings are those of Beyer et al. 2016, Site
-    Reliability Engineering, chapter 15 and appendix D.
+    `alerts` are those of `Monitor.state`. What is not on record becomes a question. The headings are those of Beyer et
+    al. 2016, Site Reliability Engineering, chapter 15 and appendix D.
 
     Raises ValueError if the times have no zone or are out of order.
     """
@@ -30,8 +28,7 @@ def incident_report(
     begin, until = pd.Timestamp(start).tz_convert("UTC"), pd.Timestamp(end).tz_convert("UTC")
     rows = _between(log.predictions(since=start, inputs=False), begin, until)
     labelled = _between(log.labelled(since=start, inputs=False), begin, until)
-    told = [asdict(alert) if is_dataclass(alert) else dict(alert) for alert in alerts]
-    events = _timeline(system, told, begin, until)
+    events = _timeline(system, alerts, begin, until)
     chain, trail = system.registry.verify_history(), AuditTrail(system).defect()
     sound = [
         f"Chain of releases: {chain.defect or 'intact'}, head `{chain.head}`.",
@@ -50,7 +47,7 @@ def incident_report(
         "## Timeline (UTC)",
         _markdown(events) if len(events) else "Nothing is on record in this time.",
         "## Detection",
-        _bullets(_detection(told, begin)),
+        _bullets(_detection(alerts, begin)),
         "## What the records are worth",
         _bullets(sound),
         "## Root cause",
@@ -111,23 +108,19 @@ def _timeline(
         text = f"version {step['version']} {step['event']}{share} by {step['approver']}: {step['reason']}{effect}"
         lines.append((step["when"], f"release {number}", text))
     for alert in alerts:
-        text = str(alert.get("text") or f"{alert.get('kind')} in {alert.get('subject')}")
-        lines.append((_moment(alert["since"]), "alert raised", text))
-        if alert.get("until"):
-            lines.append((_moment(alert["until"]), "alert cleared", text))
+        lines.append((_moment(alert["since"]), "alert raised", alert["text"]))
+        if alert["until"]:
+            lines.append((_moment(alert["until"]), "alert cleared", alert["text"]))
     for record in AuditTrail(system).records():
         text = f"{record['event']} by {record['approver']}: {record['reason']}"
         lines.append((_moment(record["when"]), f"audit {record['number']}", text))
     table = pd.DataFrame(lines, columns=["when", "what", "on record"])
-    if table.empty:
-        return table
     table = table[(table["when"] >= begin) & (table["when"] < until)].sort_values("when", kind="stable")
     return table.assign(when=table["when"].map(lambda moment: f"{moment:%Y-%m-%d %H:%M:%S}"))
 
 
-def _moment(text: Any) -> pd.Timestamp:
-    moment = pd.Timestamp(text)
-    return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
+def _moment(text: str) -> pd.Timestamp:
+    return pd.to_datetime(text, utc=True)
 
 
 def _detection(alerts: Sequence[Mapping[str, Any]], begin: pd.Timestamp) -> list[str]:
@@ -135,9 +128,11 @@ def _detection(alerts: Sequence[Mapping[str, Any]], begin: pd.Timestamp) -> list
         return ["No alert was handed to this report. *Who or what noticed, and when?*"]
     first = min(alerts, key=lambda alert: _moment(alert["since"]))
     delay = _moment(first["since"]) - begin
-    lines = [f"First alert {delay} after the start: {first.get('kind')}, {first.get('subject')}."]
-    lines += [f"First step it named: {first['first_step']}."] if first.get("first_step") else []
-    return [*lines, "*Was it acted upon, and how long after?*"]
+    return [
+        f"First alert {delay} after the start: {first['kind']}, {first['subject']}.",
+        f"First step it named: {first['first_step']}.",
+        "*Was it acted upon, and how long after?*",
+    ]
 
 
 def _bullets(lines: Sequence[str]) -> str:

@@ -44,7 +44,6 @@ class Lineage:
     reason, the defect in words, or empty if there is nothing to verify. `facts` has the same as plain values.
     """
 
-    id: str
     facts: dict[str, Any]
     table: pd.DataFrame
 
@@ -53,14 +52,6 @@ class Lineage:
         """The names of links that do not hold."""
         fine = self.table["check"].isin(["", VERIFIED]) | self.table["check"].str.startswith(UNKNOWN)
         return tuple(self.table.loc[~fine, "link"])
-
-    def __str__(self) -> str:
-        width = self.table["link"].str.len().max()
-        lines = [f"Prediction {self.id}"]
-        for row in self.table.itertuples():
-            check = f"  [{row.check}]" if row.check else ""
-            lines.append(f"  {row.link:{width}}  {row.value}{check}")
-        return "\n".join(lines)
 
 
 class _Links:
@@ -88,8 +79,7 @@ def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
     """Trace a prediction to everything on record behind it, and verify each link.
 
     The model's files are compared with their digests, the snapshot of its data is hashed, the chain of releases is
-    checked, and the prediction is computed again from the inputs in the log. The release is the one that was in effect
-    at the time of the prediction. Raises UnknownPredictionError if the log has no such id.
+    checked, and the prediction is computed again. Raises UnknownPredictionError if the log has no such id.
     """
     found = log.find(id)
     if found is None:
@@ -115,7 +105,7 @@ def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
         chain = system.registry.verify_history()
         check = VERIFIED if chain.begins else f"{UNKNOWN}: all releases are from before there was a chain"
         links.add("history", chain.head, check=chain.defect or check, where=f"chained from {chain.begins or 'none'} on")
-    return Lineage(id, links.facts, pd.DataFrame(links.rows, columns=["link", "value", "check", "where"]))
+    return Lineage(links.facts, pd.DataFrame(links.rows, columns=["link", "value", "check", "where"]))
 
 
 def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | None) -> None:
@@ -136,13 +126,15 @@ def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | N
 
 def _contract_links(links: _Links, system: System, model: Registered) -> None:
     contract = model.contract
-    links.add("threshold", contract.threshold, check=VERIFIED, where="contract, within the digest")
-    specification = contract.specification
-    name = f"{specification.get('name')} {specification.get('version')}"
-    links.add("specification", name, check=VERIFIED, where="contract, within the digest")
-    links.add("code version", contract.code_version, check=VERIFIED, where="contract, within the digest")
-    links.add("gate", contract.gate_outcome, check=VERIFIED, where="contract")
-    links.add("gate reasons", "; ".join(contract.gate_reasons) or "none against it", check=VERIFIED, where="contract")
+    facts = {
+        "threshold": contract.threshold,
+        "specification": f"{contract.specification.get('name')} {contract.specification.get('version')}",
+        "code version": contract.code_version,
+        "gate": contract.gate_outcome,
+        "gate reasons": "; ".join(contract.gate_reasons) or "none against it",
+    }
+    for name, value in facts.items():
+        links.add(name, value, check=VERIFIED, where="contract, within the digest")
     where = str(system.workspace.snapshots / contract.data_version)
     links.add("data version", contract.data_version, check=_snapshot_check(system, contract.data_version), where=where)
 
@@ -184,7 +176,6 @@ def _run_links(links: _Links, system: System, model: Registered) -> None:
         return
     rule = model.contract.specification.get("gates", {}).get("when_not_known", "pass")
     same = list(gate.objections(checks, when_not_known=rule)) == list(model.contract.gate_reasons)
-    links.facts["gate_checks"] = json.loads(checks.to_json(orient="records"))
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checks["verdict"].value_counts().items())
     where = f"{run.info.artifact_uri}/version-{number}/gate.csv"
     links.add(
