@@ -1,6 +1,7 @@
 """The service, its monitoring, a replay of history, and a demonstration of the whole loop."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -109,7 +110,7 @@ def replay(
         last=last,
         policy=policy,
         window=window,
-        faults=[fault.as_dict() for fault in drawn],
+        faults=[asdict(fault) for fault in drawn],
         careful=not careless,
         seed=seed,
     )

@@ -7,11 +7,10 @@
 
 A hundred series watched with p < 0.05 each give five alarms on a quiet day, and after a week nobody reads them. So the
 bars come from a quiet period: how far does each series move by chance, and how far would it have to move to do so only
-as often as the budget allows? A period of weeks has no day as rare as that, so its tail is extended.
+as often as the budget allows?
 
-Each day is compared with the four weeks before it, and with the same weekdays among them, not with the training sample:
-otherwise every summer would be an alarm. A slow change is therefore never an alarm here. Drift against the training
-sample shows it, and performance says whether it matters. Days over their bar do not become usual.
+Each day is compared with the four weeks before it, not with the training sample: otherwise every summer would be an
+alarm. A slow change is therefore never an alarm here; drift against the training sample shows it.
 
 >>> days = pd.date_range("2024-01-01", periods=120, freq="D", tz="UTC")
 >>> names = pd.MultiIndex.from_tuples([("heat", "missing"), ("wind", "missing")])
@@ -94,9 +93,8 @@ class _Deviation:
 class Alert:
     """Something has moved: its `kind`, the `subject`, from the `usual` to the present `value`, `since` when.
 
-    `threshold` is the change of the measure at its bar. `until` is the first day on which it is over, or None. `slice`
-    says where it is, if it is in one slice only; `cost` what a week of it could cost, if that is known. `series` are
-    subject and measure of all series that were over their bars.
+    `threshold` is the change of the measure at its bar, `until` the first day on which it is over, `slice` the one
+    slice where it is, `cost` what a week could cost. `series` are subject and measure of all series over their bars.
     """
 
     kind: str
@@ -127,9 +125,7 @@ def calibrate(quiet: pd.DataFrame, *, a_year: float) -> Bars:
     """Set bars that all series together would cross `a_year` times a year, if it stays as quiet.
 
     `quiet` has one row a day and one column a series. One half of the budget is for inputs and one for labels, and
-    each series of a half gets the same share. The tail of each series is taken as exponential beyond its outer fifth.
-    Its mean is known from a few days only, so the predictive distribution is used, which has a heavier tail (Lomax).
-    Raises ValueError with fewer than 38 days.
+    each series of a half gets the same share. Raises ValueError with fewer than 38 days.
     """
     if len(quiet) < MEMORY + MIN_DAYS:
         raise ValueError(f"expected at least {MEMORY + MIN_DAYS} quiet days to calibrate on, got {len(quiet)}")
@@ -149,7 +145,11 @@ def calibrate(quiet: pd.DataFrame, *, a_year: float) -> Bars:
 
 
 def _bar(values: np.ndarray, *, rate: float) -> float:
-    """The value exceeded on a share `rate` of days, by the tail of the given values."""
+    """The value exceeded on a share `rate` of days.
+
+    The tail of the values is taken as exponential beyond its outer fifth. Its mean is known from a few days only, so
+    the predictive distribution is used, which has a heavier tail (Lomax).
+    """
     ordered = np.sort(values[~np.isnan(values)])
     tail = int(TAIL * len(ordered))
     if tail < 2:
@@ -164,9 +164,8 @@ def deviations(
     """Return how far each day is from the four weeks before it, in units of their usual deviation, and what was usual.
 
     What is usual is the median of all these days or that of the same weekdays, whichever is nearer to the day. The
-    usual deviation is 1.48 times the median absolute deviation, and at least the floor. A day over its bar is left out
-    of what later days are compared with. If fewer than ten days are left, the last usual values stay, so that a fault
-    that lasts does not end by itself. NaN before ten days are known.
+    usual deviation is 1.48 times the median absolute deviation, and at least the floor. Days over their bar are left
+    out of what later days are compared with, and a fault that lasts does not end by itself. NaN before ten days.
     """
     x = values.to_numpy(float)
     least = floors.reindex(values.columns).to_numpy(float)
@@ -205,11 +204,9 @@ def _steady(scores: pd.DataFrame) -> pd.DataFrame:
 def find(signals: pd.DataFrame, bars: Bars, *, first: pd.Timestamp) -> list[Alert]:
     """Find the alerts raised from the day `first` on, in order; those still open have no `until`.
 
-    `signals` has one row a day, in order, and the columns of `bars`; the first days are compared with those before
-    `first`. An alert on a day rests on that day and those before it only.
-
-    A fault is told from the series that are over their bars on a day, and a series that one fault explains is no sign
-    of another:
+    `signals` has one row a day, in order, and the columns of `bars`. An alert on a day rests on that day and those
+    before it only. A fault is told from the series that are over their bars on a day, and a series that one fault
+    explains is no sign of another:
 
     - Rows that repeat each other: a duplicated batch. No labels: a label outage.
     - A column that is missing, or whose clock is off, or that shows one value only: a silent null, clock skew, a stuck
@@ -231,15 +228,10 @@ def find(signals: pd.DataFrame, bars: Bars, *, first: pd.Timestamp) -> list[Aler
         facts = np.column_stack([times.iloc[at], signals.iloc[at], usual.iloc[at]])[over.iloc[at]].tolist()
         names = signals.columns[over.iloc[at]]
         unusual = [_Deviation(*name, *line) for name, line in zip(names, facts, strict=True)]
-        for kind, subject, explained in _diagnose(unusual, moved_by=_moved_by(times.iloc[at])):
-            found = _with(found, (kind, subject, explained), day=signals.index[at], bars=bars)
+        own = times.iloc[at].abs()[signals.columns.get_level_values(1).isin(COLUMN_MEASURES)]
+        for fault in _diagnose(unusual, moved_by=own.groupby(level=0).max().to_dict()):
+            found = _with(found, fault, day=signals.index[at], bars=bars)
     return found
-
-
-def _moved_by(times: pd.Series) -> dict[str, float]:
-    """How far each column has moved by its own measures, over its bar or not: the most, in times its bar."""
-    own = times.abs()[times.index.get_level_values(1).isin(COLUMN_MEASURES)]
-    return own.groupby(level=0).max().to_dict()
 
 
 def _cleared(alert: Alert, stays: pd.DataFrame, at: int) -> Alert:
@@ -288,8 +280,8 @@ def _diagnose(
 ) -> list[tuple[str, str, list[_Deviation]]]:
     """The faults that explain the series over their bars, as `find` says: kind, subject and explained series.
 
-    Where columns have fallen out of line with each other, the one that has moved most is the wrong one; `moved_by`
-    says how far each has moved by itself.
+    `moved_by` says how far each column has moved by its own measures, in times its bar: where columns no longer agree
+    with each other, the one that has moved most is the wrong one.
     """
     rest = [one for one in unusual if one.measure not in ("residual", "count", "surprise")]
     residuals, counts = ([one for one in unusual if one.measure == measure] for measure in ("residual", "count"))
@@ -310,12 +302,10 @@ def _diagnose(
         take("label outage", "labels", outage)
     for subject in sorted({one.subject for one in rest if one.measure == "off"}):
         take("clock skew", subject, of(subject))
-    for one in [one for one in rest if one.measure == "missing" and one.times > 0]:
-        take("silent null", one.subject, [*of(one.subject), *residuals])
-        residuals = []
-    for one in [one for one in rest if one.measure == "largest" and one.times > 0 and one.value >= STUCK_SHARE]:
-        take("stuck sensor", one.subject, [*of(one.subject), *residuals])
-        residuals = []
+    for kind, measure, least in (("silent null", "missing", 0.0), ("stuck sensor", "largest", STUCK_SHARE)):
+        for one in [one for one in rest if one.measure == measure and one.times > 0 and one.value >= least]:
+            take(kind, one.subject, [*of(one.subject), *residuals])
+            residuals = []
     mixed = counts or [one for one in rest if one.measure.startswith("share of") or one.measure == "unknown"]
     far = [one for one in rest if one.measure in ("range", "unseen", "level") and abs(one.times) > FAR_OVER]
     if (far or residuals) and not mixed:

@@ -5,8 +5,7 @@
     inject      a copy of a prediction frame with faults in it
     schedule    faults drawn at random, one after the other, with quiet times between them
 
-Where the truth is known, monitoring can be scored: which fault was found, after how long, was its kind right, and which
-alerts were false. The faults are those that happen to real feeds:
+Where the truth is known, monitoring can be scored. The faults are those that happen to real feeds:
 
     unit error        a column comes in another unit: size × value + offset
     silent null       a share of a column is missing, without an error anywhere
@@ -26,7 +25,7 @@ alerts were false. The faults are those that happen to real feeds:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,10 +53,8 @@ REPEATED = "-again"  # ends the id of a row that came a second time
 class Fault:
     """A fault from `start` to `end` (UTC, the end not included), in plain values that survive JSON.
 
-    What `size` and `offset` mean depends on the kind. Unit error: the value becomes size × value + offset. Silent null:
-    the share of values that is missing. Stuck sensor: the value that it shows. Covariate shift: the share left out of
-    the rows whose value is below `offset`. Concept flip, label outage, duplicated batch: the share of rows. Clock skew:
-    hours.
+    `size` is the share of values or rows; of a stuck sensor the value that it shows, of a clock skew hours. A unit
+    error makes a value size × value + offset; a covariate shift leaves out rows whose value is below `offset`.
 
     Raises ValueError that names the wrong field.
     """
@@ -86,10 +83,6 @@ class Fault:
         if not np.isfinite([self.size, self.offset]).all():
             raise ValueError(f"size and offset: expected finite numbers, got {self.size} and {self.offset}")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fault as plain values; `Fault(**values)` reads them back."""
-        return asdict(self)
-
     def covers(self, times: pd.Series) -> np.ndarray:
         """Return whether each moment lies within the fault."""
         return ((times >= pd.Timestamp(self.start)) & (times < pd.Timestamp(self.end))).to_numpy()
@@ -115,21 +108,21 @@ def inject(
     result = rows.reset_index(drop=True)
     for number, fault in enumerate(faults):
         fault = fault if isinstance(fault, Fault) else Fault(**fault)
-        if fault.column and fault.column not in result.columns:
-            raise ValueError(f"expected one of {[*result]} as the column of {fault.kind!r}, got {fault.column!r}")
+        column = _column(result, fault) if fault.column else None
         within = fault.covers(result[time])
         drawn = within & (_chance(result["id"], f"{seed} {number}") < fault.size)
         match fault.kind:
             case "unit error":
-                result = _with(result, fault, within, _numbers(result, fault) * fault.size + fault.offset)
+                result = result.assign(**{fault.column: column.mask(within, column * fault.size + fault.offset)})
             case "silent null":
-                result = _with(result, fault, drawn, np.nan)
+                result = result.assign(**{fault.column: column.mask(drawn, np.nan)})
             case "stuck sensor":
-                result = _with(result, fault, within, fault.size)
+                result = result.assign(**{fault.column: column.mask(within, fault.size)})
             case "clock skew":
-                result = _skewed(result, fault, within)
+                later = (column + pd.Timedelta(hours=fault.size)).astype(column.dtype)
+                result = result.assign(**{fault.column: column.mask(within, later)})
             case "covariate shift":
-                small = (_numbers(result, fault) < fault.offset).to_numpy()
+                small = (column < fault.offset).to_numpy()
                 result = result[~(drawn & small)].reset_index(drop=True)
             case "concept flip":
                 result = result.assign(**{label: result[label].mask(drawn, 1 - result[label])})
@@ -148,32 +141,18 @@ def _chance(ids: pd.Series, salt: str) -> np.ndarray:
     return (hashes >> np.uint64(11)).astype(float) / 2**53
 
 
-def _numbers(rows: pd.DataFrame, fault: Fault) -> pd.Series:
-    if not pd.api.types.is_numeric_dtype(rows[fault.column]):
-        raise ValueError(f"expected numbers for {fault.kind!r}, got {rows[fault.column].dtype} in {fault.column!r}")
-    return rows[fault.column].astype(float)
+def _column(rows: pd.DataFrame, fault: Fault) -> pd.Series:
+    """The column of a fault: times for a clock skew, numbers as floats for all others."""
+    if fault.column not in rows.columns:
+        raise ValueError(f"expected one of {[*rows]} as the column of {fault.kind!r}, got {fault.column!r}")
+    values, skew = rows[fault.column], fault.kind == "clock skew"
+    if not (pd.api.types.is_datetime64_any_dtype if skew else pd.api.types.is_numeric_dtype)(values):
+        wanted = "a column of times" if skew else "numbers"
+        raise ValueError(f"expected {wanted} for {fault.kind!r}, got {values.dtype} in {fault.column!r}")
+    return values if skew else values.astype(float)
 
 
-def _with(rows: pd.DataFrame, fault: Fault, where: np.ndarray, values: pd.Series | float) -> pd.DataFrame:
-    return rows.assign(**{fault.column: _numbers(rows, fault).mask(where, values)})
-
-
-def _skewed(rows: pd.DataFrame, fault: Fault, where: np.ndarray) -> pd.DataFrame:
-    column = rows[fault.column]
-    if not pd.api.types.is_datetime64_any_dtype(column):
-        raise ValueError(f"expected a column of times for {fault.kind!r}, got {column.dtype} in {fault.column!r}")
-    return rows.assign(
-        **{fault.column: column.mask(where, column + pd.Timedelta(hours=fault.size)).astype(column.dtype)}
-    )
-
-
-def schedule(
-    options: Sequence[Mapping[str, Any]],
-    *,
-    start: pd.Timestamp,
-    end: pd.Timestamp,
-    seed: int,
-) -> list[Fault]:
+def schedule(options: Sequence[Mapping[str, Any]], *, start: pd.Timestamp, end: pd.Timestamp, seed: int) -> list[Fault]:
     """Draw faults from `options` between two moments, one after the other; all kinds come before one comes again.
 
     An option is a fault without start and end. A fault lasts 5 to 10 days, and 21 to 28 quiet days come before it.
@@ -185,8 +164,7 @@ def schedule(
         raise ValueError("expected at least one option to draw faults from, got none")
     rng = np.random.default_rng(seed)
     kinds = list(dict.fromkeys(option["kind"] for option in options))
-    drawn: list[Fault] = []
-    order: list[str] = []
+    drawn, order = [], []
     draw = lambda bounds: pd.Timedelta(days=int(rng.integers(*bounds, endpoint=True)))  # noqa: E731
     begin = start + draw(QUIET_DAYS)
     while True:

@@ -6,14 +6,10 @@
     coverage    share of windows whose realised value lies within the estimated interval
     plot        estimate, interval and realised value over time
 
-If a probability is right, it gives the expected loss: a row with probability p loses -log p with probability p, and
--log(1 - p) otherwise. So performance can be estimated without a single label. But the probabilities of an aging model
-are no longer right, and then the estimate is wrong. Two things help. The probabilities are calibrated again on the
-latest labels. And the interval comes from the errors of past estimates, because days differ from each other by more
-than the chance of their rows.
-
-No estimate of this kind can see a change of the concept after the last label: inputs and probabilities look as before,
-and only labels show the change.
+A right probability gives the expected loss: a row with probability p loses -log p with probability p, and -log(1 - p)
+otherwise. So performance can be estimated without a label. The probabilities of an aging model are no longer right:
+they are calibrated again on the latest labels, and the interval comes from the errors of past estimates. No such
+estimate sees a change of the concept after the last label.
 
 >>> rng = np.random.default_rng(0)
 >>> rows = pd.DataFrame({"time": pd.date_range("2024-01-01", periods=5_600, freq="15min", tz="UTC")})
@@ -104,11 +100,10 @@ def estimate(
 ) -> dict[str, float]:
     """Estimate loss, cost and rate of the window from `start` to `end` by what is known at `now`.
 
-    `rows` has time, probability, decision, label and label_time; labels that come after `now` are not used. The
-    probabilities are calibrated on the labelled rows of the last four weeks (a line on the logit, Platt 1999). The 95 %
-    interval rests on the errors of the last twelve weeks: for each day, the realised value less the estimate of that
-    morning. Half its width is a quantile of Student's t times the root mean square error of stretches as long as the
-    window, or of independent days if that is larger.
+    `rows` has time, probability, decision, label and label_time. The probabilities are calibrated on the labelled rows
+    of the last four weeks (a line on the logit, Platt 1999). The 95 % interval rests on the errors of the last twelve
+    weeks: for each day, the realised value less the estimate of that morning. Half its width is a quantile of Student's
+    t times the root mean square error of stretches as long as the window, or of independent days if that is larger.
 
     Keys: estimated_log_loss, estimated_cost, estimated_rate, each also with _low and _high. The interval is NaN with
     fewer than seven days of labels, and everything is NaN without a row in the window.

@@ -52,8 +52,8 @@ class Profile:
 
     `numbers` has a row for each numeric and datetime column: width (distance of the outer deciles), minimum, maximum
     and median. `values` are the distinct values of columns with few, `categories` the share of each category.
-    `residuals` hold, for the numeric columns that others explain, the weights of all numeric columns; these are first
-    centred by `centre` and divided by `scale`.
+    `residuals` hold, for the numeric columns that others explain, the weights of all numeric columns, once these are
+    centred and scaled.
     """
 
     numeric: tuple[str, ...]

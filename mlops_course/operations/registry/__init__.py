@@ -18,9 +18,9 @@ share of the requests.
     registry.history()
 
 **One insert decides.** The history is a second registered model, `pumps-releases`; each step adds one version to it,
-which MLflow numbers in one transaction. A release that is killed before the insert has not happened. Of two releases at
-once the first insert counts; the second raises `OvertakenError` and stays on record without effect. MLflow's aliases
-follow the history: the next call corrects an alias that an interrupted call left behind or that was moved by hand.
+which MLflow numbers in one transaction. Of two releases at once the first insert counts; the second raises
+`OvertakenError` and stays on record without effect. MLflow's aliases follow the history: the next call corrects an
+alias that an interrupted call left behind or that was moved by hand.
 
 **An edit of the history shows.** Each release has a hash of its own facts, a hash of the whole history before it, and
 the digest of the files that it released. `verify_history` says where this chain breaks, and changes nothing. Releases
@@ -33,12 +33,8 @@ releases, or compute all hashes again. So keep `Chain.head` where they cannot wr
 >>> example = pd.DataFrame({"maker": ["Ajax", None], "wind": [4.5, 12.0]})
 >>> contract = Contract(**describe(example), fingerprint="f1", specification={"name": "pumps"}, data_version="d1",
 ...                     code_version="c1", threshold=0.2, metrics={"roc_auc": 0.71}, gate_passed=True)
->>> contract.inputs
-{'maker': 'string', 'wind': 'double'}
->>> contract.example
-[{'maker': 'Ajax', 'wind': 4.5}, {'maker': None, 'wind': 12.0}]
->>> Contract.from_json(contract.to_json()) == contract
-True
+>>> contract.inputs, contract.example[1]
+({'maker': 'string', 'wind': 'double'}, {'maker': None, 'wind': 12.0})
 """
 
 from .contract import Contract, describe

@@ -14,7 +14,8 @@ from .errors import HistoryError
 from .model_files import _sha256
 
 PROMOTED, ROLLED_BACK, SHADOW, CANARY, ENDED = "promoted", "rolled back", "shadow", "canary", "trial ended"  # events
-LINK = ("follows", "history_hash", "own_hash")  # tags of a release that make the chain
+# Tags of a release that make the chain: which release it follows, hash of the history up to there, hash of its own tags
+LINK = ("follows", "history_hash", "own_hash")
 NO_HISTORY = "0" * 64  # the hash of a history without releases
 
 
@@ -83,7 +84,9 @@ def trial_of(history: pd.DataFrame) -> Trial | None:
 
 def _history_of(records: Sequence[Any], name: str) -> pd.DataFrame:
     """Return the history of the model `name` as a table, from MLflow's records of its releases."""
-    words = ["approver", "reason", "evidence", "objections", "waiver"]
+    words = dict.fromkeys(("approver", "reason", "evidence", "objections", "waiver"), "str")
+    dtypes = {"when": "datetime64[us, UTC]", "event": "str", "version": "int64", "previous": "Int64", **words}
+    dtypes |= {"share": "float64", "after": "int64", "in_effect": "bool"}
     last, rows = 0, {}
     for number, record in enumerate(records, start=1):
         if int(record.version) != number:
@@ -103,15 +106,8 @@ def _history_of(records: Sequence[Any], name: str) -> pd.DataFrame:
             "in_effect": int(tags["after"]) == last,
         }
         last = number if rows[number]["in_effect"] else last
-    columns = ["when", "event", "version", "previous", *words, "share", "after", "in_effect"]
-    dtypes = {"when": "datetime64[us, UTC]", "version": "int64", "previous": "Int64"}
-    dtypes |= {"share": "float64", "after": "int64", "in_effect": "bool"}
     index = pd.Index(list(rows), name="release", dtype="int64")
-    return pd.DataFrame(list(rows.values()), index=index, columns=columns).astype(dtypes)
-
-
-# The chain: each release has the tags LINK: the number of the release that it follows, a hash of the whole history up
-# to that release, and a hash of its own other tags
+    return pd.DataFrame(list(rows.values()), index=index, columns=list(dtypes)).astype(dtypes)
 
 
 def _chain_of(records: Sequence[Any], *, digests: Mapping[int, str | None], kept: str) -> Chain:

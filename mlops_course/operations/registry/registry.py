@@ -97,12 +97,8 @@ class Registry:
         Raises PromotionError if approver or reason is blank, the version is champion already, or there are objections
         and no waiver; OvertakenError if another release came first.
         """
-        history = self.history()
-        if [version] == champions_of(history)[-1:]:
-            raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        objections = self._gate_objections(PROMOTED, version)
-        self._release(PROMOTED, version, history=history, objections=objections, words=words)
+        self._release(PROMOTED, version, history=self.history(), words=words)
 
     def roll_back(self, *, approver: str, reason: str, evidence: str = "", waiver: str = "") -> int:
         """Make the previous champion champion again, and return its version: after promotions of 1 and 3 that is 1.
@@ -114,10 +110,9 @@ class Registry:
         champions = champions_of(history)
         if len(champions) < 2:
             raise PromotionError(f"{self.name} has no earlier champion to roll back to; promote a version instead")
-        version = self.load(champions[-2]).version
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        self._release(ROLLED_BACK, version, history=history, objections=[], words=words)
-        return version
+        self._release(ROLLED_BACK, champions[-2], history=history, words=words)
+        return champions[-2]
 
     def shadow(self, version: int, *, approver: str, reason: str, waiver: str = "") -> None:
         """Let `version` predict beside the champion, for the log only.
@@ -125,7 +120,8 @@ class Registry:
         The version is checked as in `promote`; inputs that differ from the champion's are refused. One that the gate
         held needs no waiver here: a shadow is how more becomes known of it.
         """
-        self._try(SHADOW, version, share=0.0, words={"approver": approver, "reason": reason, "waiver": waiver})
+        words = {"approver": approver, "reason": reason, "waiver": waiver}
+        self._release(SHADOW, version, history=self.history(), words=words)
 
     def canary(
         self, version: int, *, share: float, approver: str, reason: str, evidence: str = "", waiver: str = ""
@@ -137,7 +133,7 @@ class Registry:
         if not 0 < share < 1:
             raise PromotionError(f"expected a share between 0 and 1 for the canary, got {share}; promote it for all")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": waiver}
-        self._try(CANARY, version, share=share, words=words)
+        self._release(CANARY, version, history=self.history(), words=words, share=share)
 
     def end_trial(self, *, approver: str, reason: str, evidence: str = "") -> int:
         """End the trial of a shadow or canary, and return its version.
@@ -148,7 +144,7 @@ class Registry:
         if not (trial := trial_of(history)):
             raise PromotionError(f"no version of {self.name} is being tried; there is nothing to end")
         words = {"approver": approver, "reason": reason, "evidence": evidence, "waiver": ""}
-        self._release(ENDED, trial.version, history=history, objections=[], words=words)
+        self._release(ENDED, trial.version, history=history, words=words)
         return trial.version
 
     def trial(self) -> Trial | None:
@@ -241,59 +237,23 @@ class Registry:
                 raise
         return self._client.create_model_version(name, source, run_id=run_id, tags=_texts(tags))
 
-    def _try(self, event: str, version: int, *, share: float, words: Mapping[str, str]) -> None:
-        history = self.history()
-        champions = champions_of(history)
-        if version in champions[-1:] or not champions:
-            raise PromotionError(
-                f"expected another version than champion {champions[-1]} to try beside it"
-                if champions
-                else f"{self.name} has no champion to try version {version} beside; promote one first"
-            )
-        objections = self._gate_objections(event, version)
-        self._release(event, version, history=history, objections=objections, words=words, share=share)
-
-    def _gate_objections(self, event: str, version: int) -> list[str]:
-        """Load a version, which verifies it, and return what its gate found against a step; a shadow may be held."""
-        contract = self.load(version).contract
-        free = contract.gate_passed or (contract.gate_held and event == SHADOW)
-        return [] if free else contract.gate_reasons or ["its gate failed, for no stated reason"]
-
     def _release(
-        self,
-        event: str,
-        version: int,
-        *,
-        history: pd.DataFrame,
-        objections: list[str],
-        words: Mapping[str, str],
-        share: float | None = None,
+        self, event: str, version: int, *, history: pd.DataFrame, words: Mapping[str, str], share: float | None = None
     ) -> None:
-        """Append to the history as it was when the release was checked: that decides. Then the alias follows."""
+        """Check a release and append it to the history as it was before: that decides. Then the alias follows."""
         if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
             raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
         previous = next(reversed(champions_of(history)), None)
-        # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
         versions = {int(record.version): record.tags for record in self._records(self.name)}
-        inputs = {number: tags.get("inputs", "{}") for number, tags in versions.items()}
-        if previous not in inputs:
-            lost = f"champion {previous} was deleted from MLflow, so what callers send is unknown"
-            objections = [*objections, lost] if previous and event != ENDED else objections
-        elif changes := _changes(json.loads(inputs[previous]), json.loads(inputs[version])):
-            if event in (SHADOW, CANARY):
-                raise PromotionError(
-                    f"version {version} of {self.name} cannot be tried: {'; '.join(changes)}; promote it"
-                )
-            objections = [*objections, *changes]
+        objections = [] if event == ENDED else self._objections(event, version, champion=previous, versions=versions)
         if objections and not words["waiver"].strip():
             raise PromotionError(
                 f"version {version} of {self.name} must not become champion: {'; '.join(objections)}; release another "
                 "one, or say in waiver why this is accepted"
             )
-        facts = {"event": event, "version": version, "previous": previous, "when": self.clock().isoformat()}
-        facts |= {"share": share} if share else {}
+        facts = {"event": event, "version": version, "previous": previous, "when": self.clock().isoformat(), **words}
         facts |= {"after": max(history.index[history["in_effect"]], default=0), "objections": "; ".join(objections)}
-        facts |= {"released": versions.get(version, {}).get("digest")} | dict(words)
+        facts |= {"released": versions.get(version, {}).get("digest"), "share": share}
         source = f"models:/{self.name}/{version}"
         tags = _linked(facts, source=source, before=self._records(self._releases))
         record = self._append(self._releases, source, tags=tags)
@@ -303,6 +263,30 @@ class Registry:
                 "and is on record without effect; read history() and decide again"
             )
         self._settle(expected=version if event in (PROMOTED, ROLLED_BACK) else None)
+
+    def _objections(
+        self, event: str, version: int, *, champion: int | None, versions: Mapping[int, Mapping[str, str]]
+    ) -> list[str]:
+        """Load a version, which verifies it, and return what speaks against a step unless a waiver accepts it."""
+        tried = event in (SHADOW, CANARY)
+        if tried and champion is None:
+            raise PromotionError(f"{self.name} has no champion to try version {version} beside; promote one first")
+        if tried and version == champion:
+            raise PromotionError(f"expected another version than champion {champion} to try beside it")
+        if version == champion:
+            raise PromotionError(f"version {version} of {self.name} is champion already: promote another one")
+        contract = self.load(version).contract
+        free = event == ROLLED_BACK or contract.gate_passed or (contract.gate_held and event == SHADOW)
+        objections = [] if free else contract.gate_reasons or ["its gate failed, for no stated reason"]
+        if champion is None:
+            return objections
+        if champion not in versions:
+            return [*objections, f"champion {champion} was deleted from MLflow, so what callers send is unknown"]
+        # Inputs are read from the database: the files of a failing champion may be lost, and the next must not wait.
+        changes = _changes(json.loads(versions[champion].get("inputs", "{}")), contract.inputs)
+        if changes and tried:
+            raise PromotionError(f"version {version} of {self.name} cannot be tried: {'; '.join(changes)}; promote it")
+        return [*objections, *changes]
 
     def _roles(self) -> dict[str, int]:
         """Which version is champion and which challenger, by history and versions."""

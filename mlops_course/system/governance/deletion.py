@@ -178,8 +178,8 @@ def _drop_cached(system: System, snapshots: Sequence[str]) -> None:
 def _drop_reports(system: System, ids: Sequence[str]) -> list[str]:
     """Remove reports that name one of these ids; they can be made again."""
     folder, words = system.workspace.reports, [name.encode() for name in ids]
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = [path for path in found if any(word in path.read_bytes() for word in words)]
+    contents = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = [path for path, content in contents.items() if any(word in content for word in words)]
     for path in found:
         path.unlink()
     return [path.relative_to(folder).as_posix() for path in found]

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -36,16 +35,16 @@ class UnknownPredictionError(LookupError):
     """No prediction has this id."""
 
 
-@dataclass(frozen=True, eq=False)
 class Lineage:
-    """Where a prediction comes from.
+    """Where a prediction comes from: its links as they are found; an error is the defect of its link, and no more.
 
     `table` has one row a link and the columns link, value, check and where. A check is "verified", "unknown" with the
     reason, the defect in words, or empty if there is nothing to verify. `facts` has the same as plain values.
     """
 
-    facts: dict[str, Any]
-    table: pd.DataFrame
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.table = pd.DataFrame(columns=["link", "value", "check", "where"], dtype=str)
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -53,26 +52,18 @@ class Lineage:
         fine = self.table["check"].isin(["", VERIFIED]) | self.table["check"].str.startswith(UNKNOWN)
         return tuple(self.table.loc[~fine, "link"])
 
-
-class _Links:
-    """Links as they are found; an error becomes the defect of its link, and the other links follow."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, str]] = []
-        self.facts: dict[str, Any] = {}
-
-    def add(self, link: str, value: Any, *, check: str = "", where: str = "") -> None:
+    def _add(self, link: str, value: Any, *, check: str = "", where: str = "") -> None:
         self.facts[link.replace(" ", "_")] = value
         shown = "none" if value is None else value.isoformat() if isinstance(value, datetime) else str(value)
-        self.rows.append({"link": link, "value": shown, "check": check, "where": where})
+        self.table.loc[len(self.table)] = [link, shown, check, where]
 
     @contextmanager
-    def defect_of(self, link: str) -> Any:
+    def _defect_of(self, link: str) -> Any:
         """Turn an error into the defect of a link."""
         try:
             yield
         except (RegistryError, ValueError, LookupError, OSError) as error:
-            self.add(link, None, check=str(error))
+            self._add(link, None, check=str(error))
 
 
 def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
@@ -87,32 +78,34 @@ def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
             f"expected the id of a prediction in {log.url.render_as_string()}, got {id!r}: ids are those of the "
             "requests; a prediction that was deleted on request is not on record"
         )
-    links, number = _Links(), found["model_version"]
-    links.add("asked at", found["time"], where=f"prediction log, number {found['number']}")
-    _release_link(links, system, found)
+    links, number = Lineage(), found["model_version"]
+    links._add("asked at", found["time"], where=f"prediction log, number {found['number']}")
+    with links._defect_of("release"):
+        _release_link(links, system, found)
     model = None
-    with links.defect_of("model"):
+    with links._defect_of("model"):
         model = system.registry.load(number)
-        links.add(
-            "model", f"version {number} of {system.registry.name}", check=VERIFIED, where=f"digest {model.digest}"
-        )
+        name = f"version {number} of {system.registry.name}"
+        links._add("model", name, check=VERIFIED, where=f"digest {model.digest}")
     _answer_links(links, found, model)
     if model:
         _contract_links(links, system, model)
-        with links.defect_of("training run"):
+        with links._defect_of("training run"):
             _run_links(links, system, model)
-    with links.defect_of("history"):
+    with links._defect_of("history"):
         chain = system.registry.verify_history()
         check = VERIFIED if chain.begins else f"{UNKNOWN}: all releases are from before there was a chain"
-        links.add("history", chain.head, check=chain.defect or check, where=f"chained from {chain.begins or 'none'} on")
-    return Lineage(links.facts, pd.DataFrame(links.rows, columns=["link", "value", "check", "where"]))
+        links._add(
+            "history", chain.head, check=chain.defect or check, where=f"chained from {chain.begins or 'none'} on"
+        )
+    return links
 
 
-def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | None) -> None:
-    links.add("decision", bool(found["decision"]))
-    links.add("assigned version", found["assigned_version"], where=f"share of the canary {found['share']:g}")
+def _answer_links(links: Lineage, found: Mapping[str, Any], model: Registered | None) -> None:
+    links._add("decision", bool(found["decision"]))
+    links._add("assigned version", found["assigned_version"], where=f"share of the canary {found['share']:g}")
     label = found["label"]
-    links.add("label", label, where="" if label is None else f"known at {found['label_time'].isoformat()}")
+    links._add("label", label, where="" if label is None else f"known at {found['label_time'].isoformat()}")
     check = f"{UNKNOWN}: its model cannot be loaded"
     if model:
         inputs = batch.conform(pd.DataFrame([json.loads(found["inputs"])]), model.contract.inputs)
@@ -121,10 +114,10 @@ def _answer_links(links: _Links, found: Mapping[str, Any], model: Registered | N
         check = VERIFIED if same else f"computed again it is {again['probability']:.6f}"
         if same and bool(again["decision"]) != bool(found["decision"]):
             check = f"computed again the decision is {bool(again['decision'])}"
-    links.add("probability", found["probability"], check=check, where="computed again from the inputs in the log")
+    links._add("probability", found["probability"], check=check, where="computed again from the inputs in the log")
 
 
-def _contract_links(links: _Links, system: System, model: Registered) -> None:
+def _contract_links(links: Lineage, system: System, model: Registered) -> None:
     contract = model.contract
     facts = {
         "threshold": contract.threshold,
@@ -134,9 +127,9 @@ def _contract_links(links: _Links, system: System, model: Registered) -> None:
         "gate reasons": "; ".join(contract.gate_reasons) or "none against it",
     }
     for name, value in facts.items():
-        links.add(name, value, check=VERIFIED, where="contract, within the digest")
+        links._add(name, value, check=VERIFIED, where="contract, within the digest")
     where = str(system.workspace.snapshots / contract.data_version)
-    links.add("data version", contract.data_version, check=_snapshot_check(system, contract.data_version), where=where)
+    links._add("data version", contract.data_version, check=_snapshot_check(system, contract.data_version), where=where)
 
 
 def _snapshot_check(system: System, version: str) -> str:
@@ -152,13 +145,13 @@ def _snapshot_check(system: System, version: str) -> str:
     return VERIFIED
 
 
-def _run_links(links: _Links, system: System, model: Registered) -> None:
+def _run_links(links: Lineage, system: System, model: Registered) -> None:
     """Add what the training run in MLflow says, compared with the contract where both say it."""
     number, run = model.version, system.run_of(model.version)
     run_id, tags = run.info.run_id, run.data.tags
     same = tags.get("raw_tables", model.contract.data_version) == model.contract.data_version
-    links.add("training run", run_id, check=VERIFIED if same else "it names other data", where=run.info.artifact_uri)
-    links.add("commit", tags.get("commit", "none"), where=f"tag of run {run_id}")
+    links._add("training run", run_id, check=VERIFIED if same else "it names other data", where=run.info.artifact_uri)
+    links._add("commit", tags.get("commit", "none"), where=f"tag of run {run_id}")
     split = tags.get("split_rows", "")
     check = _snapshot_check(system, split) if split else f"{UNKNOWN}: the run names no rows"
     value = None
@@ -169,18 +162,15 @@ def _run_links(links: _Links, system: System, model: Registered) -> None:
         value = "; ".join(
             f"{name} {low:%Y-%m-%d} to {high:%Y-%m-%d}, {n:,} rows" for name, (low, high, n) in spans.items()
         )
-    links.add("training span", value, check=check, where=f"snapshot {split}" if split else "")
-    checks = _gate_checks(system, run, number)
-    if checks is None:
-        links.add("gate report", None, check=f"{UNKNOWN}: no gate.csv in the run")
+    links._add("training span", value, check=check, where=f"snapshot {split}" if split else "")
+    if (checks := _gate_checks(system, run, number)) is None:
+        links._add("gate report", None, check=f"{UNKNOWN}: no gate.csv in the run")
         return
     rule = model.contract.specification.get("gates", {}).get("when_not_known", "pass")
     same = list(gate.objections(checks, when_not_known=rule)) == list(model.contract.gate_reasons)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in checks["verdict"].value_counts().items())
-    where = f"{run.info.artifact_uri}/version-{number}/gate.csv"
-    links.add(
-        "gate report", verdicts, check=VERIFIED if same else "its reasons are not those of the contract", where=where
-    )
+    check = VERIFIED if same else "its reasons are not those of the contract"
+    links._add("gate report", verdicts, check=check, where=f"{run.info.artifact_uri}/version-{number}/gate.csv")
 
 
 def _gate_checks(system: System, run: Any, number: int) -> pd.DataFrame | None:
@@ -195,34 +185,28 @@ def _gate_checks(system: System, run: Any, number: int) -> pd.DataFrame | None:
     return pd.read_csv(StringIO(load_text(f"{run.info.artifact_uri}/{path}/gate.csv")))
 
 
-def _release_link(links: _Links, system: System, found: Mapping[str, Any]) -> None:
+def _release_link(links: Lineage, system: System, found: Mapping[str, Any]) -> None:
     """Add the step in the history by which this version answered then, and who approved it."""
-    try:
-        history = system.registry.history()
-    except RegistryError as error:
-        links.add("release", None, check=str(error))
-        return
-    number, asked = found["model_version"], pd.Timestamp(found["time"])
-    effective = history[history["in_effect"]]
+    history, number, asked = system.registry.history(), found["model_version"], pd.Timestamp(found["time"])
+    effective, check = history[history["in_effect"]], VERIFIED
     step = _in_charge(effective, asked, number)
     if step is None:  # the service had not yet seen the release after it
         step = _in_charge(effective, asked - TAKE_UP, number)
-    check = VERIFIED
     if step is None:
         later = effective[(effective["version"] == number) & effective["event"].isin(ANSWERS_BY)]
         if later.empty:
-            links.add("release", None, check=f"version {number} was never released")
+            links._add("release", None, check=f"version {number} was never released")
             return
         step = later.iloc[0]
         check = f"version {number} answered at {asked.isoformat()} without being released then"
         if asked < history["when"].min():
             check = f"{UNKNOWN}: asked before the first release; times of a stream are those of its events"
     release = f"{step.name}: {step['event']} {step['when'].isoformat()}"
-    links.add("release", release, check=check, where=f"{system.registry.name}-releases/{step.name}")
-    links.add("approver", step["approver"])
-    links.add("reason", step["reason"])
+    links._add("release", release, check=check, where=f"{system.registry.name}-releases/{step.name}")
+    links._add("approver", step["approver"])
+    links._add("reason", step["reason"])
     if step["waiver"]:
-        links.add("waiver", f"{step['waiver']} (against: {step['objections']})")
+        links._add("waiver", f"{step['waiver']} (against: {step['objections']})")
 
 
 def _in_charge(effective: pd.DataFrame, asked: pd.Timestamp, number: int) -> pd.Series | None:

@@ -103,10 +103,9 @@ def _performance(monitor: Any, now: pd.Timestamp) -> report.Section:
         return report.Section(title)
     loss, cost = (performance.coverage(weeks, name) for name in ("log_loss", "cost"))
     text = f"What came lay within its interval in {loss:.0%} of weeks for loss and {cost:.0%} for cost."
-    shown = (("Log loss", "log_loss", ""), ("Cost", "cost", monitor.specification.costs.unit))
     figures = {
         f"{what} by week": performance.plot(weeks, name, title=f"{what}, estimated and realised", unit=unit)
-        for what, name, unit in shown
+        for what, name, unit in (("Log loss", "log_loss", ""), ("Cost", "cost", monitor.specification.costs.unit))
     }
     return report.Section(title, text, figures=figures)
 

@@ -1,6 +1,7 @@
 """Faults: what they touch, what they leave alone, and that a frame in pieces comes out like the whole."""
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -153,8 +154,8 @@ def test_faults_follow_each_other_in_the_order_given():
 
 @kinds
 def test_a_fault_survives_json(kind):
-    assert Fault(**json.loads(json.dumps(fault(kind).as_dict()))) == fault(kind)
-    pd.testing.assert_frame_equal(inject(rows(), fault(kind).as_dict()), inject(rows(), fault(kind)))
+    assert Fault(**json.loads(json.dumps(asdict(fault(kind))))) == fault(kind)
+    pd.testing.assert_frame_equal(inject(rows(), asdict(fault(kind))), inject(rows(), fault(kind)))
 
 
 @pytest.mark.parametrize(

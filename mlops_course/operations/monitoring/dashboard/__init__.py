@@ -6,8 +6,7 @@
     plot_traffic   rows a day, and the share of them that was decided positively
 
 All of them take the state of a monitor in plain values that survive JSON; None stands for an unknown value. `live_page`
-lists the keys. The page loads nothing: its charts are drawn into it, a policy in it forbids the browser to load
-anything, and its short script only asks the page's own address for the next state.
+lists the keys. The page loads nothing: its short script only asks the page's own address for the next state.
 
 >>> state = {"title": "Orders", "now": "2024-05-02T08:00:00+00:00", "unit": "EUR per order", "alerts": [],
 ...          "traffic": [{"day": "2024-05-01", "rows": 912, "positive_rate": 0.21}]}

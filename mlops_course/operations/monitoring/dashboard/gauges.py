@@ -9,16 +9,8 @@ from .charts import State, _latest, _moment
 def export(state: State) -> list[tuple[str, str, dict[str, str], float]]:
     """Return the state as gauges: name, help text, labels and value of each; unknown values are left out.
 
-    Gauges of one name have the same labels:
-
-    - monitor_time_seconds: when the state was made, since 1970; an old one means that the monitor has stopped
-    - monitor_alerts_open, and by kind monitor_alerts
-    - monitor_rows and monitor_positive_rate: of the last day
-    - monitor_drift by feature and measure, and monitor_drift_alarm by feature
-    - monitor_performance by measure (log_loss or cost) and kind (realised, estimated, estimated_low or
-      estimated_high): of the last window with that value; monitor_labelled: of the last window
-
-    Raises KeyError if the state has no now.
+    Gauges of one name have the same labels. An old monitor_time_seconds means that the monitor has stopped;
+    monitor_performance is of the last window with that value. Raises KeyError if the state has no now.
     """
     days, weeks, alerts = (state.get(name) or [] for name in ("traffic", "performance", "alerts"))
     open_ = [alert["kind"] for alert in alerts if alert.get("until") is None]

@@ -35,9 +35,9 @@ LEAST_PSI, FULL_PSI = 0.01, 10.0  # ends of a bar, on a logarithmic scale: a sea
 def live_page(state: State, *, refresh_seconds: float | None = REFRESH_SECONDS, at: datetime | None = None) -> str:
     """Render the state as one HTML page, at a glance and in full; the same state gives the same page.
 
-    The page asks its own address again every `refresh_seconds`, and says so if there is no answer or nothing new for
-    15 minutes; None leaves the script out, for a page that is kept. `at` is the moment at which somebody asks for the
-    page: it then says at once if the state is as old as that.
+    The page asks its own address again every `refresh_seconds`, and says so if there is nothing new for 15 minutes;
+    None leaves the script out, for a page that is kept. `at` is the moment at which somebody asks for the page, to say
+    at once how old the state is.
 
     `state` has title and now (ISO 8601), and as far as they are known: unit ("EUR per order"), champion (version,
     since, trained_on), trial (version, mode, share, note), traffic (a row a day: day, rows, positive_rate,

@@ -46,7 +46,6 @@ def plot_traffic(traffic: pd.DataFrame, *, title: str) -> "Figure":
     axes[1].plot(days, 100 * traffic["positive_rate"], color=BLUE)
     axes[1].set_ylim(0, 100)
     axes[1].set_ylabel("positive (% of rows)")
-    axes[1].spines[["top", "right"]].set_visible(False)
     return _titled(figure, axes[0], title)
 
 
@@ -61,7 +60,8 @@ def _titled(figure: "Figure", axes: Any, title: str) -> "Figure":
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     axes.set_title(title, loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
+    for each in figure.axes:
+        each.spines[["top", "right"]].set_visible(False)
     below = figure.axes[-1].xaxis
     below.set_major_locator(AutoDateLocator(maxticks=7))
     below.set_major_formatter(ConciseDateFormatter(below.get_major_locator()))

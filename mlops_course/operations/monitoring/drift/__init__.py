@@ -15,17 +15,13 @@ weeks before, a season is no drift, a sudden change stands out, and a slow chang
 
 >>> import numpy as np
 >>> import pandas as pd
->>> rng = np.random.default_rng(7)
->>> trained = pd.DataFrame({"size": rng.normal(size=5_000), "colour": rng.choice(["red", "blue"], 5_000)})
->>> days = pd.Series(pd.date_range("2024-01-01", periods=2, freq="D").repeat(1_000))
->>> rows = trained.sample(2_000, random_state=7, ignore_index=True)
->>> rows.loc[days.dt.day == 2, "size"] += 1.0
->>> bins = reference(trained, numeric=["size"], categorical=["colour"])
->>> daily = summarise_by(rows, bins, window=windows(days, width=pd.Timedelta("1D")))
->>> [round(float(drift(day).loc["size", "psi"]), 1) for day in daily.values()]
-[0.0, 1.1]
->>> sum(daily.values()) == summarise(rows, bins)
-True
+>>> trained = pd.DataFrame({"size": np.random.default_rng(7).normal(size=5_000)})
+>>> bins = reference(trained, numeric=["size"], categorical=[])
+>>> days = summarise(trained[:1_000], bins), summarise(trained[1_000:2_000] + 1.0, bins)
+>>> [round(float(drift(day).loc["size", "psi"]), 1) for day in days]
+[0.0, 0.9]
+>>> sum(days).rows
+2000
 """
 
 from .domain_classifier import JointShift, domain_classifier

@@ -121,8 +121,7 @@ def _inputs(rows: pd.DataFrame) -> tuple[np.ndarray, list[int]]:
 
 
 def _group_codes(groups: pd.Series, side: np.ndarray) -> np.ndarray:
-    codes, _ = pd.factorize(groups)
-    codes = np.where(codes < 0, codes.max(initial=0) + 1 + np.arange(len(codes)), codes)  # a group of its own
+    codes, _ = pd.factorize(groups, use_na_sentinel=False)
     for value, name in enumerate(("reference", "current")):
         if (found := len(np.unique(codes[side == value]))) < FOLDS:
             raise ValueError(f"the {name} rows are of {found} groups; expected {FOLDS} at least: take a longer window")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .summaries import Reference, Summary, _require, _require_same_bins, _step, summarise_by
+from .summaries import Reference, Summary, _require_same_bins, _step, summarise_by
 
 EMPTY = 0.5  # rows that an empty bin counts for, so that no share is 0 and no logarithm infinite
 
@@ -41,11 +41,7 @@ def drift_by(summaries: Mapping[object, Summary], against: Summary | None = None
 
 
 def drift_by_slice(
-    rows: pd.DataFrame,
-    reference: Reference,
-    *,
-    against_rows: pd.DataFrame,
-    slices: Sequence[str],
+    rows: pd.DataFrame, reference: Reference, *, against_rows: pd.DataFrame, slices: Sequence[str]
 ) -> pd.DataFrame:
     """Measure drift within each value of each slice column, against the same value's rows in `against_rows`.
 
@@ -55,8 +51,6 @@ def drift_by_slice(
 
     Raises KeyError if a column is not there.
     """
-    _require(rows, slices)
-    _require(against_rows, slices)
     tables = []
     for name in slices:
         now = summarise_by(rows, reference, window=_slice_values(rows[name]))
@@ -75,7 +69,7 @@ def _slice_values(values: pd.Series) -> pd.Series:
 def _drift_of_pairs(
     keys: list, current: Sequence[Summary], against: Sequence[Summary | None], level: str
 ) -> pd.DataFrame:
-    """`drift` of each current summary against its own partner, or against one partner for all."""
+    """Measure the drift of each current summary against its own partner, or against one partner for all."""
     if not keys:
         raise ValueError("expected at least one summary, got none")
     bins = current[0].reference
