@@ -119,7 +119,6 @@ def features(system: Any, batches: tuple[str, ...], target: Path, scheduler: str
 
 @scale.command()
 @click.argument("batches", nargs=-1, required=True, metavar="BATCH...")
-@click.option("--kind", default="gradient_boosting", show_default=True, help="Kind of model.")
 @click.option("--draws", default=8, show_default=True, type=click.IntRange(min=1), help="Settings to try.")
 @click.option("--seed", default=0, show_default=True, help="For everything that is random.")
 @on_cluster(required=True)
@@ -128,19 +127,17 @@ def features(system: Any, batches: tuple[str, ...], target: Path, scheduler: str
 def search(
     system: Any,
     batches: tuple[str, ...],
-    kind: str,
     draws: int,
     seed: int,
     scheduler: str,
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Search settings of a kind of model on the training rows of BATCHes; nothing is registered."""
+    """Search settings of gradient boosting on the training rows of BATCHes; nothing is registered."""
     from mlops_course.system import cluster
 
     with progress_on(scheduler, workers, what="trying") as (client, advance):
-        space = cluster.Space(draws=draws, seed=seed, kind=kind)
-        found = cluster.search(system, batches, client=client, space=space, progress=advance)
+        found = cluster.search(system, batches, client=client, draws=draws, seed=seed, progress=advance)
     if as_json:
         tried = json.loads(found.table.to_json(orient="records", double_precision=15))
         click.echo(json.dumps({"best": found.best, "tried": tried}, indent=1))

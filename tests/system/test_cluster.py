@@ -23,7 +23,7 @@ from mlops_course.operations.deployment import batch
 from mlops_course.operations.monitoring import drift
 from mlops_course.system import cluster as clusters
 from mlops_course.system import pipeline, scoring
-from mlops_course.system.cluster import connection, frames, parts, random_search, scores, summaries, tasks
+from mlops_course.system.cluster import batches, files, workers
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
 
@@ -61,11 +61,9 @@ def imported_once():
 @pytest.fixture(scope="module", params=[pytest.param("cluster", marks=pytest.mark.long)])  # it takes long to start
 def client():
     with pytest.MonkeyPatch.context() as patch, imported_once():
-        patch.setattr(connection, "DEATHS", 1)  # a task that kills is given up sooner
-        patch.setattr(connection, "CONNECT_SECONDS", PATIENCE)
-        for module in (connection, tasks):
-            patch.setattr(module, "WORKERS_SECONDS", 120)  # so long a dead worker is called before it is given up, too
-        patch.setattr(tasks, "CHECK_SECONDS", PATIENCE)
+        patch.setattr(workers, "DEATHS", 1)  # a task that kills is given up sooner
+        patch.setattr(workers, "CONNECT_SECONDS", PATIENCE)
+        patch.setattr(workers, "WORKERS_SECONDS", 120)  # so long a dead worker is called before it is given up, too
         with clusters.connect("local", workers=2) as client:
             yield client
 
@@ -142,7 +140,7 @@ def test_a_worker_loads_a_model_once(system, client, rows, tmp_path):
 
 
 def loaded():
-    return scores._load.cache_info().misses
+    return files._load.cache_info().misses
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -189,13 +187,15 @@ TABLES = st.lists(st.tuples(CELLS, CELLS), max_size=9)
 
 
 def read_by_tasks(source, rows):
-    read = [found for span in parts._spans(source, rows) for found in parts._read(source, rows, span)]
-    return [part for _, part in sorted(read, key=lambda found: found[0])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "ROWS_PER_PART", rows)
+        with files._in_parts(source, folder=source.parent) as parts:
+            return [part for task in parts.tasks() for _, part in parts.read(task)]
 
 
 @settings(max_examples=80)
 @given(TABLES, st.integers(1, 5), st.sampled_from(["\n", "\r\n"]))
-def test_lines_of_csv_are_cut_where_rows_begin(tmp_path_factory, table, rows, end):
+def test_parts_of_csv_are_those_of_one_machine(tmp_path_factory, table, rows, end):
     source = tmp_path_factory.mktemp("csv") / "in.csv"
     frame = pd.DataFrame(table, columns=["a", 'the "b", so called'], dtype="str")
     frame.to_csv(source, index=False, lineterminator=end)
@@ -203,29 +203,6 @@ def test_lines_of_csv_are_cut_where_rows_begin(tmp_path_factory, table, rows, en
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         pd.testing.assert_frame_equal(one, other)
-
-
-def test_lines_without_a_value_are_no_rows(tmp_path):
-    (tmp_path / "in.csv").write_bytes(b"a,b\n\n1,2\n  \n3,4\r\n\r\n5,6\n\n")
-    found = read_by_tasks(tmp_path / "in.csv", 2)
-    pd.testing.assert_frame_equal(pd.concat(found), pd.concat(batch.parts(tmp_path / "in.csv", 2)))
-    assert [len(part) for part in found] == [2, 1]
-
-
-@settings(max_examples=100)
-@given(st.text(alphabet='ab ,"\n\r', max_size=40), st.integers(1, 3))
-def test_text_that_is_hardly_csv_is_read_as_by_one_machine_or_refused(tmp_path_factory, text, rows):
-    source = tmp_path_factory.mktemp("csv") / "in.csv"
-    source.write_bytes(f"a,b\n{text}".encode())
-    try:
-        expected = list(batch.parts(source, rows))
-    except ValueError:
-        return
-    try:
-        found = read_by_tasks(source, rows)
-    except ValueError:
-        return
-    pd.testing.assert_frame_equal(pd.concat(found), pd.concat(expected))
 
 
 @settings(max_examples=40)
@@ -265,14 +242,14 @@ def test_summaries_of_parts_add_up_to_that_of_all_in_any_order(tmp_path_factory,
         measured([(1, 0.5, "red"), (2, 1.0, "blue")]), numeric=["at", "size"], categorical=["colour"]
     )
     days = ("at", pd.Timedelta("1D")) if daily else None
-    job = summaries._Summarising(bins, source, part, INPUTS, ("colour", "size"), days)
-    spans = parts._spans(source, part)
-    random.shuffle(spans)
-    found, _ = summaries._merged(bins, [summaries._summarise(job, span) for span in spans])
+    parts, found = files._Parts(source, part), {}
+    tasks = parts.tasks()
+    random.shuffle(tasks)
+    for numbers in tasks:
+        found = files._added(found, files._summarise(parts, bins, INPUTS, ["colour", "size"], days, numbers)[0])
     window = drift.windows(rows["at"], width=days[1]) if daily else None
     expected = drift.summarise_by(rows, bins, window=window) if daily else {None: drift.summarise(rows, bins)}
     assert found == expected
-    assert list(found) == list(expected)
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
@@ -325,19 +302,20 @@ def test_rows_that_somebody_asked_to_forget_are_not_built(system, client, tmp_pa
 # Search
 
 
-def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, client):
+def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, client, monkeypatch):
     asked = {"classify__max_iter": [3, 5, 8], "classify__max_leaf_nodes": [3, 4, 5]}
-    found = clusters.search(system, BATCHES, client=client, space=clusters.Space(draws=2, seed=1, settings=asked))
-    usable = frames._usable_rows(system, BATCHES)
-    version = steps.split_rows(usable, pipeline.columns_of(system.specification), system.workspace)
-    rows = random_search._training_rows(system.workspace, version)
-    timing, target = system.specification.timing, system.specification.target.column
-    times = {"prediction_time": rows[timing.prediction_time], "label_time": rows[timing.label_time]}
+    monkeypatch.setattr(batches, "SETTINGS", asked)
+    found = clusters.search(system, BATCHES, client=client, draws=2, seed=1)
+    usable = batches._usable_rows(system, BATCHES)
+    columns = pipeline.columns_of(system.specification)
+    rows = batches._training_rows(system.workspace, steps.split_rows(usable, columns, system.workspace))
+    times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
+    kinds = {kind: columns[kind] for kind in ("numeric", "categorical")}
     expected = training.search(
-        random_search._candidates(system, 1)["gradient_boosting"],
+        training.candidates(system.case.derive, **kinds, seed=1)["gradient_boosting"],
         asked,
-        inputs=rows[system.specification.inputs.all],
-        target=rows[target],
+        inputs=rows[columns["inputs"]],
+        target=rows[columns["target"]],
         folds=training.TimeFolds(training.FOLDS, **times),
         draws=2,
         seed=1,
@@ -349,18 +327,9 @@ def test_the_draws_the_scores_and_the_choice_are_those_of_one_machine(system, cl
         assert (-found.table[f"fold_{fold}"]).tolist() == expected.cv_results_[f"split{fold}_test_score"].tolist()
 
 
-@pytest.mark.parametrize(
-    ("changed", "error"),
-    [
-        ({"kind": "oracle"}, "expected a kind of model"),
-        ({"settings": {"depth": [1]}}, "expected parameters of gradient_boosting, got \\['depth'\\]"),
-        ({"batches": ["2031-01"]}, "expected a batch out of"),
-    ],
-)
-def test_a_search_for_what_is_not_there_is_refused(system, client, changed, error):
-    space = clusters.Space(**{"draws": 1} | {name: value for name, value in changed.items() if name != "batches"})
-    with pytest.raises(ValueError, match=error):
-        clusters.search(system, changed.get("batches", BATCHES), client=client, space=space)
+def test_a_search_on_an_unknown_batch_is_refused(system, client):
+    with pytest.raises(ValueError, match="expected a batch out of"):
+        clusters.search(system, ["2031-01"], client=client, draws=1)
 
 
 # The cluster
@@ -380,7 +349,7 @@ def fail_once(place):
 
 
 def run(client, task, *arguments):
-    return list(tasks._run(client, task, arguments, what=lambda argument: f"part {argument}"))
+    return list(workers._run(client, task, arguments, what=lambda argument: f"part {argument}"))
 
 
 def test_a_task_that_fails_once_is_done_again(client, tmp_path):
@@ -390,40 +359,47 @@ def test_a_task_that_fails_once_is_done_again(client, tmp_path):
 def test_a_task_that_always_fails_ends_the_run_with_its_own_error(client, tmp_path):
     with pytest.raises(OSError, match="the disk is away"):
         run(client, note_and_fail, tmp_path / "notes")
-    assert len((tmp_path / "notes").read_text()) == 1 + tasks.RETRIES
+    assert len((tmp_path / "notes").read_text()) == 1 + workers.RETRIES
 
 
 def test_a_task_is_not_done_where_the_code_is_another(client, monkeypatch):
-    monkeypatch.setattr(tasks, "_versions", lambda case: {"Python": "3", "the code": "abc"})
+    monkeypatch.setattr(workers, "_versions", lambda case: {"Python": "3", "the code": "abc"})
     with pytest.raises(ValueError, match=r"expected Python 3, found 3.*expected the code abc, found"):
         run(client, fail_once, Path("nowhere"))
 
 
 class Elsewhere:
-    """A client whose only worker has another library."""
+    """A client whose only worker has other versions."""
 
-    def __init__(self, client, **packages):
-        self.client, self.packages = client, packages
+    def __init__(self, **versions):
+        self.versions = versions
 
-    def get_versions(self, packages):
-        found = self.client.get_versions(packages=packages)
-        next(iter(found["workers"].values()))["packages"].update(self.packages)
-        return found
+    def run(self, versions):
+        return {"tcp://10.0.0.2:1": versions() | self.versions}
 
 
 @pytest.mark.parametrize(
-    ("packages", "error"),
+    ("versions", "error"),
     [
         ({"pandas": "2.2.0"}, r"expected pandas .*, found 2\.2\.0; .*constraints\.txt"),
         ({"scikit-learn": None}, "expected scikit-learn .*, found None"),
-        ({"mlops-course": None}, "expected mlops-course on every worker, found none"),
-        ({"python": "3.9.1.final.0"}, r"expected Python .*, found 3\.9"),
+        ({"Python": "3.9"}, r"expected Python .*, found 3\.9"),
     ],
 )
-def test_a_worker_with_other_versions_is_refused(client, packages, error):
-    connection._check_versions(client)
+def test_a_worker_with_other_versions_is_refused(versions, error):
+    workers._check_versions(Elsewhere())
     with pytest.raises(ValueError, match=error):
-        connection._check_versions(Elsewhere(client, **packages))
+        workers._check_versions(Elsewhere(**versions))
+
+
+def not_there(*_):
+    raise ModuleNotFoundError("No module named 'mlops_course'")
+
+
+def test_a_worker_without_the_package_is_refused(client, monkeypatch):
+    monkeypatch.setattr(workers, "_versions", not_there)
+    with pytest.raises(ValueError, match="expected mlops-course on every worker, got: No module"):
+        workers._check_versions(client)
 
 
 class OnlyHere(type(Path())):
@@ -435,17 +411,17 @@ class OnlyHere(type(Path())):
 
 def test_a_file_that_workers_do_not_see_ends_the_run_before_it_begins(client, tmp_path):
     with pytest.raises(ConnectionError, match=r"worker tcp://.* cannot read .*in\.csv .*use a shared folder"):
-        tasks._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
+        workers._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
 
 
 def test_a_worker_names_a_different_file_and_a_folder_that_it_cannot_use(tmp_path):
     (tmp_path / "in.csv").write_text("a\n1\n")
-    assert "of 4 bytes instead of 9" in tasks._look(({f"{tmp_path / 'in.csv'}": 9}, None))
-    assert "cannot read and write the folder" in tasks._look(({}, tmp_path / "away" / "x.token"))
+    assert "of 4 bytes instead of 9" in workers._look({f"{tmp_path / 'in.csv'}": 9}, None)
+    assert "cannot read and write the folder" in workers._look({}, tmp_path / "away" / "x.token")
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
@@ -454,7 +430,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 
 def test_waiting_for_the_workers_of_a_cluster_has_an_end(client, monkeypatch):
-    monkeypatch.setattr(connection, "WORKERS_SECONDS", 1)
+    monkeypatch.setattr(workers, "WORKERS_SECONDS", 1)
     address = client.scheduler_info()["address"]
     with pytest.raises(ConnectionError, match=r"expected 5 workers .* found 2"), clusters.connect(address, workers=5):
         pass
@@ -467,7 +443,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_with_what_to_do(tmp_path):
     with LocalCluster(**here, silence_logs=50) as cluster, Client(cluster, set_as_default=False) as client:
         for place in "abc":
             (tmp_path / place).touch()
-        results = tasks._run(client, fail_once, [tmp_path / place for place in "abc"], what=str)
+        results = workers._run(client, fail_once, [tmp_path / place for place in "abc"], what=str)
         next(results)
         cluster.close()
         with pytest.raises(ConnectionError, match="the scheduler is gone; start it, and this again"):
@@ -513,8 +489,9 @@ def test_a_period_needs_a_column_and_a_length(call, tmp_path):
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_worker_killed_in_mid_run_loses_nothing(system, model, client, rows, tmp_path):
-    source, killed = write(rows, tmp_path / "in.csv"), []  # of CSV, each part is a task
+def test_a_worker_killed_in_mid_run_loses_nothing(system, model, client, rows, tmp_path, monkeypatch):
+    source, killed = write(rows, tmp_path / "in.csv"), []
+    monkeypatch.setattr(files, "PARTS_A_TASK", 1)
 
     def kill_one(rows, of):
         if not killed:

@@ -12,27 +12,16 @@ search, are loaded once a worker. What travels back adds up exactly: counts, nev
 done twice without harm, so that the scheduler gives the tasks of a worker that died to others.
 
 A worker must see the same files under the same names (input, folder of the output, workspace), and have the same
-versions of Python, of this package and of the libraries that decide a result. Both are checked, at the start and by
-each task. What cannot be checked: on processors of another kind, the last bit of a product of matrices may differ.
+versions of Python, of this package and of the libraries that decide a result. Files are checked at the start, versions
+also by each task. What cannot be checked: on processors of another kind, the last bit of a product of matrices may
+differ.
 
     with connect("local", workers=2) as client:
         score_to_file(system, "rows.parquet", target=Path("scores.parquet"), client=client)
 """
 
-from .connection import MissingExtraError, connect
-from .frames import features
-from .random_search import Search, Space, search
-from .scores import score_to_file
-from .summaries import Drift, drift
+from .batches import Search, features, search
+from .files import Drift, drift, score_to_file
+from .workers import MissingExtraError, connect
 
-__all__ = [
-    "Drift",
-    "MissingExtraError",
-    "Search",
-    "Space",
-    "connect",
-    "drift",
-    "features",
-    "score_to_file",
-    "search",
-]
+__all__ = ["Drift", "MissingExtraError", "Search", "connect", "drift", "features", "score_to_file", "search"]

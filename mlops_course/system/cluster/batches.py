@@ -1,23 +1,30 @@
-"""The prediction frame of many batches."""
+"""The prediction frame of many batches, and a random search for settings on their rows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlops_course.development import data
+from mlops_course.development import data, training
 from mlops_course.operations.deployment import batch
 from mlops_course.system import pipeline
 from mlops_course.system.pipeline import steps
 from mlops_course.system.system import System
+from mlops_course.system.workspace import Workspace
 
-from .tasks import _check_shared, _run
+from .workers import _check_shared, _run, once_a_worker
 
 if TYPE_CHECKING:
     from distributed import Client
+
+KIND = "gradient_boosting"  # of model whose settings are searched
+SETTINGS = {"classify__max_iter": [20, 40, 100, 200], "classify__max_leaf_nodes": [4, 8, 16, 31]}
 
 
 def features(
@@ -76,3 +83,67 @@ def _usable_rows(system: System, names: Sequence[str]) -> str:
     raw = steps.raw_tables(list(names), case, workspace)
     rows = steps.prediction_rows(steps.valid_tables(raw, case, workspace), case, workspace)
     return steps.usable_rows(rows, workspace.withheld_ids(), [], columns, workspace)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The settings with the lowest mean log loss, and what was tried: a row a draw, in the order in which they came.
+
+    `table` has a column for each setting, `fold_0` and so on with the log loss (nats) of each fold, and their mean.
+    """
+
+    best: dict[str, Any]
+    table: pd.DataFrame
+
+
+def search(
+    system: System,
+    batches: Sequence[str],
+    *,
+    client: "Client",
+    draws: int,
+    seed: int = 0,
+    progress: Callable[[int, int | None], None] = lambda draws, of: None,
+) -> Search:
+    """Random search for settings of gradient boosting, on the rows that the pipeline would train it on.
+
+    The draws, the folds and the scores are those of `training.search` with the same seed; the best are not fitted
+    again. `progress` is told of draws. Raises ValueError for an unknown batch, ConnectionError as `score_to_file` does.
+    """
+    from sklearn.model_selection import ParameterSampler
+
+    for name in batches:
+        system.batch_before(name)  # knows which there are
+    workspace = system.workspace.create()
+    usable = _usable_rows(system, sorted(set(batches)))
+    rows = steps.split_rows(usable, pipeline.columns_of(system.specification), workspace)
+    _check_shared(client, read=[workspace.database], write=workspace.snapshots)
+    try_one = partial(_try, System(system.case_name, workspace), rows, seed)
+    drawn, losses = list(enumerate(ParameterSampler(SETTINGS, draws, random_state=seed))), {}
+    for (number, _), found in _run(
+        client, try_one, drawn, what=lambda draw: f"the settings {draw[1]}", case=system.case_name
+    ):
+        losses[number] = found
+        progress(1, len(drawn))
+    folds = pd.DataFrame([losses[number] for number, _ in drawn]).add_prefix("fold_")
+    table = pd.DataFrame([draw for _, draw in drawn]).join(folds).assign(log_loss=np.average(folds, axis=1))
+    return Search(drawn[int(table["log_loss"].argmin())][1], table)
+
+
+def _try(system: System, version: str, seed: int, draw: tuple[int, dict[str, Any]]) -> list[float]:
+    """The log loss of each fold with these settings."""
+    columns, rows = pipeline.columns_of(system.specification), _training_rows(system.workspace, version)
+    kinds = {kind: columns[kind] for kind in ("numeric", "categorical")}
+    times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
+    scores = training.cross_validate_in_time(
+        training.candidates(system.case.derive, **kinds, seed=seed)[KIND].set_params(**draw[1]),
+        rows[columns["inputs"]],
+        target=rows[columns["target"]],
+        folds=training.TimeFolds(training.FOLDS, **times),
+    )
+    return scores["log_loss"].tolist()
+
+
+@once_a_worker
+def _training_rows(workspace: Workspace, version: str) -> pd.DataFrame:
+    return data.load_snapshot(workspace.snapshots, version)["train"]
