@@ -351,7 +351,7 @@ def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
     system, monthly, careless, monkeypatch, careful
 ):
     """The replay is killed after each step, and then after the whole evening but its line in the ledger."""
-    whole, name = monthly if careful else careless, f"cut short, {careful=}"
+    whole, plan = (monthly, PLAN) if careful else (careless, replace(PLAN, careful=False, until=TRAINED))
     cuts, release, add = set(), registry.Registry._release, Ledger.add
 
     def cut(*where):
@@ -374,7 +374,7 @@ def test_an_evening_that_is_cut_short_after_a_step_is_lived_again_as_it_was(
         finished = None
         while finished is None:
             with suppress(CutError):
-                finished = run_on(system, whole.plan, name=name)
+                finished = run_on(system, plan, name=f"cut short, {careful=}")
     assert {where[0] for where in cuts} > ({"promoted", "shadow", "canary"} if careful else {"promoted"})
     assert finished.ledger.path.read_bytes() == whole.ledger.path.read_bytes()
     pd.testing.assert_frame_equal(released(finished), released(whole))

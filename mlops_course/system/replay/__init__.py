@@ -10,12 +10,12 @@ labels are sent when they came. In the evening the monitor reads the log, a vers
 decides whether to train. The parts that do it in earnest do all of it: the application answers, `pipeline` trains, the
 gate judges, the registry keeps the history. Only the clock is not real, so nobody has to wait.
 
-`questions` knows what is asked and labelled when, `transport` brings it to the service, `evening` decides, and `loop`
-goes from day to day.
+`questions` knows what is asked and labelled when and brings it to the service, `evening` decides, and `loop` goes from
+day to day.
 
 **Killed at any moment, it goes on.** A day counts once its line is in the ledger. A day that was cut short is lived
 again from its morning. Answers and labels on record stay as they are, and the pipeline trains nothing that it has
-trained. Steps that the history holds already are not taken twice: see `steps`. So `evening` knows nothing of kills.
+trained. Steps that the history holds already are not taken twice: see `evening.Steps`.
 
 >>> plan = Plan(first="2024-07", last="2024-08", policy="monthly")
 >>> plan.signature

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -20,14 +21,65 @@ from mlops_course.system.system import System
 
 from .ledger import Ledger, Plan
 from .questions import DAY, Questions
-from .steps import Steps
 
 RECENT = pd.Timedelta("28D")  # whose realised loss the policies look at
 LAST_STEP_DAYS = 2  # that a canary stays at its last share before it is promoted
 MAX_LATENCY_MS = 60_000.0  # of a canary: a real latency says nothing in simulated time
 
+T = TypeVar("T")
 Line = dict[str, Any]  # of the ledger, or a part of one
 Train = Callable[..., pipeline.TrainingResult]  # of batches and exclusions
+
+
+class Steps:
+    """The release history as one evening comes to see it.
+
+    An evening that was cut short is lived again, and the history already holds some of its steps. They are hidden at
+    first, and each appears when the evening comes to the act that led to it. So the evening decides by what it knew
+    the first time, comes to the same acts, and takes no step twice.
+    """
+
+    def __init__(self, versions: registry.Registry, evening: datetime) -> None:
+        self._registry, self._evening = versions, evening
+        self._all = versions.history()
+        self._hidden = list(self._all.index[self._of_evening(self._all)])
+
+    def _of_evening(self, history: pd.DataFrame) -> pd.Series:
+        return (history["when"] == self._evening) & history["in_effect"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The history up to the point that the evening has come to."""
+        return self._all.drop(index=self._hidden)
+
+    @property
+    def taken(self) -> pd.DataFrame:
+        """The steps of this evening, up to this point."""
+        return self.history[self._of_evening]
+
+    @property
+    def champion(self) -> int:
+        """The version in charge."""
+        return registry.champions_of(self.history)[-1]
+
+    @property
+    def trial(self) -> registry.Trial | None:
+        """The version on trial."""
+        return registry.trial_of(self.history)
+
+    def take(self, act: Callable[[], T], *events: str) -> T | None:
+        """Do what may lead to a step with one of these events, and return what it returned.
+
+        None if it is not done, because the history holds its step, or a later one of this evening, from before.
+        """
+        if not self._hidden:
+            try:
+                return act()
+            finally:
+                self._all = self._registry.history()
+        if self._all.loc[self._hidden[0], "event"] in events:
+            self._hidden.pop(0)
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,9 @@ from mlops_course.system import pipeline, service
 from mlops_course.system.monitor import Monitor, reference_rows
 from mlops_course.system.system import System
 
-from .evening import Evening, Train
+from .evening import Evening, Steps, Train
 from .ledger import Ledger, Plan
-from .questions import DAY, Clock, Desk, Questions
-from .steps import Steps
-from .transport import _in_process, _over_http
+from .questions import DAY, Clock, Desk, Questions, _in_process, _over_http
 
 SHOW_SECONDS = 3.0  # between two states of the page: a day passes in less
 
@@ -31,7 +29,6 @@ class Replayed:
     """What came of a replay: its system with registry and log, and its ledger."""
 
     system: System
-    plan: Plan
     ledger: Ledger
     log_url: str
 
@@ -71,14 +68,12 @@ def replay(
                     loop.show(day + DAY)
     finally:
         log.close()
-    return Replayed(own, plan, ledger, home.prediction_log_url)
+    return Replayed(own, ledger, home.prediction_log_url)
 
 
 def _check(system: System, plan: Plan) -> None:
-    for what, name, known in (
-        ("policy", plan.policy, retraining.POLICIES),
-        ("window", plan.window, retraining.WINDOWS),
-    ):
+    asked = {"policy": (plan.policy, retraining.POLICIES), "window": (plan.window, retraining.WINDOWS)}
+    for what, (name, known) in asked.items():
         if name not in known:
             raise ValueError(f"expected a {what} out of {list(known)}, got {name!r}")
     batches = system.case.batches()

@@ -1,14 +1,18 @@
-"""The rows and labels of a plan, and how those of a day are sent to the service."""
+"""The rows and labels of a plan, and how those of a day are sent to the service, in process or over HTTP."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pandas as pd
+from anyio.from_thread import start_blocking_portal
 from pydantic_core import to_json
 
 from mlops_course.operations.deployment import serving, streaming
@@ -16,7 +20,11 @@ from mlops_course.system import drill, pipeline, scoring
 from mlops_course.system.system import System
 
 from .ledger import Plan
-from .transport import Post
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+Post = Callable[[str, bytes], httpx.Response]  # of a path and a body
 
 DAY = pd.Timedelta("1D")
 INTERVAL = pd.Timedelta("3h")  # between two requests; each asks for all that is due until the next
@@ -134,3 +142,37 @@ class Desk:
 def _parts(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Rows in parts, each no larger than a request may be."""
     return (rows[start : start + serving.MAX_ROWS] for start in range(0, len(rows), serving.MAX_ROWS))
+
+
+@contextmanager
+def _in_process(app: "FastAPI") -> Iterator[Post]:
+    """A way to post to the application without a network: every part of it runs but the socket.
+
+    It runs in a thread of its own, as the caller, in a notebook, may have an event loop that runs.
+    """
+    through = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=None)
+    with (
+        start_blocking_portal(name="replayed application") as portal,
+        portal.wrap_async_context_manager(app.router.lifespan_context(app)),
+        portal.wrap_async_context_manager(through) as client,
+    ):
+        yield lambda path, body: portal.call(partial(client.post, path, content=body))
+
+
+@contextmanager
+def _over_http(app: "FastAPI", began: Callable[[str], None]) -> Iterator[Post]:
+    """A way to post to the application through a real server on a free port of this machine."""
+    import uvicorn
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as bound:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="replayed service")
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            began(url)
+            with httpx.Client(base_url=url, timeout=None) as client:
+                yield lambda path, body: client.post(path, content=body)
+        finally:
+            server.should_exit = True
+            thread.join()
