@@ -14,10 +14,12 @@ The plain hash of an id that can be guessed is undone by hashing every id that t
 
 import hmac
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
+from tempfile import mkstemp
 
 __all__ = ["DigestKey", "DigestKeyError", "stored_key"]
 
@@ -55,7 +57,7 @@ class DigestKey:
         return [name for name in names if self.digest(name) in wanted]
 
 
-def stored_key(file: Path, *, make: bool, environ: Mapping[str, str] = os.environ) -> DigestKey:
+def stored_key(file: Path, *, make: bool) -> DigestKey:
     """Return the key that the environment variable MLOPS_DELETION_KEY holds, or else the file.
 
     With `make`, a file that is missing is written with a random key; on POSIX systems only its owner may read it. A
@@ -63,30 +65,28 @@ def stored_key(file: Path, *, make: bool, environ: Mapping[str, str] = os.enviro
 
     Raises DigestKeyError if there is no key and none is to be made, or if it is too short.
     """
-    if make and VARIABLE not in environ and not file.exists():
-        _write(file)
-    if VARIABLE not in environ and not file.exists():
-        raise DigestKeyError(
-            f"expected the key of the deletion digests in {VARIABLE} or in {file}, got neither; put it back from where "
-            "it is kept. If it is lost, remove the digests and ask for each deletion again"
-        )
-    secret = environ[VARIABLE] if VARIABLE in environ else file.read_text(encoding="utf-8").strip()
+    where, secret = VARIABLE, os.environ.get(VARIABLE)
+    if secret is None:
+        if make and not file.exists():
+            _write(file)
+        if not file.exists():
+            raise DigestKeyError(
+                f"expected the key of the deletion digests in {VARIABLE} or in {file}, got neither; put it back from "
+                "where it is kept. If it is lost, remove the digests and ask for each deletion again"
+            )
+        where, secret = file, file.read_text(encoding="utf-8").strip()
     if len(secret) < MIN_CHARACTERS:
-        where = VARIABLE if VARIABLE in environ else file
         raise DigestKeyError(f"expected a key of {MIN_CHARACTERS} characters or more in {where}, got {len(secret)}")
     return DigestKey(secret.encode())
 
 
 def _write(file: Path) -> None:
     """Write a random key, whole or not at all; one that another process has written meanwhile stays."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.{token_hex(4)}")
-    with os.fdopen(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as written:
+    descriptor, partial = mkstemp(dir=file.parent)  # only its owner may read it
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
         written.write(token_hex(32))
         written.flush()
         os.fsync(written.fileno())
-    try:
+    with suppress(FileExistsError):
         os.link(partial, file)  # unlike a rename, it never replaces a file
-    except FileExistsError:
-        pass
-    finally:
-        partial.unlink()
+    os.unlink(partial)

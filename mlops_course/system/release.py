@@ -32,7 +32,6 @@ class Release:
     """What came of a release: the training, the scored batch, its evaluation, and the page that tells of it."""
 
     training: pipeline.TrainingResult
-    promoted: bool
     scored: pd.DataFrame
     evidence: dict[str, pd.DataFrame]
     page: Path
@@ -54,11 +53,9 @@ def release(
     """
     trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=SEED, progress=progress)
     if not trained.gate.passed:
-        raise GateRefusedError(
-            f"version {trained.version} was {trained.gate.outcome}: {'; '.join(trained.gate.reasons)}"
-        )
-    promoted = system.registry.champion() != trained.version
-    if promoted:
+        why = "; ".join(trained.gate.reasons)
+        raise GateRefusedError(f"version {trained.version} was {trained.gate.outcome}: {why}")
+    if system.registry.champion() != trained.version:
         system.registry.promote(trained.version, approver=approver, reason=reason)
     scored = score(system, first_use, version=trained.version)
     evidence = evaluate(system, scored)
@@ -68,7 +65,7 @@ def release(
         lead=f"Trained on {batches[0]} to {batches[-1]}, used on {first_use}.",
     )
     path = report.write(page, system.workspace.reports / f"release-{trained.version}.html")
-    return Release(trained, promoted, scored, evidence, path)
+    return Release(trained, scored, evidence, path)
 
 
 def _sections(

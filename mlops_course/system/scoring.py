@@ -48,18 +48,17 @@ SEED = 0
 
 
 def score(system: System, name: str, *, version: int | str = "champion") -> pd.DataFrame:
-    """The prediction frame of one batch with three columns more: probability, decision, model_version.
+    """The prediction frame of one batch, with three columns more: probability, decision, model_version.
 
-    The batch goes through the same steps as training data: validated, quarantined, features from what was known then,
-    for which the batch before is read too. `version` is a number, "champion" or "challenger". Raises InvalidBatch if
-    the data must not be used, UnknownVersionError if there is no such version.
+    `version` is a number, "champion" or "challenger". Raises InvalidBatch if the data must not be used,
+    UnknownVersionError if there is no such version.
     """
     model, rows = system.registry.load(version), _batch_rows(system, name)
     return pd.concat([rows, predict(model, rows)], axis=1)
 
 
 def _batch_rows(system: System, name: str) -> pd.DataFrame:
-    """The prediction frame of one batch, through the same steps as training data.
+    """The prediction frame of one batch, validated, cleaned and built by the same steps as training data.
 
     The batch before is read too, for what was known then. Raises InvalidBatch if the data must not be used.
     """
@@ -121,22 +120,14 @@ def file_rules(model: Registered) -> dict[str, Callable[[pd.DataFrame], pd.DataF
     return {"answer": partial(predict, model), "check": check}
 
 
-def stream(
-    system: System,
-    batches: Sequence[str],
-    *,
-    log: PredictionLog,
-    consumer: str,
-    version: int | str = "champion",
-    most: int = streaming.MOST,
-) -> int:
-    """Answer the events of `batches` in order of time, and put answers, labels and the position on record together.
+def stream(system: System, batches: Sequence[str], *, log: PredictionLog, consumer: str) -> int:
+    """Answer the events of `batches` by the champion in order of time; answers, labels and position are kept together.
 
     Each row is answered at its prediction time, and its label recorded when it is known; times in the log are those of
     the events. A consumer that was killed goes on from where its record ends, and does nothing twice. Returns
     the number of events there are.
     """
-    model, specification = system.registry.load(version), system.specification
+    model, specification = system.registry.load("champion"), system.specification
     rows = pd.concat([_batch_rows(system, name) for name in batches], ignore_index=True)
     asked, labelled = specification.timing.prediction_time, specification.timing.label_time
     events = streaming.timeline(rows, asked=asked, labelled=labelled)
@@ -146,15 +137,12 @@ def stream(
         known = rows.iloc[part.loc[part["kind"] == streaming.LABELLED, "row"]]
         answers = []
         if len(questions):
-            answers = _records(questions, predict(model, questions), asked, list(model.contract.inputs))
+            answers = predict(model, questions).assign(id=questions["id"], time=questions[asked])
+            answers["inputs"] = plain_records(questions[list(model.contract.inputs)])
+            answers = answers.to_dict("records")
         log.append(answers, labels=label_records(known, specification), position=(consumer, position))
 
-    return streaming.consume(events, handle, start=log.position(consumer), most=most)
-
-
-def _records(rows: pd.DataFrame, answers: pd.DataFrame, times: str, inputs: list[str]) -> list[dict[str, Any]]:
-    """Rows with their answers as the prediction log takes them."""
-    return answers.assign(id=rows["id"], time=rows[times], inputs=plain_records(rows[inputs])).to_dict("records")
+    return streaming.consume(events, handle, start=log.position(consumer))
 
 
 def label_records(rows: pd.DataFrame, specification: Specification) -> list[dict[str, Any]]:

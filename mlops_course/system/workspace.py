@@ -163,16 +163,14 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the course sends nothing out of the house
         if not self.database.exists():
-            unfinished, empty = self.database.with_suffix(f".{os.getpid()}.part"), (self.shared or self.root) / EMPTY
-            unfinished.unlink(missing_ok=True)
-            if empty.exists():
-                shutil.copyfile(empty, unfinished)
-            else:
-                self._make_database(unfinished)
-                shutil.copyfile(unfinished, empty.with_suffix(f".{os.getpid()}.part"))
-                empty.with_suffix(f".{os.getpid()}.part").replace(empty)
+            part, empty = f".{os.getpid()}.part", (self.shared or self.root) / EMPTY
+            if not empty.exists():
+                empty.with_suffix(part).unlink(missing_ok=True)
+                self._make_database(empty.with_suffix(part))
+                empty.with_suffix(part).replace(empty)
+            shutil.copyfile(empty, self.database.with_suffix(part))
             (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
-            unfinished.replace(self.database)
+            self.database.with_suffix(part).replace(self.database)
         elif not (self.root / STORE).exists():  # made before stores had names
             (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
         return self

@@ -28,9 +28,8 @@ from mlops_course.system.pipeline.steps import candidate
 from mlops_course.system.readiness import model as model_probes
 from mlops_course.system.readiness import monitoring as monitoring_probes
 from mlops_course.system.readiness import scorecard
-from mlops_course.system.replay.evening import Evening
+from mlops_course.system.replay.evening import Evening, Steps
 from mlops_course.system.replay.questions import Questions
-from mlops_course.system.replay.steps import Steps
 from mlops_course.system.system import System
 
 pytestmark = pytest.mark.usefixtures("few_answers_are_timed")

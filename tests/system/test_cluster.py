@@ -140,7 +140,7 @@ def test_a_worker_loads_a_model_once(system, client, rows, tmp_path):
 
 
 def loaded():
-    return files._load.cache_info().misses
+    return files._load.__wrapped__.cache_info().misses
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -410,14 +410,14 @@ class OnlyHere(type(Path())):
 
 
 def test_a_file_that_workers_do_not_see_ends_the_run_before_it_begins(client, tmp_path):
-    with pytest.raises(ConnectionError, match=r"worker tcp://.* cannot read .*in\.csv .*use a shared folder"):
+    with pytest.raises(ConnectionError, match=r"worker tcp://.* cannot read or write .*in\.csv .*use a shared folder"):
         workers._check_shared(client, read=[OnlyHere(tmp_path / "in.csv")])
 
 
 def test_a_worker_names_a_different_file_and_a_folder_that_it_cannot_use(tmp_path):
     (tmp_path / "in.csv").write_text("a\n1\n")
     assert "of 4 bytes instead of 9" in workers._look({f"{tmp_path / 'in.csv'}": 9}, None)
-    assert "cannot read and write the folder" in workers._look({}, tmp_path / "away" / "x.token")
+    assert "cannot read or write" in workers._look({}, tmp_path / "away" / "x.token")
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

@@ -40,8 +40,8 @@ def test_the_secret_is_not_shown():
 
 def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path):
     file = tmp_path / "deletion.key"
-    made = stored_key(file, make=True, environ={})
-    assert stored_key(file, make=True, environ={}) == stored_key(file, make=False, environ={}) == made
+    made = stored_key(file, make=True)
+    assert stored_key(file, make=True) == stored_key(file, make=False) == made
     assert re.fullmatch("[0-9a-f]{64}", file.read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["deletion.key"]
     if os.name == "posix":
@@ -49,22 +49,23 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path):
 
 
 def test_two_workspaces_have_two_keys(tmp_path):
-    assert stored_key(tmp_path / "one", make=True, environ={}) != stored_key(tmp_path / "two", make=True, environ={})
+    assert stored_key(tmp_path / "one", make=True) != stored_key(tmp_path / "two", make=True)
 
 
-def test_the_key_of_the_environment_counts_and_no_file_is_made(tmp_path):
-    found = stored_key(tmp_path / "deletion.key", make=True, environ={"MLOPS_DELETION_KEY": "x" * 32})
+def test_the_key_of_the_environment_counts_and_no_file_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_DELETION_KEY", "x" * 32)
+    found = stored_key(tmp_path / "deletion.key", make=True)
     assert found == DigestKey(b"x" * 32)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_key_is_an_error_that_says_where_it_should_be(tmp_path):
     with pytest.raises(DigestKeyError, match=r"in MLOPS_DELETION_KEY or in .*deletion\.key, got neither"):
-        stored_key(tmp_path / "deletion.key", make=False, environ={})
+        stored_key(tmp_path / "deletion.key", make=False)
 
 
 @pytest.mark.parametrize("text", ["", "short"])
 def test_a_short_key_is_refused(tmp_path, text):
     (tmp_path / "deletion.key").write_text(text)
     with pytest.raises(DigestKeyError, match=f"32 characters or more in .*, got {len(text)}"):
-        stored_key(tmp_path / "deletion.key", make=True, environ={})
+        stored_key(tmp_path / "deletion.key", make=True)

@@ -68,7 +68,7 @@ def sound(warm, tmp_path_factory):
 def known(sound, tmp_path_factory):
     """What every probe reads of the champion, read once: the model, its run, and its rows."""
     tested = SystemUnderTest(*sound, None, tmp_path_factory.mktemp("known"))
-    return {name: getattr(tested, name) for name in ("model", "run", "raw", "parts", "train", "test", "search_rows")}
+    return {name: getattr(tested, name) for name in ("model", "run", "raw", "parts", "train", "test")}
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def features(
     workspace = system.workspace.create()
     target.parent.mkdir(parents=True, exist_ok=True)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    build, versions = partial(_build, System(system.case_name, workspace)), {}
+    build, versions = partial(_usable_rows, System(system.case_name, workspace)), {}
     for span, version in _run(client, build, spans, what=lambda names: f"batch {names[-1]}", case=system.case_name):
         versions[span[-1]] = version
         progress(1, len(names))
@@ -70,19 +70,14 @@ def features(
     return pq.read_metadata(target).num_rows
 
 
-def _build(system: System, names: tuple[str, ...]) -> str:
-    """The version of the snapshot with the rows of these batches, by the pipeline's own steps."""
-    version = _usable_rows(system, names)
-    data.load_snapshot(system.workspace.snapshots, version)  # raises if a file that was there before has been altered
-    return version
-
-
 def _usable_rows(system: System, names: Sequence[str]) -> str:
-    """The steps up to the rows that may be used, without a cache."""
+    """The version of the snapshot with the rows of these batches, by the pipeline's own steps, without a cache."""
     case, workspace, columns = system.case, system.workspace, pipeline.columns_of(system.specification)
     raw = steps.raw_tables(list(names), case, workspace)
     rows = steps.prediction_rows(steps.valid_tables(raw, case, workspace), case, workspace)
-    return steps.usable_rows(rows, workspace.withheld_ids(), [], columns, workspace)
+    version = steps.usable_rows(rows, workspace.withheld_ids(), [], columns, workspace)
+    data.load_snapshot(workspace.snapshots, version)  # raises if a file that was there before has been altered
+    return version
 
 
 @dataclass(frozen=True, eq=False)

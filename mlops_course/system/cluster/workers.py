@@ -80,7 +80,7 @@ def connect(scheduler: str, *, workers: int | None = None) -> Iterator["Client"]
 
 @contextmanager
 def _started(scheduler: str, workers: int | None) -> Iterator[str]:
-    """The address of the scheduler, of one that lives as long as the block if it is to be a local one."""
+    """The address of the scheduler; a local one lives as long as the block."""
     if scheduler != LOCAL:
         yield scheduler
         return
@@ -162,21 +162,18 @@ def _check_shared(client: "Client", *, read: Sequence[Path], write: Path | None 
 
 def _look(sizes: Mapping[str, int], token: Path | None) -> str:
     """What this worker lacks, or an empty text."""
-    for name, size in sizes.items():
-        try:
+    try:
+        for name, size in sizes.items():
             with open(name, "rb") as file:
                 found = os.fstat(file.fileno()).st_size
-        except OSError as error:
-            return f"cannot read {name} ({error.strerror})"
-        if found != size:
-            return f"has another file as {name}, of {found:,} bytes instead of {size:,}"
-    if token:
-        try:
+            if found != size:
+                return f"has another file as {name}, of {found:,} bytes instead of {size:,}"
+        if token:
             answer = token.with_suffix(f".{uuid.uuid4().hex}")
             answer.write_bytes(token.read_bytes())
             answer.unlink()
-        except OSError as error:
-            return f"cannot read and write the folder {token.parent} ({error.strerror})"
+    except OSError as error:
+        return f"cannot read or write {error.filename} ({error.strerror})"
     return ""
 
 
@@ -229,16 +226,12 @@ def _checked(task: Callable, case: str | None, versions: Mapping[str, str], argu
 
 
 def once_a_worker(load: Callable) -> Callable:
-    """Decorate what loads a model or rows: a worker, which may have several threads, keeps the last that it loaded.
-
-    `cache_info` counts the loads, as that of `functools.lru_cache` does.
-    """
+    """Decorate what loads a model or rows: a worker, which may have several threads, keeps the last that it loaded."""
     kept = lru_cache(maxsize=1)(load)
 
-    @wraps(load)
+    @wraps(kept)
     def loaded(*arguments: Any) -> Any:
         with _loading:
             return kept(*arguments)
 
-    loaded.cache_info = kept.cache_info  # type: ignore[attr-defined]
     return loaded

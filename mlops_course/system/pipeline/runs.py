@@ -1,17 +1,23 @@
-"""A training from batches to a registered version, and the rows that it learns from."""
+"""A training from batches to a registered version: what goes into the steps, and how Apache Hamilton runs them.
+
+Hamilton keeps the results of steps; its stores are made safe against a kill at any moment.
+"""
 
 import hashlib
+import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mlops_course import design
 from mlops_course.development import data, gate, training
+from mlops_course.system.loggers import quiet
 from mlops_course.system.pipeline import steps
 from mlops_course.system.pipeline.dependencies import (
     CASE,
@@ -22,13 +28,17 @@ from mlops_course.system.pipeline.dependencies import (
     keys_of,
     package_version,
 )
-from mlops_course.system.pipeline.execution import UNCACHED, execute, make_driver
 from mlops_course.system.workspace import Workspace
+
+if TYPE_CHECKING:
+    from hamilton.driver import Driver
 
 RESULTS = [
     *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
     *("fold_scores", "chosen_model", "threshold"),
 ]
+UNCACHED = ("case", "workspace", "record")  # inputs that the cache does not look at: steps declare what counts of them
+LOCKED_SECONDS = 60  # that a training waits for another one to note what it has kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +85,7 @@ def train(
     """
     inputs, keys = _inputs(case, batches, workspace, seed)
     inputs |= {"exclusions": [*map(dict, exclusions)]}
-    values, ran = execute(RESULTS, inputs, keys=keys, folder=workspace.cache, progress=progress)
+    values, ran = _execute(RESULTS, inputs, keys=keys, folder=workspace.cache, progress=progress)
     return TrainingResult(
         version=values["registered_version"],
         run_id=values["lineage_run"],
@@ -97,13 +107,13 @@ def prediction_rows(case: ModuleType, batches: Sequence[str], *, workspace: Work
     Raises InvalidBatch if the data must not be used.
     """
     inputs, keys = _inputs(case, batches, workspace, seed=0)
-    values, _ = execute(["usable_rows"], inputs | {"exclusions": []}, keys=keys, folder=workspace.cache)
+    values, _ = _execute(["usable_rows"], inputs | {"exclusions": []}, keys=keys, folder=workspace.cache)
     return data.load_snapshot(workspace.snapshots, values["usable_rows"])["rows"]
 
 
 def graph() -> str:
     """The steps of the pipeline and what each needs, as the text of a Mermaid flowchart."""
-    variables = sorted(make_driver().list_available_variables(), key=lambda variable: variable.name)
+    variables = sorted(_driver().list_available_variables(), key=lambda variable: variable.name)
     shown = [variable for variable in variables if variable.name not in UNCACHED]
     nodes = [variable for variable in shown if not variable.is_external_input]
     lines = ["flowchart TD"]
@@ -129,9 +139,7 @@ def columns_of(specification: design.Specification) -> dict[str, Any]:
     }
 
 
-def _inputs(
-    case: ModuleType, batches: Sequence[str], workspace: Workspace, seed: int
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _inputs(case: ModuleType, batches: Sequence[str], workspace: Workspace, seed: int) -> tuple[dict, dict[str, str]]:
     """What steps may ask for, in plain values that Hamilton can fingerprint, and the keys of their code."""
     workspace.create()
     specification = design.load_specification(case.SPECIFICATION)
@@ -145,27 +153,24 @@ def _inputs(
     }
     keys = keys_of([getattr(steps, name) for name in steps.__all__], facts)
     costs = {error: written["costs"][error] for error in ("false_alarm", "missed")}
-    min_rows = specification.gates.min_slice_rows
+    measurement = {"min_rows": specification.gates.min_slice_rows, "seed": seed, "slices": written["slices"]}
+    # What the run in MLflow says about the code, for people; no step's result depends on it
+    record = {"code_version": package_version(), "case_code": facts[CASE], "commit": _commit()}
     inputs = {
         "case": case,
         "batches": batches,
         "specification": written,
         "columns": columns_of(specification),
         "costs": costs,
-        "measurement": {**costs, "min_rows": min_rows, "seed": seed, "slices": written["slices"]},
+        "measurement": costs | measurement,
         "gates": written["gates"],
         "seed": seed,
         "champion": workspace.registry(case).champion(),
         "withheld": workspace.withheld_ids(),
         "workspace": workspace,
-        "record": _record(keys) | {"case_code": facts[CASE]},
+        "record": record | {"picture": graph(), "steps": keys},
     }
     return inputs, keys
-
-
-def _record(keys: Mapping[str, str]) -> dict[str, Any]:
-    """What the run in MLflow says about the code as a whole, for people; no step's result depends on it."""
-    return {"code_version": package_version(), "commit": _commit(), "picture": graph(), "steps": dict(keys)}
 
 
 def _commit() -> str:
@@ -176,3 +181,87 @@ def _commit() -> str:
     except OSError:  # no git on this computer
         return "none"
     return done.stdout.strip() if done.returncode == 0 else "none"
+
+
+def _execute(
+    results: list[str],
+    inputs: Mapping[str, Any],
+    *,
+    keys: Mapping[str, str],
+    folder: Path,
+    progress: Callable[[str, str], None] | None = None,
+) -> tuple[dict[str, Any], set[str]]:
+    """The values of some steps, and the names of the steps that had to run for them.
+
+    Results are kept in `folder` under `keys`, one a step, and the fingerprints of the arguments. `progress` is called
+    with the name of a step and "started" or "finished".
+    """
+    with _cache(keys, folder) as cache:
+        driver = _driver(cache, *([_reporter(progress)] if progress else []))
+        with quiet("hamilton.driver", "hamilton.execution"):  # they print a page of asterisks around each error
+            values = driver.execute(results, inputs=dict(inputs))
+        events = driver.cache.logs(driver.cache.last_run_id)
+    ran = {step for step, found in events.items() if any(event.event_type.value == "execute_node" for event in found)}
+    return values, ran
+
+
+def _driver(*adapters: Any) -> "Driver":
+    """Hamilton's driver for the steps."""
+    from hamilton import registry as extensions
+
+    extensions.disable_autoload()  # before hamilton.driver: looking for twenty data frame libraries takes seconds
+    from hamilton.driver import Builder
+
+    modules = steps.rows, steps.candidate, steps.judgement, steps.record
+    return Builder().with_modules(*modules).with_adapters(*adapters).build()
+
+
+def _reporter(progress: Callable[[str, str], None]) -> Any:
+    """What tells `progress` of each step."""
+    from hamilton.lifecycle import NodeExecutionHook
+
+    class Reporter(NodeExecutionHook):
+        def run_before_node_execution(self, *, node_name: str, **_: Any) -> None:
+            progress(node_name, "started")
+
+        def run_after_node_execution(self, *, node_name: str, success: bool, **_: Any) -> None:
+            progress(node_name, "finished")
+
+    return Reporter()
+
+
+@contextmanager
+def _cache(keys: Mapping[str, str], folder: Path) -> Iterator[Any]:
+    """Hamilton's cache in a folder, by the keys of the steps, with stores that a kill leaves whole."""
+    from hamilton import registry as extensions
+
+    extensions.disable_autoload()
+    from hamilton.caching import fingerprinting
+    from hamilton.caching.adapter import HamiltonCacheAdapter
+    from hamilton.caching.stores.file import FileResultStore
+    from hamilton.caching.stores.sqlite import SQLiteMetadataStore
+
+    class Results(FileResultStore):
+        def set(self, data_version: str, result: Any, **formats: Any) -> None:
+            """Write under another name first: half a result must not be found under its own."""
+            partial = f"{data_version}.{os.getpid()}"
+            super().set(partial, result, **formats)
+            os.replace(self.path / partial, self.path / data_version)
+
+    class Metadata(SQLiteMetadataStore):
+        def set(self, *, cache_key: str, **entry: Any) -> None:
+            """Replace the entry: a step killed before its result was kept may come out otherwise the next time."""
+            self.delete(cache_key)
+            super().set(cache_key=cache_key, **entry)
+
+    class Cache(HamiltonCacheAdapter):
+        def version_code(self, node_name: str, run_id: str | None = None) -> str:
+            """What the step declares, where Hamilton would look at the text of the step alone."""
+            return keys.get(node_name, node_name)
+
+    fingerprinting.hash_value.register(ModuleType, lambda case, **_: case.__name__)  # and not of all that is in it
+    metadata_store = Metadata(path=folder, connection_kwargs={"timeout": LOCKED_SECONDS})
+    try:
+        yield Cache(folder, metadata_store, Results(path=folder), ignore=UNCACHED)
+    finally:
+        metadata_store.connection.close()

@@ -87,10 +87,7 @@ def allowed_inputs(tested: SystemUnderTest) -> str:
 
     named = tested.system.specification.inputs
     differing = sorted(set(tested.inputs) ^ {*named.datetime, *named.numeric, *named.categorical})
-    _require(
-        not differing,
-        f"inputs of the champion and of the specification differ: {', '.join(differing)}; train a new version",
-    )
+    _require(not differing, f"inputs of champion and specification differ: {', '.join(differing)}; train a new version")
     y, best, best_auc = tested.train[tested.target], "", 0.5
     for name in tested.inputs:
         values = tested.train[name]
@@ -115,18 +112,13 @@ def _rows_that_stay(tested: SystemUnderTest, tables: dict[str, pd.DataFrame], ro
         return "and no `tables_as_of` of the case says what was known when"
     asked = rows[tested.system.specification.timing.prediction_time]
     instant = asked.sort_values().iloc[len(asked) // 2]
+    when = f"{instant:%Y-%m-%d %H:%M}"
     then = tested.case.build(tested.case.tables_as_of(tables, instant)).set_index("id")
     until = rows[asked <= instant]
-    _require(
-        until.index.isin(then.index).all(),
-        f"rows asked by {instant:%Y-%m-%d %H:%M} cannot be built from what was known then",
-    )
-    now = then.loc[until.index]
-    changed = [name for name in tested.inputs if not until[name].equals(now[name])]
-    _require(
-        not changed, f"{', '.join(changed)} of rows asked by {instant:%Y-%m-%d %H:%M} rest on what was not known then"
-    )
-    return f"{len(until):,} when what was not known by {instant:%Y-%m-%d %H:%M} is taken away"
+    _require(until.index.isin(then.index).all(), f"rows asked by {when} cannot be built from what was known then")
+    changed = [name for name in tested.inputs if not until[name].equals(then.loc[until.index, name])]
+    _require(not changed, f"{', '.join(changed)} of rows asked by {when} rest on what was not known then")
+    return f"{len(until):,} when what was not known by {when} is taken away"
 
 
 def privacy(tested: SystemUnderTest) -> str:

@@ -1,9 +1,7 @@
 """Probes of what trains, judges and releases: section Infrastructure of the ML Test Score."""
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -26,11 +24,8 @@ REQUESTS = 3000  # that a canary is tried with
 def reproducible_training(tested: SystemUnderTest) -> str:
     """Infrastructure 1: training is reproducible. Fitted again from the record, the model gives the same answers."""
     _require(tested.kind in tested.candidates(), "the run does not name the kind of model: train a new version")
-    seed = int(tested.run.data.params.get("seed", tested.run.data.tags.get("seed", tested.seed)))
     train, later = tested.parts["train"], tested.parts["calibrate"]
-    features = tested.system.specification.features
-    named = {"numeric": features.numeric, "categorical": features.categorical}
-    unfitted = training.candidates(tested.case.derive, **named, seed=seed)[tested.kind]
+    unfitted = replace(tested, seed=int(tested.run.data.tags["seed"])).candidates()[tested.kind]
     with threadpool_limits(1, user_api="openmp"):
         model = unfitted.fit(train[tested.inputs], train[tested.target])
         again = training.calibrate(model, later[tested.inputs], target=later[tested.target])
@@ -64,12 +59,8 @@ def model_code(tested: SystemUnderTest) -> str:
     return f"{len(losses)} kinds learn on 800 rows (log loss {', '.join(f'{loss:.3f}' for loss in losses.values())})"
 
 
-@contextmanager
-def _thinned(case: ModuleType) -> Iterator[ModuleType]:
-    """Give a copy of the case with few rows of its largest table, which can be imported meanwhile."""
-    small = ModuleType(f"{case.__name__.rpartition('.')[2]}_thinned")
-    vars(small).update({name: value for name, value in vars(case).items() if not name.startswith("__")})
-    small.__file__ = case.__file__
+def _thinned(case: ModuleType) -> ModuleType:
+    """A copy of the case with few rows of its largest table."""
 
     def read(batches: list[str]) -> dict[str, pd.DataFrame]:
         tables = case.read(batches)
@@ -77,20 +68,16 @@ def _thinned(case: ModuleType) -> Iterator[ModuleType]:
         step = max(1, len(tables[largest]) // THINNED_ROWS)
         return tables | {largest: tables[largest].iloc[::step].reset_index(drop=True)}
 
-    small.read = read
-    sys.modules[small.__name__] = small
-    try:
-        yield small
-    finally:
-        del sys.modules[small.__name__]
+    thinned = ModuleType(case.__name__, case.__doc__)
+    vars(thinned).update(vars(case), read=read)
+    return thinned
 
 
 def pipeline_integration(tested: SystemUnderTest) -> str:
     """Infrastructure 3: the pipeline is tested as a whole, from raw batches to a version; a second run does nothing."""
-    workspace, batches = Workspace(tested.scratch / "pipeline"), tested.case.batches()[:4]
-    with _thinned(tested.case) as case:
-        first, again = (pipeline.train(case, batches, workspace=workspace, seed=tested.seed) for _ in range(2))
-        registered = workspace.registry(case).load(first.version)
+    workspace, batches, case = Workspace(tested.scratch / "pipeline"), tested.case.batches()[:4], _thinned(tested.case)
+    first, again = (pipeline.train(case, batches, workspace=workspace, seed=tested.seed) for _ in range(2))
+    registered = workspace.registry(case).load(first.version)
     expected = set(steps.__all__)
     _require(set(first.executed) == expected, f"steps that did not run: {expected - set(first.executed)}")
     _require(not again.executed and again.version == first.version, f"a rerun ran {again.executed} again")
@@ -133,21 +120,13 @@ def canary(tested: SystemUnderTest) -> str:
     plan, rng = service.canary_plan(tested.system), np.random.default_rng(tested.seed)
     share = plan.steps[0]
     of_challenger = rollout.in_share([f"request {number}" for number in range(REQUESTS)], share, salt="readiness")
-    answers = pd.DataFrame({"challenger": of_challenger, "share": share, "failed": False, "latency_ms": 1.0})
     usual = rng.choice([0.0, plan.max_cost], REQUESTS, p=[0.8, 0.2])
     costlier = np.where(of_challenger & (rng.random(REQUESTS) < 0.6), plan.max_cost, usual)
-
-    def verdict(cost: np.ndarray) -> rollout.Verdict:
-        labels = pd.DataFrame({"challenger": of_challenger, "share": share, "cost": cost})
-        return rollout.judge(answers, labels, plan=plan, share=share)
-
-    equal, bad = verdict(usual), verdict(costlier)
-    no_labels = pd.DataFrame(columns=["challenger", "share", "cost"])
-    failing = rollout.judge(answers.assign(failed=of_challenger), no_labels, plan=plan, share=share)
+    equal, bad = (tested.judge_canary(plan, of_challenger, cost=cost) for cost in (usual, costlier))
+    failing = tested.judge_canary(plan, of_challenger, failed=of_challenger)
     _require(bad.action == failing.action == "stop", "a challenger that costs more or fails is not stopped")
     _require(equal.action != "stop", f"a challenger as good as the champion is stopped: {equal.reason}")
-    e_value = bad.measures.loc["cost", "e_value"]
-    trial = f"after {REQUESTS:,} requests at share {share:g}"
+    trial, e_value = f"after {REQUESTS:,} requests at share {share:g}", bad.measures.loc["cost", "e_value"]
     return f"{trial} the bad one is stopped (e-value {e_value:.3g}), the equal one not"
 
 

@@ -11,7 +11,8 @@ from mlops_course.system.scoring import error_costs
 
 from .system_under_test import STANDARD_ERRORS, SystemUnderTest, _require
 
-MIN_RANK_CORRELATION = 0.9  # between the offline and the online order of models that get worse
+SEARCH_ROWS = 10_000  # on which settings are searched: those that suit few rows do not suit many
+MIN_RANK = 0.9  # between the offline and the online order of models that get worse
 SETTINGS_TO_TRY: Mapping[str, Mapping[str, list[float]]] = {
     "logistic_regression": {"classify__C": [0.03, 0.3, 3.0, 30.0]},
     "gradient_boosting": {"classify__learning_rate": [0.03, 0.1, 0.2], "classify__max_leaf_nodes": [7, 15, 31]},
@@ -27,15 +28,10 @@ def specification_review(tested: SystemUnderTest) -> str:
     _require(chain.intact, f"the history was edited: {chain.defect}")
     then, now = tested.model.contract.specification, tested.system.specification.model_dump(mode="json")
     changed = [name for name in now if then.get(name) != now[name]]
-    _require(
-        not changed,
-        f"trained to specification {then.get('version')}, in force is {now['version']}; changed since: "
-        f"{', '.join(changed)}: train and review a version to it",
-    )
-    step = steps.iloc[-1]
-    return (
-        f"release {step.name}: {step['event']} by {step['approver']}; specification {now['version']}; {chain.head[:20]}"
-    )
+    versions = f"trained to specification {then.get('version')}, in force is {now['version']}"
+    _require(not changed, f"{versions}; changed since: {', '.join(changed)}: train and review a version to it")
+    step, force = steps.iloc[-1], f"specification {now['version']}"
+    return f"release {step.name}: {step['event']} by {step['approver']}; {force}; {chain.head[:20]}"
 
 
 def offline_online_correlation(tested: SystemUnderTest) -> str:
@@ -51,33 +47,22 @@ def offline_online_correlation(tested: SystemUnderTest) -> str:
         online = np.where(draws[1] < share, live["probability"].to_numpy()[orders[1]], live["probability"])
         losses.append(evaluation.log_losses(y, offline).mean())
         costs.append(error_costs(live.assign(decision=online >= threshold), tested.system.specification).mean())
-    correlation = spearmanr(losses, costs).statistic
-    _require(
-        correlation >= MIN_RANK_CORRELATION,
-        f"log loss offline and cost online rank six degraded models with {correlation:.2f} only",
-    )
-    return (
-        f"rank correlation {correlation:.2f}; online cost {costs[0]:.2f} as served, {costs[-1]:.2f} with answers "
-        "shuffled"
-    )
+    rank = spearmanr(losses, costs).statistic
+    _require(rank >= MIN_RANK, f"log loss offline and cost online rank six degraded models with {rank:.2f} only")
+    return f"rank correlation {rank:.2f}; online cost {costs[0]:.2f} as served, {costs[-1]:.2f} with answers shuffled"
 
 
 def tuned_settings(tested: SystemUnderTest) -> str:
     """Model 3: hyperparameters are tuned. A search in time order finds none that are better by more than chance."""
     kind = tested.kind
-    _require(
-        kind in SETTINGS_TO_TRY,
-        f"the champion is {kind or 'of no recorded kind'}, for which there are no settings to try",
-    )
-    rows, times = tested.search_rows, tested.system.specification.timing
+    _require(kind in SETTINGS_TO_TRY, f"there are no settings to try for a champion {kind or 'of no recorded kind'}")
+    rows, times = tested.sample("train", SEARCH_ROWS), tested.system.specification.timing
     folds = training.TimeFolds(3, prediction_time=rows[times.prediction_time], label_time=rows[times.label_time])
     inputs, y, model = rows[tested.inputs], rows[tested.target], tested.candidates()[kind]
-    found = training.search(
-        model, SETTINGS_TO_TRY[kind], inputs=inputs, target=y, folds=folds, draws=3, seed=tested.seed
-    )
-    folded = [found.cv_results_[f"split{fold}_test_score"][found.best_index_] for fold in range(3)]
-    best = -pd.Series(folded)
-    ours = training.cross_validate_in_time(tested.candidates()[kind], inputs, target=y, folds=folds)["log_loss"]
+    given = {"inputs": inputs, "target": y, "folds": folds}
+    found = training.search(model, SETTINGS_TO_TRY[kind], **given, draws=3, seed=tested.seed)
+    best = pd.Series([-found.cv_results_[f"split{fold}_test_score"][found.best_index_] for fold in range(3)])
+    ours = training.cross_validate_in_time(model, inputs, target=y, folds=folds)["log_loss"]
     gap = ours - best
     limit = tested.system.specification.gates.tolerated_loss + STANDARD_ERRORS * gap.sem()
     _require(gap.mean() <= limit, f"{found.best_params_} is better by {gap.mean():.4f}: search and train a new version")
@@ -102,10 +87,8 @@ def staleness_cost(tested: SystemUnderTest) -> str:
     decayed = losses(later["probability"].mask(last, 1 - later["probability"]))
     bar = spec.retraining.max_log_loss_rise
     _require(decayed.iloc[-1] - curve.iloc[-1] > bar, "a model that decayed in the last period is not seen")
-    span = rows[times].max() - rows[times][cut]
-    return (
-        f"frozen for {span.days} days: log loss {', '.join(f'{value:.3f}' for value in curve)} (bar: a rise of {bar})"
-    )
+    days, shown = (rows[times].max() - rows[times][cut]).days, ", ".join(f"{value:.3f}" for value in curve)
+    return f"frozen for {days} days: log loss {shown} (bar: a rise of {bar})"
 
 
 def simpler_models(tested: SystemUnderTest) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mlops_course.development import evaluation, gate
-from mlops_course.operations.deployment import batch, rollout
+from mlops_course.operations.deployment import batch
 from mlops_course.operations.monitoring import drift, faults, performance
 from mlops_course.system import environment, scoring, service
 
@@ -20,10 +20,9 @@ FAULTY_INPUTS = 6
 
 def dependency_changes(tested: SystemUnderTest) -> str:
     """Monitoring 1: changed dependencies are noticed. Packages are in range; a lost or retyped input is seen."""
-    unhealthy = [
-        check for check in environment.checks("mlops-course", folder=tested.system.workspace.root) if not check["ok"]
-    ]
-    _require(not unhealthy, f"this machine is not as it should be: {[check['found'] for check in unhealthy]}")
+    checks = environment.checks("mlops-course", folder=tested.system.workspace.root)
+    unhealthy = [check["found"] for check in checks if not check["ok"]]
+    _require(not unhealthy, f"this machine is not as it should be: {unhealthy}")
     contract, rows, unnoticed = tested.model.contract, tested.test[tested.inputs].head(20), []
     for name, kind in contract.inputs.items():
         try:
@@ -127,12 +126,8 @@ def computing_performance(tested: SystemUnderTest) -> str:
     ticks = iter(np.cumsum(np.tile([0.0, 2 * bar / 1000], 100)))  # a clock by which each answer takes twice the bar
     slow = gate.latency(tested.predict, rows, calls=20, warm_up=0, clock=partial(next, ticks))["p95_ms"]
     plan = service.canary_plan(tested.system)
-    share = plan.steps[0]
-    of_challenger = np.random.default_rng(tested.seed).random(1000) < share
-    answers = pd.DataFrame({"challenger": of_challenger, "share": share, "failed": False})
-    answers["latency_ms"] = np.where(of_challenger, 2 * plan.max_latency_ms, 1.0)
-    no_labels = pd.DataFrame(columns=["challenger", "share", "cost"])
-    verdict = rollout.judge(answers, no_labels, plan=plan, share=share)
+    challenger = np.random.default_rng(tested.seed).random(1000) < plan.steps[0]
+    verdict = tested.judge_canary(plan, challenger, latency_ms=np.where(challenger, 2 * plan.max_latency_ms, 1.0))
     _require(slow > bar and verdict.action == "stop", "a model that is too slow is not noticed")
     return f"p95 {now:.1f} ms now, {logged:.1f} ms in the log, bar {bar} ms; a slow challenger is stopped"
 
@@ -151,14 +146,9 @@ def prediction_quality(tested: SystemUnderTest) -> str:
     span = {"start": rows["time"].min().isoformat(), "end": (rows["time"].max() + pd.Timedelta("1s")).isoformat()}
     fault = faults.Fault(kind="concept flip", size=0.5, **span)
     columns = {"time": "time", "label": "label", "label_time": "label_time"}
-    flipped = log_loss(
-        faults.inject(rows.assign(label=rows["label"].astype(float)), [fault], seed=tested.seed, **columns)
-    )
+    labelled = rows.assign(label=rows["label"].astype(float))
+    flipped = log_loss(faults.inject(labelled, [fault], seed=tested.seed, **columns))
     _require(flipped - margin > promised + bar, "labels turned round raise no alarm")
-    _require(
-        loss - margin <= promised + bar,
-        f"log loss on {len(rows):,} live labels is {loss:.4f}, promised {promised:.4f}, allowed {bar} more: train anew",
-    )
-    return (
-        f"log loss {loss:.4f} on {len(rows):,} live labels, {promised:.4f} promised; half turned round: {flipped:.4f}"
-    )
+    found = f"log loss on {len(rows):,} live labels is {loss:.4f}, promised {promised:.4f}"
+    _require(loss - margin <= promised + bar, f"{found}, allowed {bar} more: train anew")
+    return f"{found}; with half of them turned round {flipped:.4f}"

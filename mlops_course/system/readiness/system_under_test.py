@@ -16,14 +16,12 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mlops_course.development import data, training
-from mlops_course.operations.deployment import batch
+from mlops_course.operations.deployment import batch, rollout
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.registry import Registered, Registry
 from mlops_course.system.system import System
 
-SEED = 0
 SAMPLE_ROWS = 3000  # rows that a probe examines, where all rows would take long
-SEARCH_ROWS = 10_000  # rows on which settings are searched
 STANDARD_ERRORS = 2.0  # a difference within so many standard errors may be chance
 MIN_LABELLED = 200  # labelled predictions, from which their quality is judged
 
@@ -45,7 +43,7 @@ class SystemUnderTest:
     log: PredictionLog
     repository: Path | None
     scratch: Path
-    seed: int = field(default=SEED, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
 
     @cached_property
     def case(self) -> ModuleType:
@@ -87,19 +85,15 @@ class SystemUnderTest:
     @cached_property
     def train(self) -> pd.DataFrame:
         """A sample of the rows that the champion was fitted on, in order of time."""
-        return self._sample("train", SAMPLE_ROWS)
+        return self.sample("train", SAMPLE_ROWS)
 
     @cached_property
     def test(self) -> pd.DataFrame:
         """A sample of the rows that the champion was judged on, in order of time."""
-        return self._sample("test", SAMPLE_ROWS)
+        return self.sample("test", SAMPLE_ROWS)
 
-    @cached_property
-    def search_rows(self) -> pd.DataFrame:
-        """A larger sample of the training rows: settings that suit few rows do not suit many."""
-        return self._sample("train", SEARCH_ROWS)
-
-    def _sample(self, part: str, rows: int) -> pd.DataFrame:
+    def sample(self, part: str, rows: int) -> pd.DataFrame:
+        """Return some rows of a part, in order of time."""
         table = self.parts[part]
         sample = table.sample(min(rows, len(table)), random_state=self.seed)
         return sample.sort_values(self.system.specification.timing.prediction_time, ignore_index=True)
@@ -117,8 +111,7 @@ class SystemUnderTest:
     @cached_property
     def costs(self) -> dict[str, float]:
         """What a false alarm and a missed event cost."""
-        costs = self.system.specification.costs
-        return {"false_alarm": costs.false_alarm, "missed": costs.missed}
+        return self.system.specification.costs.model_dump(include={"false_alarm", "missed"})
 
     def measurement(self, rows: pd.DataFrame) -> dict[str, Any]:
         """How the pipeline measures answers to rows: costs, slices, and whole days drawn for intervals."""
@@ -148,10 +141,10 @@ class SystemUnderTest:
     def labelled(self) -> pd.DataFrame:
         """The newest predictions in the log that have a label."""
         rows = self.log.labelled(inputs=False).tail(5 * SAMPLE_ROWS)
-        _require(
-            len(rows) >= MIN_LABELLED and rows["label"].nunique() == 2,
-            f"{len(rows)} predictions in the log have a label, {MIN_LABELLED} of both kinds are needed: send labels",
+        wanted = (
+            f"{len(rows)} predictions in the log have a label, {MIN_LABELLED} of both kinds are needed: send labels"
         )
+        _require(len(rows) >= MIN_LABELLED and rows["label"].nunique() == 2, wanted)
         return rows
 
     def logged_inputs(self, predictions: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +157,16 @@ class SystemUnderTest:
         named = self.system.specification.features
         features = {"numeric": list(named.numeric), "categorical": list(named.categorical)} | features
         return training.candidates(self.case.derive, **features, seed=self.seed)
+
+    def judge_canary(self, plan: rollout.CanaryPlan, challenger: np.ndarray, **columns: Any) -> rollout.Verdict:
+        """Return the verdict on a canary at its first share; rows of the `challenger` are marked.
+
+        `columns` are what its answers have instead of quick successes, and the cost of each if their labels have come.
+        """
+        answers = pd.DataFrame({"challenger": challenger, "share": plan.steps[0], "failed": False, "latency_ms": 1.0})
+        answers = answers.assign(**columns)
+        labels = answers if "cost" in columns else answers.head(0).assign(cost=0.0)
+        return rollout.judge(answers, labels, plan=plan, share=plan.steps[0])
 
     @contextmanager
     def copied_registry(self) -> Iterator[Registry]:
