@@ -85,17 +85,17 @@ class _Story:
         self._days += 1
         if f"{day:%Y-%m-%d}" == self._broken["start"]:
             self._say(f"{day:%d %b}  a feed breaks: {self._broken['column']} comes in another unit. Nobody is told.")
-        for alert in line["alerts"]:
-            if (key := (alert["kind"], alert["subject"])) not in self._open:
-                self._say(f"{day:%d %b}  ALERT  {alert['text']}")
-                self._open.add(key)
-        for key in sorted(self._open - {(alert["kind"], alert["subject"]) for alert in line["alerts"]}):
+        raised = {(alert["kind"], alert["subject"]): alert["text"] for alert in line["alerts"]}
+        for key in [key for key in raised if key not in self._open]:
+            self._say(f"{day:%d %b}  ALERT  {raised[key]}")
+        for key in sorted(self._open - raised.keys()):
             self._say(f"{day:%d %b}  over: {' '.join(key)}")
-            self._open.remove(key)
+        self._open = set(raised)
         if line["retrain"]:
-            left = "; ".join(f"{' '.join(one['columns']) or 'rows'} of {one['start'][:10]} to {one['end'][:10]}"
-                             for one in line.get("not_trained_on", []))  # fmt: skip
-            self._say(f"{day:%d %b}  trained again on {', '.join(line['trained_on'])}, without {left or 'exception'}.")
+            out = line.get("not_trained_on", [])
+            left = [f"{' '.join(one['columns']) or 'rows'} of {one['start'][:10]} to {one['end'][:10]}" for one in out]
+            without = "; ".join(left) or "exception"
+            self._say(f"{day:%d %b}  trained again on {', '.join(line['trained_on'])}, without {without}.")
             for objection in line.get("objections", []):
                 self._say(f"{day:%d %b}  the gate refuses: {objection}")
         for step in line["steps"]:

@@ -15,12 +15,11 @@ __all__ = ["quiet"]
 @contextmanager
 def quiet(*names: str, below: int = logging.CRITICAL) -> Iterator[None]:
     """Hold back what the named loggers say below a level; afterwards they have the levels that they had."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
         logger.setLevel(below)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
+        for logger, level in before.items():
             logger.setLevel(level)

@@ -48,8 +48,7 @@ def release(
 ) -> Release:
     """Train on `batches`, promote if the gate passes, score the batch `first_use`, and write a report.
 
-    A version that is champion already is not promoted again, so a release may be repeated. Raises GateRefusedError
-    with the reasons if the gate refuses the candidate; the champion then stays what it was.
+    Raises GateRefusedError with the reasons if the gate refuses the candidate; the champion then stays what it was.
     """
     trained = pipeline.train(system.case, batches, workspace=system.workspace, seed=SEED, progress=progress)
     if not trained.gate.passed:
@@ -58,28 +57,22 @@ def release(
     if system.registry.champion() != trained.version:
         system.registry.promote(trained.version, approver=approver, reason=reason)
     scored = score(system, first_use, version=trained.version)
-    evidence = evaluate(system, scored)
+    evidence, spec = evaluate(system, scored), system.specification
     page = report.render(
-        f"{system.specification.name}: version {trained.version}",
-        _sections(system, trained, scored, evidence, first_use),
+        f"{spec.name}: version {trained.version}",
+        _sections(spec, trained, _in_use(spec, scored, evidence, first_use)),
         lead=f"Trained on {batches[0]} to {batches[-1]}, used on {first_use}.",
     )
     path = report.write(page, system.workspace.reports / f"release-{trained.version}.html")
     return Release(trained, scored, evidence, path)
 
 
-def _sections(
-    system: System,
-    trained: pipeline.TrainingResult,
-    scored: pd.DataFrame,
-    evidence: dict[str, pd.DataFrame],
-    batch: str,
-) -> list[report.Section]:
-    specification, costs = system.specification, system.specification.costs
+def _sections(spec: Specification, trained: pipeline.TrainingResult, in_use: report.Section) -> list[report.Section]:
+    costs = spec.costs
     return [
         report.Section(
             "What is asked for",
-            f"{specification.decision}\n\nA row counts as positive if {specification.target.positive}. A false alarm "
+            f"{spec.decision}\n\nA row counts as positive if {spec.target.positive}. A false alarm "
             f"costs {costs.false_alarm:g} and a miss {costs.missed:g} {costs.unit} more than the right decision, so "
             f"the model acts from a probability of {trained.threshold:.2f} on.",
         ),
@@ -100,7 +93,7 @@ def _sections(
             f"Every bar was met. {trained.gate.against_champion}",
             tables={"Checks": trained.gate.checks.drop(columns="why").round(4)},
         ),
-        _in_use(specification, scored, evidence, batch),
+        in_use,
         report.Section(
             "Where it comes from",
             f"Model version {trained.version}, MLflow run {trained.run_id}, data version {trained.data_version}. The "

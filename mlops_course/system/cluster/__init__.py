@@ -6,15 +6,13 @@
     features         the prediction frame of many batches, as the pipeline builds it
     search           random search for settings, as `training.search` draws and scores them
 
-Four rules make that so. A file is cut into the same parts whoever works on them, so each answer comes from the same
-arrays. Workers read and write shared files themselves: tasks carry names and numbers, and a model, or the rows of a
-search, are loaded once a worker. What travels back adds up exactly: counts, never sums of floats. And a task may be
-done twice without harm, so that the scheduler gives the tasks of a worker that died to others.
+A file is cut into the same parts whoever works on them. Workers read and write shared files themselves: tasks carry
+names and numbers, and a worker loads a model, or the rows of a search, once. What travels back adds up exactly: counts,
+never sums of floats. A task may be done twice without harm, so others can take over from a worker that died.
 
 A worker must see the same files under the same names (input, folder of the output, workspace), and have the same
-versions of Python, of this package and of the libraries that decide a result. Files are checked at the start, versions
-also by each task. What cannot be checked: on processors of another kind, the last bit of a product of matrices may
-differ.
+versions of Python, of this package and of the libraries that decide a result. Both are checked. What cannot be checked:
+on processors of another kind, the last bit of a product of matrices may differ.
 
     with connect("local", workers=2) as client:
         score_to_file(system, "rows.parquet", target=Path("scores.parquet"), client=client)

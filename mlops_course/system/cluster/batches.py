@@ -37,10 +37,9 @@ def features(
 ) -> int:
     """Write the prediction frame of `batches` to `target` (.parquet), and return its number of rows.
 
-    Each batch is validated and built by itself, with the batch before it, if that is among `batches`, for what was
-    known. That is what the pipeline gives for all of them together if a row looks no further back than a batch, as
-    `scoring.score` supposes too, and if what it sums are whole numbers, such as minutes and counts: these add up to
-    the same whenever the sum began, other floats only up to rounding. `progress` is told of batches.
+    Each batch is built by itself, with the batch before it, if that is among `batches`, for what was known. This gives
+    the frame of the pipeline if a row looks no further back than a batch, as `scoring.score` supposes too, and if what
+    it sums are whole numbers, such as minutes and counts. `progress` is told of batches.
 
     Raises ValueError for another suffix or an unknown batch, InvalidBatch if data must not be used, ConnectionError as
     `score_to_file` does.
@@ -113,25 +112,23 @@ def search(
     usable = _usable_rows(system, sorted(set(batches)))
     rows = steps.split_rows(usable, pipeline.columns_of(system.specification), workspace)
     _check_shared(client, read=[workspace.database], write=workspace.snapshots)
-    try_one = partial(_try, System(system.case_name, workspace), rows, seed)
-    drawn, losses = list(enumerate(ParameterSampler(SETTINGS, draws, random_state=seed))), {}
-    for (number, _), found in _run(
-        client, try_one, drawn, what=lambda draw: f"the settings {draw[1]}", case=system.case_name
-    ):
+    drawn, losses = list(ParameterSampler(SETTINGS, draws, random_state=seed)), {}
+    task, numbers = partial(_try, System(system.case_name, workspace), rows, seed, drawn), list(range(len(drawn)))
+    for number, found in _run(client, task, numbers, what=lambda at: f"settings {drawn[at]}", case=system.case_name):
         losses[number] = found
         progress(1, len(drawn))
-    folds = pd.DataFrame([losses[number] for number, _ in drawn]).add_prefix("fold_")
-    table = pd.DataFrame([draw for _, draw in drawn]).join(folds).assign(log_loss=np.average(folds, axis=1))
-    return Search(drawn[int(table["log_loss"].argmin())][1], table)
+    folds = pd.DataFrame([losses[number] for number in numbers]).add_prefix("fold_")
+    table = pd.DataFrame(drawn).join(folds).assign(log_loss=np.average(folds, axis=1))
+    return Search(drawn[int(table["log_loss"].argmin())], table)
 
 
-def _try(system: System, version: str, seed: int, draw: tuple[int, dict[str, Any]]) -> list[float]:
-    """The log loss of each fold with these settings."""
+def _try(system: System, version: str, seed: int, drawn: list[dict[str, Any]], number: int) -> list[float]:
+    """The log loss of each fold with the settings of a draw."""
     columns, rows = pipeline.columns_of(system.specification), _training_rows(system.workspace, version)
     kinds = {kind: columns[kind] for kind in ("numeric", "categorical")}
     times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
     scores = training.cross_validate_in_time(
-        training.candidates(system.case.derive, **kinds, seed=seed)[KIND].set_params(**draw[1]),
+        training.candidates(system.case.derive, **kinds, seed=seed)[KIND].set_params(**drawn[number]),
         rows[columns["inputs"]],
         target=rows[columns["target"]],
         folds=training.TimeFolds(training.FOLDS, **times),

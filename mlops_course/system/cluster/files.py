@@ -175,10 +175,8 @@ def drift(
 
     `source` is a .parquet or .csv file with the columns of the version's contract. With `window`, the name of an input
     that is a datetime and a width, each window is measured by itself, and rows without that time are set aside. Rows
-    that do not fit the contract are counted and left out, as they are not scored either.
-
-    The bins are those of the reference, so summaries of parts are counts that add up: whatever the parts, and in
-    whatever order they are done, the sum is the same, and what comes back does not grow with the rows.
+    that do not fit the contract are counted and left out, as they are not scored either. Summaries of parts are counts
+    that add up, so their order does not matter, and what comes back does not grow with the rows.
 
     Raises ValueError for another time or if no row fits, what reading the file raises, and ConnectionError as
     `score_to_file` does.

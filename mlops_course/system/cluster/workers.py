@@ -9,7 +9,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial, wraps
 from importlib import import_module, metadata
 from pathlib import Path
@@ -89,14 +89,14 @@ def _started(scheduler: str, workers: int | None) -> Iterator[str]:
 
     count = workers or os.cpu_count() or 1
     patient = {f"distributed.comm.timeouts.{step}": f"{WORKERS_SECONDS} s" for step in ("connect", "tcp")}
-    with TemporaryDirectory() as folder, ExitStack() as stack:
-        stack.enter_context(config.set({"distributed.scheduler.allowed-failures": DEATHS, **patient}))
+    with TemporaryDirectory() as folder, config.set({"distributed.scheduler.allowed-failures": DEATHS, **patient}):
         here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "local_directory": folder}
         try:
             cluster = LocalCluster(n_workers=count, threads_per_worker=1, silence_logs=logging.CRITICAL, **here)
         except RuntimeError as error:
             raise ConnectionError(f"expected to start {count} workers here, but: {error}; try fewer") from error
-        yield stack.enter_context(cluster).scheduler_address
+        with cluster:
+            yield cluster.scheduler_address
 
 
 def _count_workers(client: "Client") -> int:

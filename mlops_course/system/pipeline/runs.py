@@ -45,10 +45,9 @@ LOCKED_SECONDS = 60  # that a training waits for another one to note what it has
 class TrainingResult:
     """What came of a training: the version in the registry, why the gate passed or refused it, and what it rests on.
 
-    `findings` is what validation found, `fold_scores` how each kind of model did on periods after its training,
-    `metrics` how the candidate did on the last rows, with intervals. `executed` are the steps that ran, `cached` those
-    whose result was kept from before; `run_id` is the MLflow run that holds the lineage, `data_version` the snapshot of
-    the raw tables.
+    `fold_scores` says how each kind of model did on periods after its training, `metrics` how the candidate did on the
+    last rows, with intervals. `executed` are the steps that ran, `cached` those whose result was kept from before;
+    `run_id` is the MLflow run that holds the lineage, `data_version` the snapshot of the raw tables.
     """
 
     version: int
@@ -75,10 +74,9 @@ def train(
 ) -> TrainingResult:
     """Train a candidate on `batches`, put it through the gate, and register it with its contract.
 
-    `case` is a package with the seven names that `system.CASE` lists. `exclusions` say what of the batches must not
-    be trained on, as plain values of `retraining.Exclusion`; they go on record with the run. `progress` is
-    called with the name of a step and "started" or "finished"; the names are those of `steps.__all__`. A
-    version that the gate refuses is registered too, with the reasons and without any role.
+    `case` is a package with the names of `system.CASE`. `exclusions` say what must not be trained on, as plain values
+    of `retraining.Exclusion`; they go on record with the run. `progress` is called with the name of a step and
+    "started" or "finished". A version that the gate refuses is registered too, with the reasons and without any role.
 
     Raises SpecificationError for a defect of the specification, InvalidBatch if the data must not be used,
     CorruptedError if the exclusions leave too little of it; then nothing is registered.
@@ -193,8 +191,7 @@ def _execute(
 ) -> tuple[dict[str, Any], set[str]]:
     """The values of some steps, and the names of the steps that had to run for them.
 
-    Results are kept in `folder` under `keys`, one a step, and the fingerprints of the arguments. `progress` is called
-    with the name of a step and "started" or "finished".
+    Results are kept in `folder` under `keys`, one a step, and the fingerprints of the arguments.
     """
     with _cache(keys, folder) as cache:
         driver = _driver(cache, *([_reporter(progress)] if progress else []))

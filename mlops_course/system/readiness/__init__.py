@@ -5,15 +5,12 @@
     SystemUnderTest  what the probes examine: the champion, its rows, the log
     PROBES           the probes by section
 
-The files `data`, `model`, `infrastructure` and `monitoring` hold one section each. The docstring of a probe begins with
-the number that its test has in the paper.
-
-A probe tries what it is about: it breaks a batch and expects a finding, reverses labels and expects an alarm, or rolls
-back and expects the champion before. It changes copies only; the workspace stays as it is. A probe fails if it lacks
-what it needs, and says what to do; it also fails with any error. In the paper an automated test gives a point and one
-done by hand half a point. Here a probe that passes gives a point, and there are no halves. The authors' reading of the
-final score: 0 is research, up to 1 not tested, 1 to 2 a first pass, 2 to 3 reasonably tested, 3 to 5 strong, above 5
-exceptional.
+Each section has a file. The docstring of a probe begins with the number that its test has in the paper. A probe tries
+what it is about: it breaks a batch and expects a finding, or rolls back and expects the champion before. It changes
+copies only. A probe fails if it lacks what it needs, and says what to do; it also fails with any error. In the paper an
+automated test gives a point and one done by hand half a point. Here a probe that passes gives a point. The authors'
+reading of the final score: 0 is research, up to 1 not tested, 1 to 2 a first pass, 2 to 3 reasonably tested, 3 to 5
+strong, above 5 exceptional.
 
     card = score(system, log, repository=Path("."))
     card.final, card.sections, card.table

@@ -30,8 +30,8 @@ def specification_review(tested: SystemUnderTest) -> str:
     changed = [name for name in now if then.get(name) != now[name]]
     versions = f"trained to specification {then.get('version')}, in force is {now['version']}"
     _require(not changed, f"{versions}; changed since: {', '.join(changed)}: train and review a version to it")
-    step, force = steps.iloc[-1], f"specification {now['version']}"
-    return f"release {step.name}: {step['event']} by {step['approver']}; {force}; {chain.head[:20]}"
+    step, in_force = steps.iloc[-1], f"specification {now['version']}"
+    return f"release {step.name}: {step['event']} by {step['approver']}; {in_force}; {chain.head[:20]}"
 
 
 def offline_online_correlation(tested: SystemUnderTest) -> str:

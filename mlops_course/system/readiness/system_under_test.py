@@ -141,10 +141,8 @@ class SystemUnderTest:
     def labelled(self) -> pd.DataFrame:
         """The newest predictions in the log that have a label."""
         rows = self.log.labelled(inputs=False).tail(5 * SAMPLE_ROWS)
-        wanted = (
-            f"{len(rows)} predictions in the log have a label, {MIN_LABELLED} of both kinds are needed: send labels"
-        )
-        _require(len(rows) >= MIN_LABELLED and rows["label"].nunique() == 2, wanted)
+        few = f"{len(rows)} predictions in the log have a label, {MIN_LABELLED} of both kinds are needed: send labels"
+        _require(len(rows) >= MIN_LABELLED and rows["label"].nunique() == 2, few)
         return rows
 
     def logged_inputs(self, predictions: pd.DataFrame) -> pd.DataFrame:

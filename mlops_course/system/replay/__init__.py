@@ -7,15 +7,13 @@
 
 A day of the replay is a day of the service. Rows are asked for, over HTTP or in process, in the order of their times;
 labels are sent when they came. In the evening the monitor reads the log, a version on trial is judged, and the policy
-decides whether to train. The parts that do it in earnest do all of it: the application answers, `pipeline` trains, the
-gate judges, the registry keeps the history. Only the clock is not real, so nobody has to wait.
+decides whether to train. Application, `pipeline`, gate and registry are the real ones; only the clock is not.
 
 `questions` knows what is asked and labelled when and brings it to the service, `evening` decides, and `loop` goes from
 day to day.
 
 **Killed at any moment, it goes on.** A day counts once its line is in the ledger. A day that was cut short is lived
-again from its morning. Answers and labels on record stay as they are, and the pipeline trains nothing that it has
-trained. Steps that the history holds already are not taken twice: see `evening.Steps`.
+again from its morning. What is on record stays as it is, and no step is taken twice: see `evening.Steps`.
 
 >>> plan = Plan(first="2024-07", last="2024-08", policy="monthly")
 >>> plan.signature

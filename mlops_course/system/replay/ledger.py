@@ -74,11 +74,8 @@ class Ledger:
 
     def candidates(self) -> list[dict[str, Any]]:
         """The days on whose evening a new version went on trial or was promoted: `version`, made from `trained_on`."""
-        return [
-            day
-            for day in self.trainings()
-            if "version" in day and "refused_by" not in day and day["version"] != day["champion"]
-        ]
+        made = [day for day in self.trainings() if "version" in day and "refused_by" not in day]
+        return [day for day in made if day["version"] != day["champion"]]
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self.path.open("ab") as file:

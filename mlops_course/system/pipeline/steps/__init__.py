@@ -5,9 +5,8 @@
     judgement    → evidence, latency_ms, champion_comparison → gate_report                 what speaks for and against
     record       → lineage_run → registered_version                                        what is kept
 
-`pipeline.train` gives the inputs and runs the steps; called by hand, a step is a plain function. Some steps have many
-parameters: these are the arrows of the graph, and a step that takes all it needs in one parcel would run again for each
-change in the parcel. Four rules make the results safe to keep and to reuse:
+Called by hand, a step is a plain function. Some steps have many parameters: these are the arrows of the graph, and a
+step that took a parcel would run again for each change in it. Four rules make the results safe to keep and to reuse:
 
 - Tables go from step to step as versions of snapshots in the workspace: cheap to compare, small to keep, and verified
   when they are loaded.

@@ -18,9 +18,8 @@ def fold_scores(
 ) -> pd.DataFrame:
     """How each kind of model does on periods that follow its training: one row for each model and fold."""
     rows = data.load_snapshot(workspace.snapshots, split_rows)["train"]
-    folds = training.TimeFolds(
-        training.FOLDS, prediction_time=rows[columns["prediction_time"]], label_time=rows[columns["label_time"]]
-    )
+    times = {name: rows[columns[name]] for name in ("prediction_time", "label_time")}
+    folds = training.TimeFolds(training.FOLDS, **times)
     inputs, target = rows[columns["inputs"]], rows[columns["target"]]
     tables = [
         training.cross_validate_in_time(model, inputs, target=target, folds=folds).assign(model=name)

@@ -34,10 +34,9 @@ def valid_tables(raw_tables: str, case: ModuleType, workspace: Workspace) -> Val
     report = validation.validate(tables, case.schemas())
     report.findings.to_csv(workspace.reports / f"validation-{raw_tables}.csv", index=False)
     report.raise_if_stopped()
-    clean, quarantined = (
-        data.save_snapshot(part, workspace.snapshots) for part in validation.quarantine(tables, report)
-    )
-    return Validated(report.findings, clean, quarantined)
+    clean, quarantined = validation.quarantine(tables, report)
+    kept = (data.save_snapshot(part, workspace.snapshots) for part in (clean, quarantined))
+    return Validated(report.findings, *kept)
 
 
 @depends_on(features, CASE)
