@@ -8,7 +8,8 @@
     imports_of    what the files of a stage import
     distribution  the distribution that brings a package
 
-A snippet is a script in `scripts/`. What it needs is read from its own imports and those of its stage.
+The files in `scripts/` hold them, a phase each: a line `# %% NAME: TASK.` begins a snippet, which gets those imports of
+its file that it uses. What it needs is read from them and from the imports of its stage.
 """
 
 import ast
@@ -29,6 +30,7 @@ SCRIPTS = Path(__file__).with_name("scripts")
 LICENCE = "# MIT License, Copyright (c) 2026 MLOps Course contributors"
 OWN = PACKAGE.name
 PUBLIC = re.compile(r"^__all__ = ", re.MULTILINE)
+BEGIN = re.compile(r"^# %% (\w+): (.+)\.\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,22 +55,42 @@ class Snippet:
 
 def names() -> list[str]:
     """The snippets there are, in alphabetical order."""
-    return sorted(path.stem for path in SCRIPTS.glob("*.py"))
+    return sorted(_scripts())
 
 
 def load(name: str) -> Snippet:
     """A snippet by its name. Raises ValueError with the names there are."""
     if name not in names():
         raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}")
-    text = (SCRIPTS / f"{name}.py").read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    own = [*_imports(tree)]
+    task, head, body = _scripts()[name]
+    code = f"{_imports_used(head, body)}\n\n{body.strip()}\n"
+    own = [*_imports(ast.parse(code))]
     modules = tuple(sorted(set(filter(None, (stage_of(inner) for outer, inner in own if outer == OWN)))))
     used = {outer for found in (own, *map(imports_of, modules)) for outer, _ in found}
     needs = tuple(sorted(map(distribution, used - {OWN} - sys.stdlib_module_names)))
-    task = (ast.get_docstring(tree) or "").splitlines()[0].rstrip(".")
-    body = text.split('"""', 2)[2].lstrip("\n")
-    return Snippet(name, task, modules, needs, f"{LICENCE}\n# {task}.\n{body}")
+    return Snippet(name, task, modules, needs, f"{LICENCE}\n# {task}.\n{code}")
+
+
+@cache
+def _scripts() -> dict[str, tuple[str, str, str]]:
+    """Each snippet's task, the head of its file with all imports, and its own code."""
+    found = {}
+    for file in SCRIPTS.glob("*.py"):
+        head, *parts = BEGIN.split(file.read_text(encoding="utf-8"))
+        found |= {name: (task, head, body) for name, task, body in zip(*[iter(parts)] * 3, strict=True)}
+    return found
+
+
+def _imports_used(head: str, body: str) -> str:
+    """The imports in the head of a file whose names are used in some code, in groups as they stand there."""
+    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    groups = []
+    for block in head.strip().split("\n\n")[1:]:  # after the docstring
+        imports = ast.parse(block).body
+        for node in imports:
+            node.names = [alias for alias in node.names if (alias.asname or alias.name) in used]
+        groups.append("\n".join(ast.unparse(node) for node in imports if node.names))
+    return "\n\n".join(filter(None, groups))
 
 
 def stage_of(dotted: str) -> str | None:
