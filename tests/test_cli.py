@@ -293,11 +293,12 @@ def test_a_lesson_without_exercises_is_a_wrong_call(run, arguments, said):
     assert said in run(*arguments, expected=2)
 
 
-def test_progress_says_that_the_classroom_cannot_be_reached_and_that_results_wait(run, home, monkeypatch):
-    monkeypatch.setenv("MLOPS_HOME", str(home))
+def test_progress_says_that_the_classroom_cannot_be_reached_and_that_results_wait(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     progress.record("03.known_by", "passed")  # something to send
-    monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
-    assert "wait until the classroom can be reached" in run("progress")
+    room = {"server": "http://127.0.0.1:9", "front": "", "learner": "ada", "password": "secret"}
+    (tmp_path / "classroom.json").write_text(json.dumps(room), encoding="utf-8")
+    assert "1 results wait until the classroom can be reached" in CliRunner().invoke(cli.main, ["progress"]).output
 
 
 def test_snippets_are_listed_printed_and_copied(run, tmp_path):

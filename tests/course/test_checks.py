@@ -33,8 +33,8 @@ from mlops_course.course.checks.answers import limits, watched
 from mlops_course.course.checks.cases import attempt
 from mlops_course.course.checks.gaps import stored
 from mlops_course.course.lessons import LESSONS, number_of
-from mlops_course.course.progress import delivery
 from mlops_course.course.progress.client import Joined
+from mlops_course.course.progress.journal import deliver_quietly
 
 
 @check("Which rows count?", "All of them.")
@@ -46,7 +46,6 @@ def total(answer):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MLOPS_CLASSROOM", raising=False)
     return tmp_path / "home"
 
 
@@ -388,9 +387,8 @@ class Tracking(BaseHTTPRequestHandler):
             self.log_batch(body["tags"])
             return
         runs = [{"info": {"run_id": "r"}}] * self.server.run
-        self.server.experiment |= path == "experiments/create"
         self.server.run |= path == "runs/create"
-        replies = {"experiments/create": {"experiment_id": "1"}, "runs/search": {"runs": runs} if runs else {}}
+        replies = {"runs/search": {"runs": runs} if runs else {}}
         self.answer(200, replies.get(path, {"run": {"info": {"run_id": "r"}}}))
 
     def log_batch(self, tags):
@@ -415,14 +413,14 @@ class Tracking(BaseHTTPRequestHandler):
 @pytest.fixture
 def classroom():
     with HTTPServer(("127.0.0.1", 0), Tracking) as server:
-        server.experiment, server.run, server.batches = False, False, []
+        server.experiment, server.run, server.batches = True, False, []  # the room made the experiment
         server.login, server.refuses = "", 0  # what the header must hold; a status for everything
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
 
 
-def room(server, password="", learner="ada"):
+def room(server, password="secret", learner="ada"):
     return Joined(f"http://127.0.0.1:{server.server_port}", "", learner, password)
 
 
@@ -465,8 +463,7 @@ def test_what_could_not_be_sent_is_sent_later_and_once(home, classroom, monkeypa
 )
 def test_another_classroom_gets_everything_and_so_does_the_first_one_again(home, classroom, another):
     happened(home, {"gap": "data_engineering.known_by"}, {"gap": "data_engineering.version_of"})
-    first = room(classroom, "secret")
-    classroom.experiment = True
+    first = room(classroom)
     progress.deliver(first)
     assert progress.waiting(another(first)) == 2
     progress.deliver(room(classroom, "other", "carl"))
@@ -476,7 +473,7 @@ def test_another_classroom_gets_everything_and_so_does_the_first_one_again(home,
 def test_a_new_server_in_the_same_place_gets_everything(home, classroom):
     happened(home, {"gap": "data_engineering.known_by"})
     progress.deliver(room(classroom))
-    classroom.experiment, classroom.run, classroom.batches = False, False, []
+    classroom.run, classroom.batches = False, []
     happened(home, {"gap": "data_engineering.version_of"})
     progress.deliver(room(classroom))
     assert sorted(sent(classroom)) == ["data_engineering.known_by", "data_engineering.version_of"]
@@ -528,16 +525,12 @@ def test_as_much_of_a_message_is_sent_as_fits(home, classroom):
     assert sent(classroom)["data_engineering.version_of"]["message"] == "x" * 500
 
 
-def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home, classroom, monkeypatch):
+def test_a_room_that_was_joined_is_where_results_go_with_name_and_password(home, classroom):
     classroom.login = base64.b64encode(b"ada:secret").decode()
-    classroom.experiment = True  # made when ada joined
-    joins(home, room(classroom, "secret"))
+    joins(home, room(classroom))
     happened(home, {"gap": "data_engineering.known_by"})
     assert progress.deliver(progress.classroom()) == 1
     assert sent(classroom)["data_engineering.known_by"]["done"]
-    monkeypatch.setenv("MLOPS_CLASSROOM", "http://other:3")
-    monkeypatch.setenv("MLOPS_LEARNER", "bob")
-    assert progress.classroom() == Joined("http://other:3", "", "bob", "")
 
 
 def test_progress_names_a_wrong_password_and_checks_do_not(home, classroom, capsys):
@@ -545,11 +538,11 @@ def test_progress_names_a_wrong_password_and_checks_do_not(home, classroom, caps
     joins(home, room(classroom, "guess"))
     total_of_lesson = check("Which?", "All.")(lesson_law)
     total_of_lesson(sum)
-    delivery.deliver_quietly(progress.classroom())
+    deliver_quietly(progress.classroom())
     assert capsys.readouterr() == ("lesson_law: correct. Every row counts once.\n", "")
     said = CliRunner().invoke(commands.progress, []).output
     assert "1 results wait: the classroom no longer knows ada" in said
-    classroom.login, classroom.experiment = "", True
+    classroom.login = ""
     assert "1 results sent to the classroom" in CliRunner().invoke(commands.progress, []).output
 
 
@@ -562,17 +555,18 @@ lesson_law.__module__ = "mlops_course.course.checks.data_engineering"
 
 def test_a_learner_who_was_forgotten_makes_no_experiment_again(home, classroom):
     happened(home, {"gap": "data_engineering.known_by"})
+    classroom.experiment = False
     with pytest.raises(httpx.HTTPStatusError, match="404"):
-        progress.deliver(room(classroom, "secret"))
-    assert not classroom.experiment
-    assert progress.waiting(room(classroom, "secret")) == 1
+        progress.deliver(room(classroom))
+    assert (classroom.run, classroom.batches) == (False, [])
+    assert progress.waiting(room(classroom)) == 1
 
 
 @pytest.mark.parametrize("status", [301, 403, 404, 429, 500])
 def test_what_a_server_refuses_waits(home, classroom, status, capsys):
     happened(home, {"gap": "data_engineering.known_by"})
     classroom.refuses = status
-    delivery.deliver_quietly(room(classroom))
+    deliver_quietly(room(classroom))
     assert progress.waiting(room(classroom)) == 1
     classroom.refuses = 0
     assert progress.deliver(room(classroom)) == 1
@@ -588,19 +582,6 @@ def test_progress_names_a_room_file_that_cannot_be_read_and_checks_do_not(home, 
     assert "join again" in CliRunner().invoke(commands.progress, []).output
 
 
-def test_a_computer_that_has_no_name_for_its_user_keeps_results_and_says_what_to_set(home, monkeypatch, capsys):
-    def nobody():
-        raise OSError("No username set in the environment")
-
-    monkeypatch.setattr(delivery.getpass, "getuser", nobody)
-    monkeypatch.setenv("MLOPS_CLASSROOM", "http://127.0.0.1:9")
-    monkeypatch.delenv("MLOPS_LEARNER", raising=False)
-    progress.record("data_engineering.known_by", "passed")
-    assert len(progress.events()[0]) == 1
-    assert progress.classroom() is None
-    assert "MLOPS_LEARNER" in capsys.readouterr().out
-
-
 def test_a_reset_reaches_the_classroom(home, classroom):
     progress.record("data_engineering.known_by", "passed")
     progress.deliver(room(classroom))
@@ -610,12 +591,12 @@ def test_a_reset_reaches_the_classroom(home, classroom):
 
 
 @pytest.mark.parametrize("server", ["http://127.0.0.1:9", "http://[", "nonsense", "file:///x"])
-def test_a_classroom_that_is_away_blocks_nobody(home, server, monkeypatch, capsys):
+def test_a_classroom_that_is_away_blocks_nobody(home, server, capsys):
     progress.record("data_engineering.known_by", "failed")
     there = Joined(server, "", "ada", "")
-    delivery.deliver_quietly(there)
+    deliver_quietly(there)
     assert progress.waiting(there) == 1
-    monkeypatch.setenv("MLOPS_CLASSROOM", server)
+    joins(home, there)
     progress.record("data_engineering.known_by", "passed")
     assert capsys.readouterr().out == ""
 

@@ -280,7 +280,6 @@ def test_a_room_on_sqlite_takes_five_and_says_what_takes_more(place, tmp_path, m
 
 def test_results_of_checks_come_to_the_board_which_only_the_teacher_sees(line, page, room, tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
-    monkeypatch.delenv("MLOPS_CLASSROOM", raising=False)
     joins(line, "jakob", tmp_path)
     progress.record("data_engineering.known_by", "failed", "<script>alert(1)</script>")
     progress.record("data_engineering.version_of", "passed")
