@@ -1,11 +1,8 @@
 """The whole room in one file, back from it, and brought up to another version of MLflow."""
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zlib
@@ -19,22 +16,24 @@ from mlops_course.course.classroom import postgres
 from mlops_course.course.classroom.machine import RoomError, free_port
 from mlops_course.course.classroom.room import DATABASES, SETTINGS, Room
 
-__all__ = ["backup", "counts", "restore", "store_runs", "upgrade"]
+__all__ = ["backup", "connected", "counts", "restore", "store_runs", "upgrade"]
 
 COUNTED = {"accounts": ("users",), "mlflow": ("experiments", "runs", "model_versions")}  # tables
+DUMPS = {name: f"{name}.dump" for name in DATABASES}
+ABOUT = "backup.json"  # when it was made, of which kind of store, and what it holds
 
 
 def counts(room: Room) -> dict[str, int]:
     """How many accounts, experiments, runs, and versions of models the store holds. It has to answer."""
     found: dict[str, int] = {}
     for name in DATABASES:
-        with _connected(room.database(name)) as connection:
+        with connected(room.database(name)) as connection:
             found |= _counted(connection, name)
     return found
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Any]:
+def connected(url: str) -> Iterator[Any]:
     """A connection that sees the database as of its first question, whatever others write."""
     import sqlalchemy
 
@@ -81,10 +80,10 @@ def backup(room: Room, file: Path) -> dict[str, int]:
         holds = _dump(room, Path(place))
         kind = "sqlite" if room.store == "sqlite" else "postgresql"
         told = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "holds": holds, "store": kind}
-        (Path(place) / "backup.json").write_text(json.dumps(told), encoding="utf-8")
+        (Path(place) / ABOUT).write_text(json.dumps(told), encoding="utf-8")
         whole = Path(place) / "room.tar.gz"
         with tarfile.open(whole, "w:gz") as archive:
-            for name in ("backup.json", *(f"{name}.dump" for name in DATABASES)):
+            for name in (ABOUT, *DUMPS.values()):
                 archive.add(Path(place) / name, name)
             archive.add(room.folder / SETTINGS, SETTINGS)
             archive.add(room.artifacts, "artifacts")
@@ -100,20 +99,20 @@ def _dump(room: Room, folder: Path) -> dict[str, int]:
     holds: dict[str, int] = {}
     if room.store == "sqlite":
         for name in DATABASES:
-            target = folder / f"{name}.dump"
+            target = folder / DUMPS[name]
             source = sqlite3.connect(room.folder / f"{name}.db")
             with closing(source), closing(sqlite3.connect(target)) as copy:
                 source.backup(copy)
-            with _connected(f"sqlite:///{target.as_posix()}") as connection:
+            with connected(f"sqlite:///{target.as_posix()}") as connection:
                 holds |= _counted(connection, name)
         return holds
     with ExitStack() as stack:
-        connections = {name: stack.enter_context(_connected(room.database(name))) for name in DATABASES}
+        connections = {name: stack.enter_context(connected(room.database(name))) for name in DATABASES}
         ask = sqlalchemy.text("SELECT pg_export_snapshot()")
         snapshots = {name: connections[name].execute(ask).scalar_one() for name in DATABASES}  # both before any dump
         for name in DATABASES:
             holds |= _counted(connections[name], name)
-            postgres.dump(room.database(name), folder / f"{name}.dump", snapshot=snapshots[name])
+            postgres.dump(room.database(name), folder / DUMPS[name], snapshot=snapshots[name])
     return holds
 
 
@@ -133,17 +132,15 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
     try:
         with tarfile.open(file) as archive:
             archive.extractall(new, filter="data")
-        told = json.loads((new / "backup.json").read_text(encoding="utf-8"))
+        told = json.loads((new / ABOUT).read_text(encoding="utf-8"))
         settings = json.loads((new / SETTINGS).read_text(encoding="utf-8"))
         store = "sqlite" if told["store"] == "sqlite" else "postgresql"
         room = Room(new, **{**settings, "store": store, "host": Room.host, "postgres_port": free_port()})
         room.save()
-        _fill(room)
-        with store_runs(room):
-            found = counts(room)
+        found = _fill(room)
         if found != told["holds"]:
             raise RoomError(f"expected {told['holds']} from the backup, got {found}; it is damaged or not a backup")
-        for name in ("backup.json", *(f"{name}.dump" for name in DATABASES)):
+        for name in (ABOUT, *DUMPS.values()):
             (new / name).unlink()
         if folder.exists():
             folder.rmdir()
@@ -157,42 +154,33 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
     return found
 
 
-def _fill(room: Room) -> None:
-    """Put the databases of a backup into the store of a new room."""
+def _fill(room: Room) -> dict[str, int]:
+    """Put the databases of a backup into the store of a new room; returns what it holds then."""
     try:
         room.prepare()
         for name in DATABASES:
-            source = room.folder / f"{name}.dump"
+            source = room.folder / DUMPS[name]
             if room.store == "sqlite":
                 shutil.copyfile(source, room.folder / f"{name}.db")
             else:
                 postgres.load(room.database(name), source)
+        return counts(room)
     finally:
         room.close_store()
 
 
-def upgrade(room: Room, file: Path) -> str:
+def upgrade(room: Room, file: Path) -> None:
     """Bring a closed room's databases up to the MLflow that is installed now, after a backup to `file`.
 
-    Returns what MLflow said. Raises RoomError if the room is open or MLflow refuses; the backup is there then.
+    Raises RoomError if the room is open or MLflow refuses; the backup is there then.
     """
     if room.running():
         raise RoomError("expected a room that is closed, this one is open; close it first: mlops-course classroom down")
     backup(room, file)
-    commands = (
-        ["mlflow", "db", "upgrade", postgres.without_password(room.database("mlflow"))[0]],
-        ["mlflow.server.auth", "db", "upgrade", "--url", postgres.without_password(room.database("accounts"))[0]],
-    )
-    said = []
-    with store_runs(room):
-        for command in commands:
-            done = subprocess.run(
-                [sys.executable, "-m", *command],
-                capture_output=True,
-                text=True,
-                env={**os.environ, **room.environment()},
-            )
-            if done.returncode != 0:
-                raise RoomError(f"MLflow could not upgrade the store: {done.stderr[-1_000:]}; the backup is {file}")
-            said.append((done.stdout + done.stderr).strip())
-    return "\n".join(filter(None, said))
+    runs, accounts = (postgres.without_password(room.database(name))[0] for name in ("mlflow", "accounts"))
+    try:
+        with store_runs(room):
+            room.call("mlflow", "db", "upgrade", runs)
+            room.call("mlflow.server.auth", "db", "upgrade", "--url", accounts)
+    except RoomError as error:
+        raise RoomError(f"MLflow could not upgrade the store: {error}; the backup is {file}") from error

@@ -61,9 +61,12 @@ def standings(client: "MlflowClient") -> pd.DataFrame:
     `attrs` of the table hold learners, everybody who may send something, and skipped, how many tags were no standing of
     a gap. Raises MlflowException if the store does not answer.
     """
-    people = {one.experiment_id: _plain(one.name.removeprefix(EXPERIMENT)) for one in _experiments(client)}
-    gaps, skipped, rows = _gaps(), 0, {}
-    for run in sorted(_runs(client, list(people)), key=lambda run: run.info.start_time):
+    experiments = _all(client.search_experiments, filter_string=f"name LIKE '{EXPERIMENT}%'")
+    people = {one.experiment_id: _plain(one.name.removeprefix(EXPERIMENT)) for one in experiments}
+    runs = _all(client.search_runs, experiment_ids=list(people)) if people else []
+    gaps = {gap: place for place, gap in enumerate(gap for lesson in LESSONS for gap in gaps_of(lesson))}
+    skipped, rows = 0, {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
         learner = people[run.info.experiment_id]
         for tag, text in sorted(run.data.tags.items(), key=lambda one: renamed(one[0]) == one[0]):  # later ones count
             if tag.startswith("mlflow."):
@@ -175,11 +178,10 @@ def _cell(text: object) -> str:
 def _states(table: pd.DataFrame) -> dict[str, dict[str, str]]:
     """For each learner the gaps that are done, stuck or begun."""
     found: dict[str, dict[str, str]] = {}
-    columns = ("learner", "gap", "done", "failed", "hints")
-    for learner, gap, done, failed, hints in zip(*(table[name] for name in columns), strict=True):
-        state = "done" if done else "stuck" if failed else "begun" if hints else ""
+    for row in table.itertuples():
+        state = "done" if row.done else "stuck" if row.failed else "begun" if row.hints else ""
         if state:
-            found.setdefault(learner, {})[gap] = state
+            found.setdefault(row.learner, {})[row.gap] = state
     return found
 
 
@@ -233,31 +235,14 @@ def _template() -> jinja2.Template:
 # What is read ---------------------------------------------------------------------------------------------------------
 
 
-def _experiments(client: "MlflowClient") -> list[Any]:
-    query = {"filter_string": f"name LIKE '{EXPERIMENT}%'", "max_results": PAGE_SIZE}
-    return _all(lambda token: client.search_experiments(**query, page_token=token))
-
-
-def _runs(client: "MlflowClient", experiments: list[str]) -> list[Any]:
-    if not experiments:
-        return []
-    return _all(lambda token: client.search_runs(experiments, max_results=PAGE_SIZE, page_token=token))
-
-
-def _all(ask: Callable[[str | None], Any]) -> list[Any]:
-    found, token = [], None
-    while True:
-        part = ask(token)
+def _all(search: Callable[..., Any], **query: Any) -> list[Any]:
+    """What a search finds, on all its pages."""
+    part = search(**query, max_results=PAGE_SIZE)
+    found = [*part]
+    while part.token:
+        part = search(**query, max_results=PAGE_SIZE, page_token=part.token)
         found += part
-        if not (token := part.token):
-            return found
-
-
-@cache
-def _gaps() -> dict[str, int]:
-    """Each gap with its place in the course."""
-    every = (gap for lesson in LESSONS for gap in gaps_of(lesson))
-    return {gap: place for place, gap in enumerate(every)}
+    return found
 
 
 def _told(text: str) -> tuple[bool, int, int, str, str] | None:

@@ -63,9 +63,23 @@ class Accounts:
         answer.raise_for_status()
         return True
 
+    def lock(self, name: str, password: str) -> None:
+        """Change a password, so that MLflow refuses every call of the learner's machine."""
+        path = "2.0/mlflow/users/update-password"
+        self.call(path, method="PATCH", username=name, password=password).raise_for_status()
+
     def close(self, name: str) -> None:
         """Delete an account."""
         self.call("2.0/mlflow/users/delete", method="DELETE", username=name)
+
+    def holds(self, name: str) -> dict[str, set[str]]:
+        """What a learner may manage, by kind: MLflow gives that to whoever creates something."""
+        answer = self.call("3.0/mlflow/users/permissions/list", method="GET", username=name).raise_for_status()
+        held: dict[str, set[str]] = {}
+        for one in answer.json()["permissions"]:
+            if one["permission"] == "MANAGE":
+                held.setdefault(one["resource_type"], set()).add(one["resource_pattern"])
+        return held
 
     def equip(self, name: str, password: str) -> bool:
         """Create the learner's two experiments, one for runs and one for results of checks; False if one is not theirs.

@@ -26,7 +26,10 @@ def free_port() -> int:
 def expect_free(host: str, port: int, what: str) -> None:
     """Raises RoomError if something listens on the port that `what` needs."""
     try:
-        _listen(host, port)
+        with socket.socket() as probe:
+            if os.name != "nt":  # there it would let two listen
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise RoomError(f"expected an address of this machine, got {host}; 0.0.0.0 stands for all") from error
@@ -37,18 +40,10 @@ def expect_free(host: str, port: int, what: str) -> None:
 
 def is_free(host: str, port: int) -> bool:
     """Whether nobody listens on a port."""
-    try:
-        _listen(host, port)
-    except OSError:
-        return False
-    return True
-
-
-def _listen(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        if os.name != "nt":  # there it would let two listen
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
+    with suppress(RoomError):
+        expect_free(host, port, "a test")
+        return True
+    return False
 
 
 class Child:
@@ -57,11 +52,6 @@ class Child:
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.command, self.environment, self.log = command, environment, log
         self.process: subprocess.Popen | None = None
-
-    @property
-    def pid(self) -> int:
-        """Number of the process, once it was started."""
-        return self.process.pid
 
     def start(self) -> None:
         """Start the process, or start it again."""
@@ -97,7 +87,7 @@ class Child:
         """Ask the process and its children to end, and kill those that do not."""
         if self.process is None:
             return
-        end_family(self.pid)
+        end_family(self.process.pid)
         self.process.wait(10)
         self.process = None
 

@@ -127,14 +127,14 @@ def dump(url: str, file: Path, *, snapshot: str) -> None:
     """Write a database to a file, as a snapshot of it that is still held. Raises PostgresError."""
     place, login = _plain(url)
     options = ["--format=custom", f"--snapshot={snapshot}", f"--file={file}", f"--dbname={place}"]
-    _run("pg_dump", *options, as_account=False, environment=login)
+    _run("pg_dump", *options, login=login)
 
 
 def load(url: str, file: Path) -> None:
     """Fill an empty database from a file that `dump` wrote, wholly or not at all. Raises PostgresError."""
     options = ["--single-transaction", "--exit-on-error", "--no-owner"]
     place, login = _plain(url)
-    _run("pg_restore", *options, f"--dbname={place}", str(file), as_account=False, environment=login)
+    _run("pg_restore", *options, f"--dbname={place}", str(file), login=login)
 
 
 def _plain(url: str) -> tuple[str, dict[str, str]]:
@@ -164,13 +164,12 @@ def _is_superuser() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-def _call(
-    program: str, *arguments: str, as_account: bool = True, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess:
+def _call(program: str, *arguments: str, login: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
+    """Run a program: with the variables of a login as ourselves, without as the account to whom the folder belongs."""
     place = programs()
     if place is None:
         raise PostgresError("expected PostgreSQL's programs (initdb, pg_ctl, pg_dump), found none; install PostgreSQL")
-    switch = ["runuser", "-u", ACCOUNT, "--"] if as_account and _is_superuser() else []
+    switch = ["runuser", "-u", ACCOUNT, "--"] if login is None and _is_superuser() else []
     command = [*switch, str(place / program), *arguments]
     return subprocess.run(
         command,
@@ -178,13 +177,13 @@ def _call(
         stdout=subprocess.PIPE if program != "pg_ctl" or "start" not in arguments else subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
         cwd="/",
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(login or {})},
         text=True,
         timeout=2 * SECONDS,
     )
 
 
-def _run(program: str, *arguments: str, as_account: bool = True, environment: Mapping[str, str] | None = None) -> None:
-    done = _call(program, *arguments, as_account=as_account, environment=environment)
+def _run(program: str, *arguments: str, login: Mapping[str, str] | None = None) -> None:
+    done = _call(program, *arguments, login=login)
     if done.returncode != 0:
         raise PostgresError(f"{program} failed with code {done.returncode}: {(done.stdout or '').strip()[-1_000:]}")

@@ -131,6 +131,12 @@ class Room:
         return MlflowClient(tracking_uri=self.database("mlflow"), registry_uri=self.database("mlflow"))
 
     @property
+    def stores(self) -> list[str]:
+        """Where runs and files lie, as options of MLflow's commands; passwords are in `environment`."""
+        store, _ = postgres.without_password(self.database("mlflow"))
+        return ["--backend-store-uri", store, "--artifacts-destination", self.artifacts.as_uri()]
+
+    @property
     def address(self) -> str:
         """Where MLflow answers, seen from this machine."""
         return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
@@ -150,7 +156,7 @@ class Room:
         import psutil
 
         since = psutil.Process().create_time()
-        running = {"pid": os.getpid(), "since": since, "mlflow": mlflow.pid, "address": self.address}
+        running = {"pid": os.getpid(), "since": since, "mlflow": mlflow.process.pid, "address": self.address}
         write_private(self.folder / RUNNING, json.dumps(running))
 
     @contextmanager
@@ -161,7 +167,7 @@ class Room:
         """
         if found := self.running():
             raise RoomError(f"expected a closed room, this one is open as process {found['pid']}; close it first")
-        self._end_leftovers()
+        self.clear()
         expect_free(self.host, self.port, "MLflow")
         self.save()
         stopping = threading.Event()
@@ -179,23 +185,18 @@ class Room:
             if watcher.is_alive():
                 watcher.join(SECONDS)
             mlflow.stop()
-            self.close_store()
-            (self.folder / RUNNING).unlink(missing_ok=True)
+            self.clear()
 
     def clear(self) -> None:
         """End MLflow and PostgreSQL if a room that was killed has left them behind. Only for a room that is closed."""
-        self._end_leftovers()
-        self.close_store()
-        (self.folder / RUNNING).unlink(missing_ok=True)
-
-    def _end_leftovers(self) -> None:
-        """End the MLflow of a room that was killed: it still holds the port."""
         import psutil
 
         with suppress(OSError, ValueError, KeyError, psutil.Error):
             pid = json.loads((self.folder / RUNNING).read_text(encoding="utf-8"))["mlflow"]
             if self.artifacts.as_uri() in psutil.Process(pid).cmdline():
                 end_family(pid)
+        self.close_store()
+        (self.folder / RUNNING).unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Start the store, and write the file of passwords for MLflow. Raises RoomError."""
@@ -236,14 +237,12 @@ class Room:
 
     def _command(self) -> list[str]:
         workers = "1" if self.store == "sqlite" else str(max(2, min(4, os.cpu_count() or 2)))
-        store, _ = postgres.without_password(self.database("mlflow"))
-        stores = ["--backend-store-uri", store, "--artifacts-destination", self.artifacts.as_uri()]
         where = ["--host", self.host, "--port", str(self.port), "--workers", workers]
         where += ["--uvicorn-opts", "--no-access-log"]  # it would keep the names of those who are forgotten
         if self.host not in ("127.0.0.1", "localhost"):
             where += ["--allowed-hosts", "*"]  # by any name: whoever asks has to know a password
             where += ["--cors-allowed-origins", ",".join(self._origins())]
-        return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *stores, *where]
+        return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *self.stores, *where]
 
     def _origins(self) -> list[str]:
         """The addresses under which browsers of the room can know this machine; MLflow refuses pages from others."""
@@ -252,6 +251,13 @@ class Room:
         addresses = {one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET}
         names = {self.host, socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"}
         return [f"http://{name}:{self.port}" for name in sorted(addresses | names)]
+
+    def call(self, *command: str, **environment: str) -> None:
+        """Run a command of MLflow on the room, such as mlflow gc. Raises RoomError with the end of what it said."""
+        variables = {**os.environ, **self.environment(), **environment}
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=variables)
+        if done.returncode != 0:
+            raise RoomError(f"{command[0]} {command[1]} failed: {done.stderr[-1_000:]}")
 
     def environment(self) -> dict[str, str]:
         """Variables that MLflow needs for this room."""
