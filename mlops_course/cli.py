@@ -11,23 +11,13 @@ from typing import Any
 import click
 
 from mlops_course import __version__
-from mlops_course.commands import (
-    classroom,
-    cluster,
-    course,
-    governance,
-    operations,
-    release,
-    starter,
-    training,
-    workspace,
-)
+from mlops_course.commands import classroom, course, governance, operations, release, starter, training, workspace
 from mlops_course.commands.shared import REFUSED
 
 __all__ = ["main"]
 
 CASE = "mlops_course.flights"  # the running case; --case names the package of another one
-PARTS = (training, cluster, release, operations, governance, course, classroom, starter, workspace)
+PARTS = (training, release, operations, governance, course, classroom, starter, workspace)
 
 
 class _Commands(click.Group):

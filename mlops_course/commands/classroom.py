@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from mlops_course.commands.shared import because, by_whom
+from mlops_course.commands.shared import on_record
 from mlops_course.system.workspace import Workspace
 
 __all__ = ["classroom"]
@@ -18,18 +17,17 @@ __all__ = ["classroom"]
 CLOSING_SECONDS = 60
 OPENING_SECONDS = 180
 
+in_folder = click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the room; the folder classroom of the workspace if not given.",
+)
+new_file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
 
 @click.group()
 def classroom() -> None:
     """A tracking server and a board for a room of up to sixty learners, on the teacher's machine."""
-
-
-def _in_folder(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--folder",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the room; the folder classroom of the workspace if not given.",
-    )(command)
 
 
 def _room(folder: Path | None, **settings: Any) -> Any:
@@ -46,7 +44,7 @@ def _room(folder: Path | None, **settings: Any) -> Any:
 @click.option("--port", type=int, help="Port of MLflow, 5000 for a new room; learners join at the next port.")
 @click.option("--store", default="", metavar="STORE", help="postgresql, sqlite (up to five), or a PostgreSQL URL.")
 @click.option("--detach", is_flag=True, help="Return when the room is open; `down` closes it.")
-@_in_folder
+@in_folder
 def up(host: str, port: int | None, store: str, detach: bool, folder: Path | None) -> None:
     """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
     import uvicorn
@@ -117,7 +115,7 @@ def _address(host: str) -> str:
 
 
 @classroom.command()
-@_in_folder
+@in_folder
 def down(folder: Path | None) -> None:
     """Close the room; everything in it is kept."""
     room = _room(folder)
@@ -136,7 +134,7 @@ def down(folder: Path | None) -> None:
 
 
 @classroom.command()
-@_in_folder
+@in_folder
 def status(folder: Path | None) -> None:
     """Show whether the room is open, with which store, and who has joined."""
     import httpx
@@ -174,8 +172,8 @@ def join(url: str, name: str | None) -> None:
 
 
 @classroom.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_in_folder
+@new_file
+@in_folder
 def backup(file: Path, folder: Path | None) -> None:
     """Write the whole room to FILE, open or closed. It contains passwords: keep it secret."""
     from mlops_course.course.classroom import backup as backups
@@ -197,8 +195,8 @@ def restore(file: Path, folder: Path) -> None:
 
 
 @classroom.command()
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@_in_folder
+@new_file
+@in_folder
 def upgrade(file: Path, folder: Path | None) -> None:
     """Bring a closed room up to the MLflow that is installed now, after a backup to FILE."""
     from mlops_course.course.classroom import backup as backups
@@ -209,9 +207,8 @@ def upgrade(file: Path, folder: Path | None) -> None:
 
 @classroom.command()
 @click.argument("name")
-@by_whom
-@because
-@_in_folder
+@on_record
+@in_folder
 def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
     """Delete a learner from the open room: account, runs, files, models, results.
 
@@ -227,12 +224,8 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
     done = forgetting.forget(room, name)
     # a plain hash of a name is easily guessed
     digest = hmac.digest(room.secret.encode(), name.encode(), "sha256").hex()
-    line = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "who": digest,
-        "approver": approver,
-        "reason": reason,
-    }
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "who": digest}
+    line |= {"approver": approver, "reason": reason}
     with (room.folder / "forgotten.jsonl").open("a", encoding="utf-8") as record:
         record.write(json.dumps(line | done) + "\n")
     click.echo(f"Removed {', '.join(f'{count} {what}' for what, count in done.items())}; no table holds the name now.")
@@ -240,7 +233,7 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
 
 
 @classroom.command()
-@_in_folder
+@in_folder
 def export(folder: Path | None) -> None:
     """Print the share of gaps that each learner has done, by lesson, as CSV."""
     from mlops_course.course.classroom import board

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mlops_course.commands.shared import as_json, because, by_whom, pass_log, progress_bar, show
+from mlops_course.commands.shared import as_json, on_record, pass_log, progress_bar, show
 
 __all__ = ["forget", "incident", "lineage", "readiness"]
 
@@ -30,8 +30,7 @@ def lineage(system: Any, log: Any, id: str, as_json: bool) -> None:
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--again", is_flag=True, help="Instead of IDs: what a restored backup has brought back.")
-@by_whom
-@because
+@on_record
 @pass_log
 def forget(system: Any, log: Any, ids: tuple[str, ...], again: bool, approver: str, reason: str) -> None:
     """Delete the rows of IDs from the logs, the cache and the snapshots, and never train on them again.
@@ -43,8 +42,8 @@ def forget(system: Any, log: Any, ids: tuple[str, ...], again: bool, approver: s
 
     if again == bool(ids):
         raise click.UsageError("expected either IDs or --again")
-    signed = {"approver": approver, "reason": reason}
-    done = governance.forget_again(system, log, **signed) if again else governance.forget(system, log, ids, **signed)
+    by = {"approver": approver, "reason": reason}
+    done = governance.forget_again(system, log, **by) if again else governance.forget(system, log, ids, **by)
     if done is None:
         click.echo("Nothing that was forgotten has come back.")
         return

@@ -80,17 +80,7 @@ def monitor(system: Any, log: Any, at: Any, as_json: bool) -> None:
 @click.option("--http", "over_http", is_flag=True, help="Ask the service over HTTP, which is slower than in process.")
 @click.option("--seed", default=0, show_default=True, help="For everything that is random.")
 @pass_system
-def replay(
-    system: Any,
-    policy: str,
-    window: str,
-    first: str | None,
-    last: str | None,
-    faults: int | None,
-    careless: bool,
-    over_http: bool,
-    seed: int,
-) -> None:
+def replay(system: Any, faults: int | None, careless: bool, over_http: bool, **plan: Any) -> None:
     """Replay months of history with a policy of retraining: serve, monitor, decide, train, release.
 
     Each day goes through the real service, in simulated time. A replay that was killed continues where it stopped. The
@@ -102,20 +92,13 @@ def replay(
     from mlops_course.system import replay as loop
 
     batches = system.case.batches()
-    first, last = first or batches[3], last or batches[-1]
-    span = {"start": pd.Timestamp(first, tz="UTC"), "end": pd.Timestamp(last, tz="UTC") + pd.offsets.MonthEnd(1)}
+    plan |= {"first": plan["first"] or batches[3], "last": plan["last"] or batches[-1]}
+    end = pd.Timestamp(plan["last"], tz="UTC") + pd.offsets.MonthEnd(1)
+    span = {"start": pd.Timestamp(plan["first"], tz="UTC"), "end": end}
     drawn = injector.schedule(system.case.FAULTS, seed=faults, **span) if faults is not None else []
-    plan = loop.Plan(
-        first=first,
-        last=last,
-        policy=policy,
-        window=window,
-        faults=[asdict(fault) for fault in drawn],
-        careful=not careless,
-        seed=seed,
-    )
+    plan = loop.Plan(**plan, faults=[asdict(fault) for fault in drawn], careful=not careless)
     flags = ["careless"] * careless + ([f"faults {faults}"] if faults is not None else [])
-    name = "-".join([policy, window, first, last, *flags, str(seed)]).replace(" ", "_")
+    name = "-".join([plan.policy, plan.window, plan.first, plan.last, *flags, str(plan.seed)]).replace(" ", "_")
     days = (span["end"] - span["start"]).days + 1
     with progress_bar(days, "living") as advance:
         done = loop.replay(
@@ -126,7 +109,7 @@ def replay(
             told=lambda day, line: advance(f"{day:%Y-%m-%d} champion {line['champion']}", 1),
             progress=lambda step, event: advance(f"training: {step.replace('_', ' ')}", 0),
         )
-    _show_ledger(done.ledger, title=f"{policy}, {window}")
+    _show_ledger(done.ledger, title=f"{plan.policy}, {plan.window}")
     click.echo(f"Ledger: {done.ledger.path}\nTo look at it: MLOPS_HOME={done.system.workspace.root} mlops-course serve")
 
 

@@ -6,24 +6,14 @@ from typing import Any
 
 import click
 
-from mlops_course.commands.shared import (
-    as_json,
-    because,
-    by_whom,
-    evidence_option,
-    json_of,
-    log_option,
-    pass_system,
-    show,
-)
+from mlops_course.commands.shared import as_json, evidence_option, json_of, log_option, on_record, pass_system, show
 
 __all__ = ["canary", "history", "promote", "rollback", "shadow"]
 
 
 @click.command()
 @click.argument("version", type=int)
-@by_whom
-@because
+@on_record
 @evidence_option
 @log_option
 @click.option("--waiver", default="", help="Why an objection of the gate or of the contract is accepted; on record.")
@@ -45,8 +35,7 @@ def promote(
 
 
 @click.command()
-@by_whom
-@because
+@on_record
 @evidence_option
 @pass_system
 def rollback(system: Any, approver: str, reason: str, evidence: str) -> None:

@@ -14,31 +14,16 @@ from mlops_course.system.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "REFUSED",
-    "as_json",
-    "because",
-    "by_whom",
-    "evidence_option",
-    "json_of",
-    "log_option",
-    "number_or_alias",
-    "pass_log",
-    "pass_system",
-    "progress_bar",
-    "show",
-    "training_steps",
-    "version_option",
-]
-
 REFUSED = 3  # exit code when the gate refuses a model
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
-by_whom = click.option("--approver", required=True, help="Who is responsible; goes on record.")
-because = click.option("--reason", required=True, help="Why; goes on record.")
 evidence_option = click.option("--evidence", default="", help="What was measured, in words; goes on record.")
 version_option = click.option(
-    "--version", default="champion", show_default=True, help="Number, champion or challenger."
+    "--version",
+    default="champion",
+    show_default=True,
+    help="Number, champion or challenger.",
+    callback=lambda context, parameter, text: int(text) if text.isdecimal() else text,
 )
 log_option = click.option(
     "--log",
@@ -48,6 +33,13 @@ log_option = click.option(
     metavar="URL",
     help="SQLAlchemy URL of the prediction log; SQLite in the workspace if not given.",
 )
+
+
+def on_record(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command with --approver and --reason, which go on record."""
+    who = click.option("--approver", required=True, help="Who is responsible; goes on record.")
+    why = click.option("--reason", required=True, help="Why; goes on record.")
+    return who(why(command))
 
 
 def pass_system(command: Callable[..., None]) -> Callable[..., None]:
@@ -79,11 +71,6 @@ def pass_log(command: Callable[..., None]) -> Callable[..., None]:
     return called
 
 
-def number_or_alias(text: str) -> int | str:
-    """Return a version as the registry takes it: 3, or "champion"."""
-    return int(text) if text.isdecimal() else text
-
-
 def json_of(**tables: "pd.DataFrame") -> str:
     """Return tables, by name, as JSON."""
     rows = {name: json.loads(table.to_json(orient="records", date_format="iso")) for name, table in tables.items()}
@@ -97,13 +84,15 @@ def show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> No
         return
     import pandas as pd
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for name, dtype in table.dtypes.items():
-        grid.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(dtype) else "left")
+        right = pd.api.types.is_numeric_dtype(dtype)
+        grid.add_column(str(name), justify="right" if right else "left", overflow="fold")
     for row in table.itertuples(index=False):
-        grid.add_row(*("" if pd.isna(value) else str(value) for value in row))
+        grid.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(grid)
     click.echo()
 

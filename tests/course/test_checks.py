@@ -104,8 +104,9 @@ def forever(rows):
             rows = list(rows)
 
 
-def test_a_loop_without_end_is_stopped_and_named():
-    with pytest.raises(Rejected, match="loop that never ends"), limits("answer", seconds=0.2):
+def test_a_loop_without_end_is_stopped_and_named(monkeypatch):
+    monkeypatch.setattr(answers, "SECONDS", 0.2)
+    with pytest.raises(Rejected, match="loop that never ends"), limits("answer"):
         forever([1])
 
 
@@ -114,8 +115,10 @@ def hoard(rows):
         rows = [*rows, bytearray(10_000_000)]
 
 
-def test_memory_that_never_stops_growing_is_stopped_and_named():
-    with pytest.raises(Rejected, match="grows with each turn"), limits("answer", seconds=60, growth=2e8):
+def test_memory_that_never_stops_growing_is_stopped_and_named(monkeypatch):
+    monkeypatch.setattr(answers, "SECONDS", 60)
+    monkeypatch.setattr(answers, "GROWTH", 2e8)
+    with pytest.raises(Rejected, match="grows with each turn"), limits("answer"):
         hoard([])
 
 

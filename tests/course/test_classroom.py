@@ -159,10 +159,11 @@ def test_no_learner_sees_or_changes_what_another_has(line, tmp_path):
     assert names == {"carl", "progress of carl"}
 
 
-def test_registered_names_cannot_collide(line, tmp_path):
+def test_registered_names_cannot_collide(line, tmp_path, monkeypatch):
     people = [joins(line, name, tmp_path / name) for name in ("dora", "emil")]
     for one in people:
-        name = client.registered_name("late", tmp_path / one.learner)
+        monkeypatch.setenv("MLOPS_HOME", str(tmp_path / one.learner))
+        name = client.registered_name("late")
         assert name == f"{one.learner}.late"
         assert asks(one, "registered-models/create", name=name).status_code == 200
     answer = asks(people[0], "registered-models/get", "GET", name="emil.late")

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_course.commands.cluster import scale as commands
+from mlops_course.commands.training import scale as commands
 from mlops_course.development import training
 from mlops_course.operations.deployment import batch
 from mlops_course.operations.monitoring import drift

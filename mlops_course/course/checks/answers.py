@@ -97,12 +97,11 @@ def watched(answer: Callable, *, name: str, nothing: bool = False) -> Callable:
 
 
 @contextlib.contextmanager
-def limits(name: str, *, seconds: float | None = None, growth: float | None = None) -> Iterator[None]:
-    """End what this thread does after some seconds of processor time, or bytes more of memory. Raises Rejected.
+def limits(name: str) -> Iterator[None]:
+    """End what this thread does after SECONDS of processor time, or GROWTH bytes of memory more. Raises Rejected.
 
     A call of compiled code is not interrupted before it returns.
     """
-    seconds, growth = SECONDS if seconds is None else seconds, GROWTH if growth is None else growth
     thread, process = threading.get_ident(), psutil.Process()
     clock, start, memory = time.process_time(), time.monotonic(), process.memory_info().rss
     over, lock, why = threading.Event(), threading.Lock(), ["was stopped"]
@@ -112,10 +111,10 @@ def limits(name: str, *, seconds: float | None = None, growth: float | None = No
 
     def watch() -> None:
         while not over.wait(TICK):
-            if time.process_time() - clock > seconds or time.monotonic() - start > PATIENCE * seconds:
-                why[0] = f"was still busy after {seconds:g} seconds: is there a loop that never ends?"
-            elif process.memory_info().rss - memory > growth:
-                why[0] = f"took {growth / 1e9:g} GB of memory: is there something that grows with each turn of a loop?"
+            if time.process_time() - clock > SECONDS or time.monotonic() - start > PATIENCE * SECONDS:
+                why[0] = f"was still busy after {SECONDS:g} seconds: is there a loop that never ends?"
+            elif process.memory_info().rss - memory > GROWTH:
+                why[0] = f"took {GROWTH / 1e9:g} GB of memory: is there something that grows with each turn of a loop?"
             else:
                 continue
             with lock:

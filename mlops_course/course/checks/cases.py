@@ -18,18 +18,6 @@ import numpy as np
 from mlops_course.course.checks.answers import Rejected, YourTurn
 from mlops_course.course.checks.comparison import expect
 
-__all__ = [
-    "TRUTH",
-    "attempt",
-    "calls_hash",
-    "expect_error",
-    "expect_fit",
-    "expect_items",
-    "expect_unfit",
-    "raised",
-    "result",
-]
-
 T = TypeVar("T")
 TRUTH = bool | np.bool_  # what a condition may give
 

@@ -37,10 +37,8 @@ def expect_same(came: object, expected: object, words: str, *, case: str = "this
 
 def _wrong_form(came: object, expected: object, *, tolerance: float) -> str:
     """What is wrong with a value apart from its numbers, in words; empty if nothing is."""
-    if isinstance(expected, dict):
-        return _wrong_names(came, expected, dict, tolerance=tolerance)
-    if isinstance(expected, pd.DataFrame):
-        return _wrong_names(came, expected, pd.DataFrame, tolerance=tolerance)
+    if isinstance(expected, dict | pd.DataFrame):
+        return _wrong_names(came, expected, tolerance=tolerance)
     if isinstance(expected, str | bool | np.bool_ | numbers.Number):
         return _wrong_scalar(came, expected)
     if isinstance(expected, set | frozenset):
@@ -62,9 +60,9 @@ def _wrong_scalar(came: object, expected: object) -> str:
     return "" if fits else f"{_a(came)} where one {kind} was asked for"
 
 
-def _wrong_names(came: object, expected: object, kind: type, *, tolerance: float) -> str:
+def _wrong_names(came: object, expected: dict | pd.DataFrame, *, tolerance: float) -> str:
     """For a dictionary or a table: wrong kind, wrong names, or a wrong form below one of them."""
-    what = "table" if kind is pd.DataFrame else "dictionary"
+    kind, what = (dict, "dictionary") if isinstance(expected, dict) else (pd.DataFrame, "table")
     if not isinstance(came, kind):
         return f"{_a(came)} where a {what} was asked for"
     if missing := [name for name in expected if name not in came]:

@@ -103,20 +103,15 @@ def derived(solution: NotebookNode) -> NotebookNode:
 
 def gaps(solution: NotebookNode) -> list[Gap]:
     """The gaps of a solution notebook, in order. Raises GapError for a gap that lacks a part, naming cell and part."""
-    cells = solution.cells
-    starts = [position for position, cell in enumerate(cells) if is_gap(cell)]
-    checks = {start + 1 for start in starts}
-    setup = {
-        position: cell.source
-        for position, cell in enumerate(cells)
-        if cell.cell_type == "code" and position not in {*starts, *checks} and not is_solution_only(cell)
-    }
+    cells, found, setup = solution.cells, [], []
     documented = documented_answers(cells)
-    found = []
-    for start in starts:
-        with naming(start + 1):
-            before = tuple(source for position, source in setup.items() if position < start)
-            found.append(read_gap(cells, start, setup=before, documented=documented))
+    for position, cell in enumerate(cells):
+        is_check = position > 0 and is_gap(cells[position - 1])
+        if is_gap(cell):
+            with naming(position + 1):
+                found.append(read_gap(cells, position, setup=tuple(setup), documented=documented))
+        elif cell.cell_type == "code" and not (is_check or is_solution_only(cell)):
+            setup.append(cell.source)
     strays = {name for name, _ in documented} - {gap.name for gap in found}
     if strays:
         raise GapError(f"documented answers name gaps that do not exist: {', '.join(sorted(strays))}")

@@ -53,13 +53,12 @@ class Cluster:
         new = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True, mode=0o700)
-        _expect_open(new.parent)
         secret = new.with_name(f"{new.name}.password")
         secret.write_text(self.password)
         secret.chmod(0o600)
-        _give(new, secret)
         common = ["--encoding=UTF8", "--no-locale", "--auth=scram-sha-256", f"--username={OWNER}"]
         try:
+            _hand_over(new, secret)
             _run("initdb", "-D", str(new), *common, f"--pwfile={secret}")
         finally:
             secret.unlink()
@@ -142,22 +141,18 @@ def _plain(url: str) -> tuple[str, dict[str, str]]:
     return without_password(url.replace("postgresql+psycopg://", "postgresql://", 1))
 
 
-def _expect_open(folder: Path) -> None:
-    """Raises PostgresError if the account that the programs run as cannot get through to the folder."""
+def _hand_over(*paths: Path) -> None:
+    """Give files to the account that the programs run as. Raises PostgresError if it cannot get through to them."""
     if not _is_superuser():
         return
+    folder = paths[0].parent
     if subprocess.run(["runuser", "-u", ACCOUNT, "--", "test", "-x", str(folder)], timeout=SECONDS).returncode != 0:
         raise PostgresError(
             f"expected a folder that the account {ACCOUNT} can get through to, {folder} is not; PostgreSQL refuses to "
             "work for the superuser: start the room as another user, or say --folder with one that all may enter"
         )
-
-
-def _give(*paths: Path) -> None:
-    """Hand files to the account that the programs run as, which must be able to get through to them."""
-    if _is_superuser():
-        for path in paths:
-            shutil.chown(path, ACCOUNT)
+    for path in paths:
+        shutil.chown(path, ACCOUNT)
 
 
 def _is_superuser() -> bool:

@@ -151,13 +151,17 @@ class Room:
                 return found
         return None
 
-    def _tell(self, mlflow: Child) -> None:
-        """Write down which processes these are."""
+    def _start(self, mlflow: Child) -> None:
+        """Start MLflow, write down which processes these are, and wait for its answer. Raises RoomError without one."""
         import psutil
 
+        mlflow.start()
         since = psutil.Process().create_time()
         running = {"pid": os.getpid(), "since": since, "mlflow": mlflow.process.pid, "address": self.address}
         write_private(self.folder / RUNNING, json.dumps(running))
+        if not mlflow.answers(self.address, seconds=SECONDS):
+            why = f"did not answer within {SECONDS} s" if mlflow.alive() else "ended"
+            raise RoomError(f"MLflow {why}; the end of {mlflow.log}:\n{mlflow.last_words()}")
 
     @contextmanager
     def open(self, *, say: Any = print) -> Iterator["Room"]:
@@ -175,9 +179,7 @@ class Room:
         watcher = threading.Thread(target=self._watch, args=(mlflow, stopping, say), daemon=True)
         try:
             self.prepare()
-            mlflow.start()
-            self._tell(mlflow)
-            self.wait(mlflow)
+            self._start(mlflow)
             watcher.start()
             yield self
         finally:
@@ -214,12 +216,6 @@ class Room:
         if self.cluster:
             self.cluster.stop()
 
-    def wait(self, mlflow: Child) -> None:
-        """Wait until MLflow answers. Raises RoomError with the end of its log if it ends or takes too long."""
-        if not mlflow.answers(self.address, seconds=SECONDS):
-            why = f"did not answer within {SECONDS} s" if mlflow.alive() else "ended"
-            raise RoomError(f"MLflow {why}; the end of {mlflow.log}:\n{mlflow.last_words()}")
-
     def _watch(self, mlflow: Child, stopping: threading.Event, say: Any) -> None:
         """Start again what has died, until the room is closed."""
         while not stopping.wait(LOOK_SECONDS):
@@ -229,9 +225,7 @@ class Room:
                     self.cluster.start()
                 if not mlflow.alive():
                     say("MLflow was gone and is started again.")
-                    mlflow.start()
-                    self._tell(mlflow)
-                    self.wait(mlflow)
+                    self._start(mlflow)
             except (RoomError, postgres.PostgresError, OSError, subprocess.SubprocessError) as error:
                 say(f"It could not be started again, and is tried once more: {error}")
 

@@ -13,12 +13,14 @@ import re
 import secrets
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mlops_course import __version__
+from mlops_course.system.workspace import Workspace
 
 __all__ = ["EXPERIMENT", "NAME", "JoinError", "Joined", "connect", "join", "joined", "registered_name", "write_private"]
 
@@ -83,9 +85,8 @@ def join(url: str, name: str, *, root: Path) -> Joined:
     kept = filter(None, (joined(root), _kept(root / ASKED)))
     known = next((one for one in kept if (one.front, one.learner) == (front, name)), None)
     here = Joined(server, front, name, known.password if known else secrets.token_urlsafe(18))
-    write_private(
-        root / ASKED, json.dumps(asdict(here))
-    )  # before it is asked for: if the answer is lost, the next try has the same password
+    # before it is asked for: if the answer is lost, the next try has the same password
+    write_private(root / ASKED, json.dumps(asdict(here)))
     body = {"code": parts.fragment, "name": name, "password": here.password}
     answer = _ask(lambda: httpx.post(f"{front}/join", json=body, timeout=60), front)
     if answer.status_code < 500:
@@ -106,27 +107,24 @@ def write_private(file: Path, text: str) -> None:
     new.replace(file)
 
 
-def connect(root: Path | None = None) -> Joined:
+def connect() -> Joined:
     """From here on MLflow logs to the room, into the learner's own experiment. Raises JoinError without a room."""
     import mlflow
 
-    here = _must_have_joined(root)
+    here = _must_have_joined()
     os.environ.update(MLFLOW_TRACKING_USERNAME=here.learner, MLFLOW_TRACKING_PASSWORD=here.password)
     mlflow.set_tracking_uri(here.server)
     mlflow.set_experiment(here.learner)
     return here
 
 
-def registered_name(name: str, root: Path | None = None) -> str:
+def registered_name(name: str) -> str:
     """The name under which the room keeps the learner's model `name`."""
-    return f"{_must_have_joined(root).learner}.{name}"
+    return f"{_must_have_joined().learner}.{name}"
 
 
-def _must_have_joined(root: Path | None) -> Joined:
-    from mlops_course.system.workspace import Workspace
-
-    root = Workspace.locate().root if root is None else root
-    if (here := joined(root)) is None:
+def _must_have_joined() -> Joined:
+    if (here := joined(Workspace.locate().root)) is None:
         raise JoinError("expected a room that was joined; paste the teacher's line: mlops-course classroom join URL")
     return here
 
@@ -148,20 +146,16 @@ def _ask(call: Callable[[], Any], front: str) -> Any:
 
     try:
         answer = call()
-    except httpx.TransportError as error:
-        cause = error
-    else:
         if answer.status_code not in (502, 503, 504) or _is_json(answer):
             return answer
         cause = f"status {answer.status_code}"
+    except httpx.TransportError as error:
+        cause = str(error)
     proxies = [name for name, value in os.environ.items() if name.lower() in ("http_proxy", "all_proxy") and value]
     host = urllib.parse.urlsplit(front).hostname
     if proxies:
-        try:
+        with suppress(httpx.TransportError):
             httpx.get(f"{front}/health", timeout=SECONDS, trust_env=False)
-        except httpx.TransportError:
-            pass
-        else:
             raise JoinError(f"a proxy ({', '.join(proxies)}) stands between you and {host}; set NO_PROXY={host}")
     raise JoinError(
         f"nothing answers at {front} ({cause}); check that you are in the teacher's network and that host and port are "

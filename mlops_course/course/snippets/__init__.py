@@ -1,15 +1,11 @@
 """Short programs to take to work: each does one task with one stage of the package, and runs as it stands.
 
-    names         the snippets there are
-    load          one of them, with what it needs
+    names, load   the snippets there are, and one of them with what it needs
     copy          write one into a project, with the stages that it needs beside it
-    stage_of      the stage that a dotted name of the package belongs to
-    files_of      the files of a stage
-    imports_of    what the files of a stage import
-    distribution  the distribution that brings a package
+    stage_of, files_of, imports_of, distribution    where a name comes from, and what that needs
 
-The files in `scripts/` hold them, a phase each: a line `# %% NAME: TASK.` begins a snippet, which gets those imports of
-its file that it uses. What it needs is read from them and from the imports of its stage.
+`scripts/` has a file for each phase. A line `# %% NAME: TASK.` begins a snippet; it gets those imports of its file that
+it uses. What it needs is read from them and from the imports of its stage.
 """
 
 import ast
@@ -31,6 +27,8 @@ LICENCE = "# MIT License, Copyright (c) 2026 MLOps Course contributors"
 OWN = PACKAGE.name
 PUBLIC = re.compile(r"^__all__ = ", re.MULTILINE)
 BEGIN = re.compile(r"^# %% (\w+): (.+)\.\n", re.MULTILINE)
+
+_distributions = cache(packages_distributions)
 
 
 @dataclass(frozen=True)
@@ -147,13 +145,8 @@ def _beside(found: re.Match) -> str:
 def distribution(top: str) -> str:
     """The distribution that brings a top-level package: the one of its name, if there are several."""
     name = canonicalize_name(top)
-    owners = [canonicalize_name(owner) for owner in _owners().get(top, [top])]
+    owners = [canonicalize_name(owner) for owner in _distributions().get(top, [top])]
     return name if name in owners else owners[0]
-
-
-@cache
-def _owners() -> dict[str, list[str]]:
-    return dict(packages_distributions())
 
 
 @cache

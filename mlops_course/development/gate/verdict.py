@@ -148,9 +148,7 @@ def _require_bars(bars: Mapping[str, Any], evidence: Mapping[str, pd.DataFrame],
         raise ValueError("a comparison needs tolerated_loss: say how much worse than the champion is tolerated.")
     if "tolerated_loss" in bars and "when_not_known" not in bars:
         rules = ", ".join(WHEN_NOT_KNOWN)
-        raise ValueError(
-            f"tolerated_loss needs when_not_known: say what follows if data cannot tell; one of {rules}."
-        )
+        raise ValueError(f"tolerated_loss needs when_not_known: say what follows if data cannot tell; one of {rules}.")
     if "comparison" in evidence and first_release:
         raise ValueError("first_release says there is no champion, but the evidence has a comparison with one.")
 
