@@ -1,9 +1,16 @@
 """The classroom: open it, join it, look at it, back it up and close it."""
 
+import getpass
+import hmac
+import json
 import os
+import re
 import signal
+import socket
+import sys
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +88,6 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
 
 def _open_apart(room: Any) -> None:
     """Open the room in a process of its own, and show its messages when learners can join."""
-    import sys
-
     from mlops_course.course.classroom.machine import Child
 
     if found := room.running():
@@ -104,8 +109,6 @@ def _open_apart(room: Any) -> None:
 
 def _address(host: str) -> str:
     """Return the address that other machines see, if the host stands for all networks."""
-    import socket
-
     if host not in ("0.0.0.0", "::"):
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
@@ -158,9 +161,6 @@ def status(folder: Path | None) -> None:
 @click.option("--name", help="Your name in the room; your user name if not given.")
 def join(url: str, name: str | None) -> None:
     """Join a room: paste the line that the teacher shows."""
-    import getpass
-    import re
-
     from mlops_course.course.progress import client
 
     name = name or re.sub(r"[^a-z0-9-]+", "-", getpass.getuser().lower()).strip("-")[:31]
@@ -214,10 +214,6 @@ def forget(name: str, approver: str, reason: str, folder: Path | None) -> None:
 
     The request goes on record in forgotten.jsonl of the room, without the name.
     """
-    import hmac
-    import json
-    from datetime import UTC, datetime
-
     from mlops_course.course.classroom import forgetting
 
     room = _room(folder)

@@ -5,14 +5,13 @@ from pathlib import Path
 import click
 
 from mlops_course.commands.shared import as_json, progress_bar, show
+from mlops_course.course.lessons import LESSONS, number_of
 
 __all__ = ["check", "progress", "snippet"]
 
 
 def _lesson(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the name of a lesson that has exercises, given by name or number."""
-    from mlops_course.course.lessons import LESSONS, number_of
-
     names = {number_of(name): name for name in LESSONS}
     if value is None or (name := names.get(value.rjust(2, "0"), value)) in LESSONS:
         return value and name

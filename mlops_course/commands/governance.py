@@ -1,5 +1,6 @@
 """Where a prediction came from, what is forgotten, what happened, and how ready the system is."""
 
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,6 @@ def readiness(system: Any, log: Any, as_json: bool) -> None:
 @pass_log
 def incident(system: Any, log: Any, start: Any, end: Any) -> None:
     """Print the report of an incident in Markdown, filled from log, history and audit trail, for a blameless review."""
-    from datetime import UTC
-
     from mlops_course.system import governance
 
     span = {"start": start.replace(tzinfo=UTC), "end": end.replace(tzinfo=UTC)}

@@ -116,14 +116,9 @@ def replay(system: Any, faults: int | None, careless: bool, over_http: bool, **p
 def _show_ledger(ledger: Any, *, title: str) -> None:
     """Print the months of a replay, its releases and its alerts."""
     days = ledger.frame()
-    months = days.groupby(days["day"].str[:7]).agg(
-        answered=("answered", "sum"),
-        labelled=("labelled", "sum"),
-        errors=("error_cost", "sum"),
-        training=("training_cost", "sum"),
-        serving=("serving_cost", "sum"),
-        log_loss=("log_loss", "sum"),
-    )
+    costs = {"error_cost": "errors", "training_cost": "training", "serving_cost": "serving"}
+    summed = ["answered", "labelled", *costs, "log_loss"]
+    months = days.groupby(days["day"].str[:7])[summed].sum().rename(columns=costs)
     months["log_loss"] = (months["log_loss"] / months["labelled"]).round(4)
     show(months.round(0 if months.empty else 4).reset_index(names="month"), title=title)
     for day in ledger.days:

@@ -1,7 +1,7 @@
 """Promote a version, roll back, or try a version beside the champion; and the history of it."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial
 from typing import Any
 
 import click
@@ -45,58 +45,57 @@ def rollback(system: Any, approver: str, reason: str, evidence: str) -> None:
 
 
 def _trial_command(command: Callable[..., None]) -> click.Command:
-    """Make a command for trials: VERSION starts one, --stop ends it, and without either the command shows it.
+    """Make a command of a trial: VERSION starts one, --stop ends it, and without either the command shows it."""
+    options = (
+        click.argument("version", type=int, required=False),
+        click.option("--stop", is_flag=True, help="End it."),
+        click.option("--approver", help="Who is responsible; goes on record."),
+        click.option("--reason", help="Why; goes on record."),
+        log_option,
+        as_json,
+    )
+    command = pass_system(command)
+    for option in reversed(options):
+        command = option(command)
+    return click.command()(command)
 
-    The command gets `version` and `signed`, with approver and reason, to start a trial, or `trial` to show it.
-    """
-    mode = command.__name__
 
-    @click.command()
-    @click.argument("version", type=int, required=False)
-    @click.option("--stop", is_flag=True, help="End it.")
-    @click.option("--approver", help="Who is responsible; goes on record.")
-    @click.option("--reason", help="Why; goes on record.")
-    @log_option
-    @as_json
-    @pass_system
-    @wraps(command)
-    def called(system: Any, stop: bool, version: int | None, approver: str, reason: str, **shown: Any) -> None:
-        signed = {"approver": approver, "reason": reason}
-        if (stop or version is not None) and not all(signed.values()):
-            raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
-        if version is not None and not stop:
-            command(system, version=version, signed=signed, trial=None, **shown)
-            return
-        trial = system.registry.trial()
-        if trial is None or trial.mode != mode:
-            raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
-        if stop:
-            system.registry.end_trial(**signed)
-            click.echo(f"Version {trial.version} answers no longer.")
-        else:
-            command(system, version=None, signed=None, trial=trial, **shown)
-
-    return called
+def _trial(
+    system: Any, mode: str, *, start: Callable[..., None], does: str, version: int | None, stop: bool, **signed: str
+) -> Any:
+    """Return the running trial, to be shown; None if VERSION was started now, or the trial ended."""
+    if (stop or version is not None) and not all(signed.values()):
+        raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
+    if version is not None and not stop:
+        start(version, **signed)
+        click.echo(f"Version {version} answers {does}. How it does: mlops-course {mode}")
+        return None
+    trial = system.registry.trial()
+    if trial is None or trial.mode != mode:
+        raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
+    if stop:
+        system.registry.end_trial(**signed)
+        click.echo(f"Version {trial.version} answers no longer.")
+        return None
+    return trial
 
 
 @_trial_command
-def shadow(system: Any, version: int, signed: dict[str, str], trial: Any, log_url: str | None, as_json: bool) -> None:
+def shadow(system: Any, log_url: str | None, as_json: bool, **asked: Any) -> None:
     """Let VERSION predict beside the champion, unseen by callers. Without VERSION: show how the shadow does.
 
     A running service starts within a second. The predictions are compared on the same requests.
     """
-    if not trial:
-        system.registry.shadow(version, **signed)
-        click.echo(f"Version {version} answers in shadow. How it does: mlops-course shadow")
-        return
-    from mlops_course.system import service
+    trial = _trial(system, "shadow", start=system.registry.shadow, does="in shadow", **asked)
+    if trial:
+        from mlops_course.system import service
 
-    table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
-    show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
+        table = service.shadow_table(system, log_url=log_url or system.workspace.prediction_log_url, trial=trial)
+        show(table.round(4), title=f"Since {trial.since:%Y-%m-%d %H:%M} UTC, by {trial.approver}", as_json=as_json)
 
 
 @_trial_command
-def canary(system: Any, version: int, signed: dict[str, str], trial: Any, log_url: str | None, as_json: bool) -> None:
+def canary(system: Any, log_url: str | None, as_json: bool, **asked: Any) -> None:
     """Let VERSION answer a small share of the ids. Without VERSION: show how the canary does.
 
     A running service starts within a second and raises the share step by step. It stops a canary that fails, is slow or
@@ -104,16 +103,15 @@ def canary(system: Any, version: int, signed: dict[str, str], trial: Any, log_ur
     """
     from mlops_course.system import service
 
-    if not trial:
-        share = service.canary_plan(system).steps[0]
-        system.registry.canary(version, share=share, **signed)
-        click.echo(f"Version {version} answers {share:.0%} of the ids. How it does: mlops-course canary")
-        return
-    verdict = _verdict(system, trial, log_url)
-    title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
-    show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
-    if not as_json:
-        click.echo(verdict.reason)
+    share = service.canary_plan(system).steps[0]
+    start = partial(system.registry.canary, share=share)
+    trial = _trial(system, "canary", start=start, does=f"{share:.0%} of the ids", **asked)
+    if trial:
+        verdict = _verdict(system, trial, log_url)
+        title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"
+        show(verdict.measures.reset_index().round(4), title=title, as_json=as_json)
+        if not as_json:
+            click.echo(verdict.reason)
 
 
 def _verdict(system: Any, trial: Any, log_url: str | None) -> Any:

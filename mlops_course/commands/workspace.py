@@ -1,10 +1,13 @@
 """This computer, MLflow's pages, and the workspace."""
 
+import shutil
+import subprocess
 import sys
 
 import click
 
 from mlops_course.commands.shared import as_json, show
+from mlops_course.course.progress.journal import KEPT
 from mlops_course.system.workspace import Workspace
 
 __all__ = ["doctor", "reset", "ui"]
@@ -31,8 +34,6 @@ def doctor(as_json: bool) -> None:
 @click.option("--port", default=5000, show_default=True, help="Where to listen, on this computer only.")
 def ui(port: int) -> None:
     """Open MLflow's pages on the workspace: runs, models, versions. Stop it with Ctrl-C."""
-    import subprocess
-
     workspace = Workspace.locate().create()
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
@@ -47,10 +48,6 @@ def ui(port: int) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def reset(yes: bool) -> None:
     """Delete all models, runs and reports of the workspace; progress with exercises stays."""
-    import shutil
-
-    from mlops_course.course.progress.journal import KEPT
-
     workspace = Workspace.locate()
     going = sorted(path for path in workspace.root.glob("*") if path.name not in KEPT)
     if not going:

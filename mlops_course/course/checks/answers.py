@@ -14,10 +14,10 @@ import copy
 import ctypes
 import functools
 import io
-import linecache
 import reprlib
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -141,13 +141,8 @@ def _explained(error: Exception, answer: Callable, *, name: str, arguments: tupl
     """What went wrong, in which line of the answer, called with what, and what such an error means."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
-    line, trace = None, error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    source = linecache.getline(file, line).strip() if line else ""
-    where = f" at `{source}`" if source else ""
+    own = [frame.line for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f" at `{own[-1]}`" if own and own[-1] else ""
     meaning = next((says for part, says in MEANINGS.items() if part in text), KINDS.get(type(error).__name__, ""))
     said = f"{name} stopped with {text}{where}, called with {', '.join(map(brief, arguments)) or 'nothing'}."
     return f"{said} It means: {meaning}" if meaning else said

@@ -123,12 +123,16 @@ def read_gap(
 ) -> Gap:
     lesson = LESSON.search("\n".join(setup))
     source = cells[start].source
-    name = name_of_answer(source)
+    definitions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    if len(definitions) != 1:
+        raise GapError(f"a gap defines one function or class; found {len(definitions)}")
+    name = definitions[0].name
+    if ">>>" not in (ast.get_docstring(definitions[0]) or ""):
+        raise GapError(f"the docstring of {name} needs a >>> example with its value")
     task = cells[start - 1].source if start and cells[start - 1].cell_type == "markdown" else ""
     if not LEVEL.search(task):
         raise GapError(f"the Markdown cell above {name} lacks a line 'Level 2 of 3 · 10 minutes'")
-    asks = f'checks.hint("{lesson[1] if lesson else "LESSON"}.{name}")'
-    if lesson and asks not in task:
+    if lesson and (asks := f'checks.hint("{lesson[1]}.{name}")') not in task:
         raise GapError(f"the Markdown cell above {name} does not say how to get a hint: {asks}")
     check = cells[start + 1].source if start + 1 < len(cells) and cells[start + 1].cell_type == "code" else ""
     if f"checks.{name}({name})" not in check:
@@ -137,15 +141,6 @@ def read_gap(
     mistakes = tuple(answer for answer in own if isinstance(answer, Mistake))
     others = tuple(answer for answer in own if isinstance(answer, str))
     return Gap(name, task, source, stubbed(source), check, setup, mistakes, others)
-
-
-def name_of_answer(source: str) -> str:
-    definitions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    if len(definitions) != 1:
-        raise GapError(f"a gap defines one function or class; found {len(definitions)}")
-    if ">>>" not in (ast.get_docstring(definitions[0]) or ""):
-        raise GapError(f"the docstring of {definitions[0].name} needs a >>> example with its value")
-    return definitions[0].name
 
 
 def documented_answers(cells: list[NotebookNode]) -> list[tuple[str, Mistake | str]]:

@@ -31,8 +31,8 @@ def mark(path: Path) -> list[Mark]:
         notebook = nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
         raise ValueError(f"expected a notebook in {path}, but it cannot be read: {error}") from error
-    checks = {i: CHECK.search(cell.source) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
-    checks = {position: found[1] for position, found in checks.items() if found}
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    checks = [(found[1], cell) for cell in code if (found := CHECK.search(cell.source))]
     if not checks:
         raise ValueError(
             f"expected check cells such as checks.NAME(NAME) in {path.name}, found none; is it an exercise?"
@@ -46,7 +46,7 @@ def mark(path: Path) -> list[Mark]:
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
-    return [_mark(name, notebook.cells[position].outputs) for position, name in checks.items()]
+    return [_mark(name, cell.outputs) for name, cell in checks]
 
 
 def _mark(name: str, outputs: list) -> Mark:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy
+
 from mlops_course.course.classroom import postgres
 from mlops_course.course.classroom.machine import RoomError, free_port
 from mlops_course.course.classroom.room import DATABASES, SETTINGS, Room
@@ -35,8 +37,6 @@ def counts(room: Room) -> dict[str, int]:
 @contextmanager
 def connected(url: str) -> Iterator[Any]:
     """A connection that sees the database as of its first question, whatever others write."""
-    import sqlalchemy
-
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
     try:
         with engine.connect() as connection:
@@ -48,8 +48,6 @@ def connected(url: str) -> Iterator[Any]:
 
 
 def _counted(connection: Any, database: str) -> dict[str, int]:
-    import sqlalchemy
-
     count = "SELECT count(*) FROM {}".format
     return {table: connection.execute(sqlalchemy.text(count(table))).scalar_one() for table in COUNTED[database]}
 
@@ -94,8 +92,6 @@ def backup(room: Room, file: Path) -> dict[str, int]:
 
 def _dump(room: Room, folder: Path) -> dict[str, int]:
     """Write each database to a file as it is at one moment, and count what it holds at that same moment."""
-    import sqlalchemy
-
     holds: dict[str, int] = {}
     if room.store == "sqlite":
         for name in DATABASES:
@@ -121,8 +117,6 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
 
     A room whose store was a URL becomes one with a PostgreSQL of its own. Nothing is there until all of it is.
     """
-    import sqlalchemy
-
     folder = folder.resolve()
     if folder.exists() and any(folder.iterdir()):
         raise RoomError(f"expected a new or empty folder, {folder} has files in it; restore beside it")
@@ -134,8 +128,7 @@ def restore(file: Path, folder: Path) -> dict[str, int]:
             archive.extractall(new, filter="data")
         told = json.loads((new / ABOUT).read_text(encoding="utf-8"))
         settings = json.loads((new / SETTINGS).read_text(encoding="utf-8"))
-        store = "sqlite" if told["store"] == "sqlite" else "postgresql"
-        room = Room(new, **{**settings, "store": store, "host": Room.host, "postgres_port": free_port()})
+        room = Room(new, **{**settings, "store": told["store"], "host": Room.host, "postgres_port": free_port()})
         room.save()
         found = _fill(room)
         if found != told["holds"]:

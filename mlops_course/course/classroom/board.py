@@ -1,12 +1,5 @@
 """Who has passed what, and where people are stuck: from the tags that learners' machines send.
 
-    standings    a row for each learner and gap, from the runs of the experiments "progress of ..."
-    by_learner   learners by lessons: how many gaps are done
-    stuck        gaps by how many are stuck in them, with what the check says most
-    grades       the share of gaps that are done, for the export
-    page         all of it as one page of HTML for the teacher's screen, which asks for itself again
-    as_csv       a table for a spreadsheet, in which no text is taken for a formula
-
 No answer of anybody is in it: what is sent of a gap is whether it is done, how often it was rejected, and what the
 check said last. All of that comes from learners' machines, so nothing in it is trusted: what cannot be read is left out
 and counted, texts are cut and escaped, and one learner's nonsense never keeps the board from showing the others.
@@ -95,13 +88,7 @@ def stuck(table: pd.DataFrame) -> pd.DataFrame:
     `messages` pairs of what the check says, up to its first full stop, and to how many of those who are stuck.
     """
     rows = [
-        {
-            "gap": gap,
-            "learners": int(still.sum()),
-            "rejections": int(tried["failed"].sum()),
-            "done": int(tried["done"].sum()),
-            "messages": _messages(tried.loc[still, "message"]),
-        }
+        (gap, still.sum(), tried["failed"].sum(), tried["done"].sum(), _messages(tried.loc[still, "message"]))
         for gap, tried in table.groupby("gap")
         if (still := ~tried["done"] & (tried["failed"] > 0)).any()
     ]
@@ -147,8 +134,6 @@ def page(table: pd.DataFrame, *, joined: int, names: bool = True, now: datetime 
     return _template().render(
         people=people,
         tried=table["learner"].nunique(),
-        quiet=[person for person in people if person["quiet"]] if names else [],
-        silent=[person["name"] for person in people if not person["tried"]] if names else [],
         points=points[:POINTS],
         more=points[POINTS:],
         lessons={lesson: [_through(gap, states, len(everybody)) for gap in gaps] for lesson, gaps in shown.items()},

@@ -8,6 +8,7 @@ import shutil
 import time
 
 import httpx
+import sqlalchemy
 
 from mlops_course.course.classroom import postgres
 from mlops_course.course.classroom.backup import connected
@@ -67,8 +68,6 @@ def forget(room: Room, name: str) -> dict[str, int]:
 
 def traces(room: Room, name: str) -> list[str]:
     """Columns of both databases in which a text is the name, or begins with it as a learner's names do."""
-    import sqlalchemy
-
     found = []
     for database in DATABASES:
         schema = sqlalchemy.MetaData()

@@ -3,12 +3,11 @@
     /          who may join, in words
     /health    whether MLflow and the store answer, the version, how many have joined
     /join      code and name, and the password that the learner's machine has chosen
-    /board     for the teacher only (HTTP basic authentication), also /board.csv
+    /board     for the teacher only (HTTP basic authentication)
 
 These pages only open accounts and read the store. MLflow checks every later call by itself.
 """
 
-import re
 import secrets
 import threading
 from importlib.metadata import version
@@ -120,8 +119,7 @@ def application(room: Room) -> FastAPI:
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        store = re.split(r"[:+]", room.store)[0]
-        facts = {"version": __version__, "mlflow": version("mlflow"), "store": store, "port": room.port}
+        facts = {"version": __version__, "mlflow": version("mlflow"), "port": room.port}
         try:
             return {"ok": True, "learners": len(accounts.names()), **facts}
         except httpx.HTTPError:
@@ -154,10 +152,6 @@ def application(room: Room) -> FastAPI:
         except httpx.HTTPError as error:
             raise HTTPException(503, f"MLflow does not answer ({error}); see {room.folder / 'mlflow.log'}") from error
         return board.page(board.standings(room.client()), joined=joined, names=names)
-
-    @app.get("/board.csv", response_class=PlainTextResponse, dependencies=[Depends(teacher)])
-    def export() -> str:
-        return board.as_csv(board.grades(board.standings(room.client())))
 
     return app
 

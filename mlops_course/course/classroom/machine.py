@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 __all__ = ["Child", "RoomError", "end_family", "expect_free", "free_port", "is_free"]
 
 
@@ -98,8 +100,6 @@ class Child:
 
 def end_family(pid: int) -> None:
     """End a process and its children. Children that outlived it are in its group, and hold its port."""
-    import psutil
-
     with suppress(psutil.NoSuchProcess):
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         for one in family:

@@ -1,8 +1,5 @@
 """The room: MLflow with passwords, its store, and the page in front of it, in one folder of the teacher's machine.
 
-Room.make     the folder with its settings: passwords, ports, and where the store is
-Room.open     everything runs until the block ends; what dies in between is started again
-
 room.json       settings and secrets, readable by their owner only
 running.json    process and addresses while the room is open
 postgres/       the databases, unless a URL was given or PostgreSQL is not installed
@@ -21,6 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from mlops_course.course.classroom import postgres
 from mlops_course.course.classroom.machine import Child, RoomError, end_family, expect_free, free_port, is_free
@@ -87,8 +86,8 @@ class Room:
         elif store not in ("postgresql", "sqlite") and not store.startswith("postgresql"):
             raise RoomError(f"expected postgresql, sqlite or the URL of a PostgreSQL database as store, got {store!r}")
         secrets = {"password": postgres.new_password(), "secret": postgres.new_password()}
-        room = cls(folder, store, port or PORT, free_port(), code=postgres.new_password()[:8], **secrets)
-        room = replace(room, host=host or room.host)
+        secrets |= {"code": postgres.new_password()[:8]}
+        room = cls(folder, store, port or PORT, free_port(), host=host or cls.host, **secrets)
         folder.mkdir(parents=True, exist_ok=True)
         room.save()
         return room
@@ -143,8 +142,6 @@ class Room:
 
     def running(self) -> dict[str, Any] | None:
         """Process and addresses of an open room. None if it is closed, or if another process has its number now."""
-        import psutil
-
         with suppress(OSError, ValueError, KeyError, psutil.Error):
             found = json.loads((self.folder / RUNNING).read_text(encoding="utf-8"))
             if abs(psutil.Process(found["pid"]).create_time() - found["since"]) < SAME_SECONDS:
@@ -153,8 +150,6 @@ class Room:
 
     def _start(self, mlflow: Child) -> None:
         """Start MLflow, write down which processes these are, and wait for its answer. Raises RoomError without one."""
-        import psutil
-
         mlflow.start()
         since = psutil.Process().create_time()
         running = {"pid": os.getpid(), "since": since, "mlflow": mlflow.process.pid, "address": self.address}
@@ -191,8 +186,6 @@ class Room:
 
     def clear(self) -> None:
         """End MLflow and PostgreSQL if a room that was killed has left them behind. Only for a room that is closed."""
-        import psutil
-
         with suppress(OSError, ValueError, KeyError, psutil.Error):
             pid = json.loads((self.folder / RUNNING).read_text(encoding="utf-8"))["mlflow"]
             if self.artifacts.as_uri() in psutil.Process(pid).cmdline():
@@ -240,8 +233,6 @@ class Room:
 
     def _origins(self) -> list[str]:
         """The addresses under which browsers of the room can know this machine; MLflow refuses pages from others."""
-        import psutil
-
         addresses = {one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET}
         names = {self.host, socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"}
         return [f"http://{name}:{self.port}" for name in sorted(addresses | names)]

@@ -1,9 +1,5 @@
 """A learner's machine: join a room once, then log runs and models under names that nobody else can have.
 
-    join               ask the room in, and keep what it gives in the workspace
-    connect            in a notebook: MLflow logs to the room from here on
-    registered_name    a name for a registered model that no other learner has
-
 What is kept is `classroom.json` in the workspace, readable by its owner only: addresses, name and password.
 """
 
@@ -45,18 +41,14 @@ class Joined:
     password: str
 
 
-def joined(root: Path) -> Joined | None:
+def joined(root: Path, *, file: str = FILE) -> Joined | None:
     """What the workspace at `root` knows of a room; None if it never joined one. Raises JoinError for a spoilt file."""
-    return _kept(root / FILE)
-
-
-def _kept(file: Path) -> Joined | None:
     try:
-        return Joined(**json.loads(file.read_text(encoding="utf-8")))
+        return Joined(**json.loads((root / file).read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, OSError) as error:
-        raise JoinError(f"expected what a room gave in {file}, got {error}; delete it and join again") from error
+        raise JoinError(f"expected what a room gave in {root / file}, got {error}; delete it and join again") from error
 
 
 def join(url: str, name: str, *, root: Path) -> Joined:
@@ -82,7 +74,7 @@ def join(url: str, name: str, *, root: Path) -> Joined:
     if (theirs := told.get("mlflow", "").split(".")[0]) != (ours := version("mlflow").split(".")[0]):
         raise JoinError(f"expected MLflow {theirs} as in the room, got {ours} here; install the teacher's")
     server = f"{parts.scheme}://{parts.hostname}:{told['port']}"
-    kept = filter(None, (joined(root), _kept(root / ASKED)))
+    kept = filter(None, (joined(root), joined(root, file=ASKED)))
     known = next((one for one in kept if (one.front, one.learner) == (front, name)), None)
     here = Joined(server, front, name, known.password if known else secrets.token_urlsafe(18))
     # before it is asked for: if the answer is lost, the next try has the same password

@@ -6,7 +6,6 @@ classroom each gap is a tag of the learner's run on MLflow that says how it stan
 
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Iterable
@@ -52,25 +51,17 @@ def record(gap: str, what: str, message: str = "") -> None:
     if "." not in gap and what != "reset":
         return
     line = {"gap": gap, "what": what, "message": message, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    file = Workspace.locate().root / EVENTS
     try:
-        _append(json.dumps(line).encode())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("ab") as stream:  # begins a line: one that a kill cut off must not spoil this one
+            stream.write(f"\n{json.dumps(line)}\n".encode())
     except OSError as error:
         print(f"(This result was not kept: {error})")
         return
     with suppress(RuntimeError):  # no room that can be read, or no thread: `mlops-course progress` says so, not a check
         if room := joined(Workspace.locate().root):
             threading.Thread(target=deliver_quietly, args=(room,), daemon=True).start()
-
-
-def _append(line: bytes) -> None:
-    file = Workspace.locate().root / EVENTS
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab+") as stream:
-        stream.seek(0, os.SEEK_END)
-        if whole := stream.tell():
-            stream.seek(whole - 1)
-        torn = bool(whole) and stream.read(1) != b"\n"  # a line that a kill cut off must not spoil the next one
-        stream.write(b"\n" * torn + line + b"\n")
 
 
 def events() -> tuple[list[dict], int]:

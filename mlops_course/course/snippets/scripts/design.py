@@ -22,31 +22,17 @@ print(f"{budget.left:.0f} failures left of {budget.allowed:.0f}")
 assert round(budget.left) == 15
 
 # %% rank: Rank ideas by value, feasibility and risk, with the uncertainty that the numbers have.
-ideas = pd.DataFrame(
-    {
-        "name": ["returns", "stock", "chat"],
-        "value_low": [20, 10, 5],  # thousand EUR a year, or any unit: the order stays
-        "value_high": [60, 90, 30],
-        "feasibility_low": [0.6, 0.3, 0.7],
-        "feasibility_high": [0.9, 0.9, 0.9],
-        "risk_low": 0.0,
-        "risk_high": [0.2, 0.1, 0.3],
-    }
-)
+ideas = pd.DataFrame({"name": ["returns", "stock", "chat"]})
+ideas[["value_low", "value_high"]] = [(20, 60), (10, 90), (5, 30)]  # thousand EUR a year; in any unit the order stays
+ideas[["feasibility_low", "feasibility_high"]] = [(0.6, 0.9), (0.3, 0.9), (0.7, 0.9)]
+ideas[["risk_low", "risk_high"]] = [(0.0, 0.2), (0.0, 0.1), (0.0, 0.3)]
 ranked = design.rank_use_cases(ideas, draws=10_000, seed=0)
 print(ranked.round(2))
 assert ranked["name"].iloc[-1] == "chat"
 
 # %% price: Price building and running a model, and say how many answers pay for it.
-items = pd.DataFrame(
-    {
-        "item": ["build", "watch and mend", "machine"],
-        "quantity": [30, 12, 12],
-        "unit": ["day", "day", "month"],
-        "unit_price": [600, 600, 40],
-        "paid": ["once", "yearly", "yearly"],
-    }
-)
+items = pd.DataFrame({"item": ["build", "watch and mend", "machine"], "paid": ["once", "yearly", "yearly"]})
+items = items.assign(quantity=[30, 12, 12], unit=["day", "day", "month"], unit_price=[600, 600, 40])
 cost = design.operating_cost(items, years=2)["cost"].sum()
 answers = design.break_even_volume(cost, value=0.8, variable_cost=0.05)
 print(f"{cost:,.0f} EUR in two years, paid for by {answers:,} answers")

@@ -41,13 +41,8 @@ assert joined["diesel"].tolist() == [1.61, 1.66]
 
 # %% recent: Count what happened lately, as of each question, with one code path for training and service.
 orders = pd.DataFrame({"asked": pd.to_datetime(["2026-03-01T10:00Z", "2026-03-01T15:00Z"]), "depot": "north"})
-delays = pd.DataFrame(
-    {
-        "known": pd.to_datetime(["2026-03-01T08:30Z", "2026-03-01T09:30Z", "2026-03-01T14:00Z"]),
-        "depot": ["north", "south", "north"],
-        "minutes": [10.0, 99.0, 30.0],
-    }
-)
+delays = pd.DataFrame({"depot": ["north", "south", "north"], "minutes": [10.0, 99.0, 30.0]})
+delays["known"] = pd.to_datetime(["2026-03-01T08:30Z", "2026-03-01T09:30Z", "2026-03-01T14:00Z"])
 three_hours = pd.Timedelta("3h")
 lately = features.recent(orders, delays, at="asked", available="known", window=three_hours, by="depot", value="minutes")
 print(orders.join(lately))
@@ -79,12 +74,9 @@ random = np.random.default_rng(0)
 orders = pd.DataFrame({"load": random.normal(size=600), "depot": random.choice(["north", "south"], size=600)})
 late = (orders["load"] + random.normal(size=600) > 0.7).astype(float)
 asked = pd.Series(pd.date_range("2026-01-01", periods=600, freq="h", tz="UTC"))
-folds = training.TimeFolds(4, prediction_time=asked, label_time=asked + pd.Timedelta("5h"))
+rows = {"target": late, "folds": training.TimeFolds(4, prediction_time=asked, label_time=asked + pd.Timedelta("5h"))}
 models = training.candidates(None, numeric=["load"], categorical=["depot"], seed=0)
-losses = {
-    name: training.cross_validate_in_time(model, orders, target=late, folds=folds)["log_loss"]
-    for name, model in models.items()
-}
+losses = {name: training.cross_validate_in_time(model, orders, **rows)["log_loss"] for name, model in models.items()}
 chosen = training.simplest_within_one_standard_error(pd.DataFrame(losses))
 print(pd.DataFrame(losses).mean().round(3).to_dict(), "->", chosen)
 assert chosen == "logistic_regression"
@@ -95,10 +87,8 @@ orders = pd.DataFrame({"load": random.normal(size=3_000)})
 late = pd.Series(random.random(3_000) < 1 / (1 + np.exp(1.5 - orders["load"])), dtype=float)
 model = LogisticRegression(class_weight="balanced").fit(orders[:1_000], late[:1_000])  # says too much
 mended = training.calibrate(model, orders[1_000:2_000], target=late[1_000:2_000])
-said = {
-    name: one.predict_proba(orders[2_000:])[:, 1].mean()
-    for name, one in {"as fitted": model, "put right": mended}.items()
-}
+models = {"as fitted": model, "put right": mended}
+said = {name: one.predict_proba(orders[2_000:])[:, 1].mean() for name, one in models.items()}
 print({name: round(float(mean), 2) for name, mean in said.items()}, "| came:", round(late[2_000:].mean(), 2))
 assert abs(said["put right"] - late[2_000:].mean()) < 0.05 < abs(said["as fitted"] - late[2_000:].mean())
 
@@ -118,10 +108,8 @@ random = np.random.default_rng(0)
 depot = random.choice(["north", "south", "east"], size=2_000, p=[0.6, 0.395, 0.005])
 probability = random.random(2_000)
 late = (random.random(2_000) < np.where(depot == "south", 0.5, probability)).astype(int)
-table = evaluation.by_slice(
-    late, probability, slices=pd.DataFrame({"depot": depot}), threshold=0.2, false_alarm=15, missed=60, min_rows=100,
-    seed=0,
-)  # fmt: skip
+rows = {"slices": pd.DataFrame({"depot": depot}), "min_rows": 100}
+table = evaluation.by_slice(late, probability, **rows, threshold=0.2, false_alarm=15, missed=60, seed=0)
 print(table[["value", "rows", "roc_auc", "roc_auc_low", "roc_auc_high", "note"]].round(2))
 worst = table.sort_values("roc_auc").iloc[0]
 assert worst["value"] == "south"

@@ -56,9 +56,8 @@ assert first.rows + first.quarantined == 200
 
 # %% prediction_log: Keep every answer on record once, and its label when it comes.
 now = datetime(2026, 11, 2, 10, tzinfo=UTC)
-answer = {
-    "id": "order 7", "time": now, "inputs": {"load": 9}, "model_version": 1, "probability": 0.3, "decision": True,
-}  # fmt: skip
+answer = {"id": "order 7", "time": now, "inputs": {"load": 9}}
+answer |= {"model_version": 1, "probability": 0.3, "decision": True}
 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
     log = PredictionLog(f"sqlite:///{Path(place, 'predictions.db').as_posix()}")
     log.append([answer])
