@@ -80,7 +80,9 @@ def test_a_row_of_nothing_but_gaps_is_answered_as_by_the_model():
 
 
 @pytest.mark.parametrize(
-    "other", [{"kind": "base_rate"}, {"kind": "logistic_regression"}, {"derive": derive_in_a_frame}], ids=str
+    "other",
+    [{"kind": "base_rate"}, {"kind": "logistic_regression"}, {"derive": derive_in_a_frame}],
+    ids=["base_rate", "logistic_regression", "features of a frame"],
 )
 def test_a_model_of_another_kind_is_answered_the_slow_way(other):
     model, example = fitted(**other)
