@@ -15,8 +15,6 @@ A specification that is not fit to build from is refused with one line a defect:
 nmae: is not a known field; expected 'name'; got 'nmae'
 >>> error_budget(0.99, total=1000, failed=4)
 ErrorBudget(allowed=10.0, spent=4, left=6.0, share_left=0.6)
->>> break_even_volume(90_000, value=2.5, variable_cost=0.25)
-40000
 """
 
 from .canvas import canvas

@@ -60,9 +60,8 @@ def error_budget(objective: float, *, total: int, failed: int) -> ErrorBudget:
     """The failures that an objective still allows, after `failed` of `total` events.
 
     `objective` is the share of good events to reach: (1 - objective) · total may fail (Beyer et al. 2016, Site
-    Reliability Engineering, chapter 3). Before the first event nothing has been spent, and `share_left` is 1.
-
-    Raises ValueError if `objective` is not inside 0 to 1, or not 0 <= failed <= total as whole numbers.
+    Reliability Engineering, chapter 3). Before the first event nothing has been spent, and `share_left` is 1. Raises
+    ValueError if `objective` is not inside 0 to 1, or not 0 <= failed <= total as whole numbers.
     """
     if not 0 < objective < 1:
         raise ValueError(f"expected an objective between 0 and 1, such as 0.99; got {objective}")
@@ -77,8 +76,8 @@ def operating_cost(items: pd.DataFrame, *, years: float) -> pd.DataFrame:
     """The cost sheet of building and running a system for `years`; its total is `sheet["cost"].sum()`.
 
     `items` has one row an item: `item`, `quantity`, `unit` (such as "hour"), `unit_price`, and `paid`, which is "once"
-    for what builds the system or "yearly" for what runs it. Returns these columns and `cost`. Raises ValueError if a
-    column is missing, a number is negative or not finite, or `paid` is another word.
+    for what builds the system or "yearly" for what runs it. Returns these columns and `cost`, over all the years.
+    Raises ValueError if a column is missing, a number is negative or not finite, or `paid` is another word.
     """
     numbers = _numbers(items, ["quantity", "unit_price"])
     if missing := [column for column in ("item", "unit", "paid") if column not in items]:
@@ -95,9 +94,8 @@ def break_even_volume(fixed_cost: float, *, value: float, variable_cost: float) 
     """The smallest number of predictions whose value covers all costs.
 
     `fixed_cost` is what build and run cost whatever the volume, over the period in question; `value` and
-    `variable_cost` are for one prediction, in the same money.
-
-    Raises ValueError if a cost is negative, or if a prediction is not worth more than it costs: no volume helps then.
+    `variable_cost` are for one prediction, in the same money. Raises ValueError if a cost is negative, or if a
+    prediction is not worth more than it costs: no volume helps then.
     """
     if fixed_cost < 0 or variable_cost < 0:
         raise ValueError(f"expected costs of 0 or more; got fixed {fixed_cost} and variable {variable_cost}")

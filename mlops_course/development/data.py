@@ -57,7 +57,6 @@ def content_version(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> str:
     integer, float, boolean, text, time in its zone, duration. All missing values are equal, and so are 0.0 and -0.0.
 
     Rows are hashed to 64 bits each, the same on every platform: enough to catch accidents, no proof against a forger.
-
     Raises ValueError for column names that repeat or are no text, TypeError for a column of mixed or other values.
     """
     digest = hashlib.sha256()
@@ -73,9 +72,8 @@ def save_snapshot(tables: pd.DataFrame | Mapping[str, pd.DataFrame], folder: str
     """Store tables below `folder` under their content version, which is returned.
 
     One Parquet file a table and a manifest, written to a hidden folder and then renamed: a reader sees all of it or
-    nothing, also if the writer is killed. A version that is there already is left as it is, not looked into.
-
-    Raises ValueError for a table name that cannot be a file name, and what `content_version` raises.
+    nothing, also if the writer is killed. A version that is there already is left as it is, not looked into. Raises
+    ValueError for a table name that cannot be a file name, and what `content_version` raises.
     """
     tables, folder = _named(tables), Path(folder)
     if bad := [name for name in tables if not TABLE_NAME.fullmatch(name)]:
@@ -138,8 +136,7 @@ def known_at(table: pd.DataFrame, instant: datetime, *, available: Mapping[str, 
     never; a value that comes at `instant` itself is known). Those columns are hidden where they lie in the future, too.
     Dtypes do not depend on the instant: a mapped column of integers becomes float64, one of booleans nullable boolean.
 
-    Raises ValueError for an instant without a time zone, KeyError for a column that is not in the table, TypeError for
-    a column of availability that holds no instants.
+    Raises ValueError for an instant without a time zone, KeyError for an absent column, TypeError for other clocks.
     """
     instant = pd.Timestamp(instant)
     if instant.tz is None:

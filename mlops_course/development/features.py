@@ -45,10 +45,8 @@ def as_of(
 
     With `by`, only observations of the same group count. The result has the index of `rows`, the `columns`, and `age`
     in minutes since the observation became known. All are missing where nothing was known yet, or only what is older
-    than `max_age`.
-
-    Raises ValueError if a time is not a datetime, a row asks at no time, or two observations of a group became
-    available at the same instant (which of them is the last is then undefined).
+    than `max_age`. Raises ValueError if a time is not a datetime, a row asks at no time, or two observations of a group
+    became available at the same instant.
     """
     _check_times(rows, at, required=True)
     _check_times(observations, available)
@@ -80,27 +78,23 @@ def recent(
     at: str,
     available: str,
     window: pd.Timedelta,
+    value: str,
     by: str | None = None,
-    value: str | None = None,
 ) -> pd.DataFrame:
     """How many events became known in the `window` before each row asked, and the mean of their `value`.
 
     An event counts for a row if `events[available]` lies in (at − window, at] and, with `by`, its group is the row's.
-    An event without a value does not count. Returns one row for each of `rows`, with their index: `count`, and `mean`,
-    which is missing where the count is 0 (and everywhere without `value`).
-
-    Raises ValueError if a time is not a datetime or a row asks at no time.
+    An event without a value does not count. Returns `count` and `mean`, with the index of `rows`. Raises ValueError if
+    a time is not a datetime or a row asks at no time.
     """
     _check_times(rows, at, required=True)
     _check_times(events, available)
-    known = events.dropna(subset=[available, value] if value else [available])
+    known = events.dropna(subset=[available, value])
     asked, happened = _moments(rows, at, by=by), _moments(known, available, by=by, value=value)
     count, total = _known_by(asked, happened)
     before, total_before = _known_by(asked.assign(time=asked["time"] - window // pd.Timedelta("1us")), happened)
     count = count - before
-    mean = np.full(len(rows), np.nan)
-    if value is not None:
-        np.divide(total - total_before, count, out=mean, where=count > 0)
+    mean = np.divide(total - total_before, count, out=np.full(len(rows), np.nan), where=count > 0)
     return pd.DataFrame({"count": count, "mean": mean}, index=rows.index)
 
 

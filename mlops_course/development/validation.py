@@ -289,16 +289,11 @@ def _reasons(found: list[_Finding], size: int) -> pd.Series:
 
 def _samples(values: pd.DataFrame) -> str:
     """Return some distinct values as text; of several columns, distinct rows as a=1 b=2."""
-    rows = values.head(SAMPLED_ROWS).to_dict("records")
-    if values.shape[1] == 1:
-        texts = [_text(value) for row in rows for value in row.values()]
-    else:
-        texts = [" ".join(f"{column}={_text(value)}" for column, value in row.items()) for row in rows]
+    several, texts = values.shape[1] > 1, []
+    for row in values.head(SAMPLED_ROWS).to_dict("records"):
+        cells = {name: f"{cell:.10g}" if isinstance(cell, float) else str(cell) for name, cell in row.items()}
+        texts.append(" ".join(f"{name}={cell}" if several else cell for name, cell in cells.items()))
     return _cut(", ".join(list(dict.fromkeys(texts))[:SAMPLES]))
-
-
-def _text(value: object) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _cut(text: str) -> str:

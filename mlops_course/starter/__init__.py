@@ -58,8 +58,8 @@ def package_name(folder: Path) -> str:
     return f"{name}_project" if taken or (found is not None and found.origin is not None) else name
 
 
-def create(folder: Path, judgement: Judgement, *, data: Path, command: str, today: date) -> list[str]:
-    """Write a starter project for the table in `data` into `folder`, whole or not at all; return its files.
+def create(folder: Path, judgement: Judgement, *, data: Path, command: str, today: date) -> None:
+    """Write a starter project for the table in `data` into `folder`, whole or not at all.
 
     `command` is what the user called, for the README. Raises FileExistsError if the folder holds something.
     """
@@ -91,7 +91,6 @@ def create(folder: Path, judgement: Judgement, *, data: Path, command: str, toda
         if folder.exists():
             folder.rmdir()
         made.rename(folder)
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def update(folder: Path) -> list[Change]:
@@ -138,9 +137,6 @@ def _bring(there: Path, made: Path, before: str | None, after: str | None) -> tu
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-# What is written ------------------------------------------------------------------------------------------------------
 
 
 def _render(folder: Path, answers: dict[str, Any]) -> dict[str, str]:
@@ -194,11 +190,8 @@ def _files(stages: list[str]) -> list[Path]:
 
 def _requirements(stages: list[str]) -> list[Requirement]:
     """What the stages import, with the ranges that the course asks for."""
-    asked = {}
-    for text in metadata.requires(DISTRIBUTION) or ():
-        requirement = Requirement(text)
-        if requirement.marker is None or "extra" not in str(requirement.marker):
-            asked[requirement.name] = requirement
+    needs = map(Requirement, metadata.requires(DISTRIBUTION) or ())
+    asked = {need.name: need for need in needs if "extra" not in str(need.marker)}
     tops = {outer for stage in stages for outer, _ in imports_of(stage)} | {"click", "yaml"}
     tops -= {OWN, *sys.stdlib_module_names}
     names = {distribution(top) for top in tops} | asked.keys() & {*NOT_IMPORTED}

@@ -21,19 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "GRAINS",
-    "as_text",
-    "batch_names",
-    "convert",
-    "distinct_rows",
-    "made_up_times",
-    "read",
-    "read_cells",
-    "row_ids",
-    "words",
-]
-
 MISSING_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>", "nat", "?")  # in any case of letters, in any column
 MORE_MISSING_WORDS = ("none", "-", "--", ".", "nil", "missing", "unknown", "k.a.")  # where a number or time should be
 GRAINS = {"year": "%Y", "quarter": "", "month": "%Y-%m", "week": "%G-W%V", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
@@ -62,7 +49,8 @@ def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     """The table in `path`: the columns that the plan keeps, by their names there, and `row_id`.
 
     Rows that are the same in every column of the file come once. `row_id` is the plan's id column as text, or a digest
-    of the whole row. Without a column of time, the rows get the plan's made-up clock, in the order of the file.
+    of the whole row. Without a column of time, the rows get the plan's made-up clock, in the order of the file. Raises
+    ValueError for a column that is missing and for a value that is not of its kind.
     """
     cells = distinct_rows(read_cells(path, plan["format"]))
     table = convert(cells, plan)
@@ -90,8 +78,6 @@ def convert(cells: pd.DataFrame, plan: Mapping[str, Any]) -> pd.DataFrame:
     category        text
     time            datetime64[us, UTC]
     moment          datetime64[us] without a zone: an input that is a point in time, on the clock of UTC
-
-    Raises ValueError for a column that is missing and for a value that is not of its kind.
     """
     columns = {}
     for name, how in plan["columns"].items():

@@ -20,9 +20,8 @@ probability, raise ValueError.
 >>> costs = {"threshold": 0.2, "false_alarm": 15, "missed": 60}
 >>> float(measure(target, probability, **costs)["roc_auc"].round(2))
 0.82
->>> table = intervals(target, probability, **costs, seed=7)
->>> bool((table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all())
-True
+>>> intervals(target, probability, **costs, seed=7).loc["roc_auc"].round(2).tolist()
+[0.82, 0.81, 0.83]
 """
 
 from .evidence import by_slice, compare, evidence

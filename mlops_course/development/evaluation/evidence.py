@@ -90,7 +90,13 @@ def compare(
     mine = np.column_stack([log_losses(y, p), 1000 * _cost(y, p >= threshold, false_alarm, missed)])
     theirs = np.column_stack([log_losses(y, q), 1000 * _cost(y, q >= champion_threshold, false_alarm, missed)])
     codes = _group_codes(target, groups)
-    parts = {("all", "all"): np.full(len(y), True), **_parts(target, slices, min_rows)}
+    parts = {("all", "all"): np.full(len(y), True)}
+    if slices is not None:
+        _require_same_rows(target, slices, "slices")
+        for column in slices.columns:
+            values = _labels(slices[column])
+            names, rows = np.unique(values, return_counts=True)
+            parts |= {(column, name): values == name for name in names[rows >= min_rows]}
     records = []
     for part, ((column, value), here) in enumerate(parts.items()):
         questions = 1 if part == 0 else len(parts) - 1
@@ -143,16 +149,6 @@ def evidence(
 def _labels(column: pd.Series) -> np.ndarray:
     """A column's values as text; the missing ones get a name too, for they are rows like any other."""
     return column.astype("string").fillna("(missing)").to_numpy(dtype=object)
-
-
-def _parts(target: ArrayLike, slices: pd.DataFrame | None, min_rows: int) -> dict[tuple[str, str], np.ndarray]:
-    """The rows of each slice that is large enough, as masks."""
-    if slices is None:
-        return {}
-    _require_same_rows(target, slices, "slices")
-    labels = {column: _labels(slices[column]) for column in slices.columns}
-    masks = {(column, value): values == value for column, values in labels.items() for value in np.unique(values)}
-    return {part: mask for part, mask in masks.items() if mask.sum() >= min_rows}
 
 
 def _standard_errors(losses: np.ndarray, codes: np.ndarray, draws: int, seed: int) -> np.ndarray:

@@ -30,9 +30,8 @@ def calibration_error(target: ArrayLike, probability: ArrayLike) -> float:
 
     The ten bins hold equal numbers of rows, not equal widths of probability. Over- and underestimates cancel within a
     bin, and predictions of a rare event crowd near 0, so one bin of equal width would hold most rows and hide most.
-    Equal predictions share a bin. By chance the error is above 0 for a perfect model too: see `calibration`.
-
-    Source: Naeini, Cooper and Hauskrecht 2015, with the quantile bins of Nguyen and O'Connor 2015.
+    By chance the error is above 0 for a perfect model too: see `calibration`. Source: Naeini, Cooper and Hauskrecht
+    2015, with the quantile bins of Nguyen and O'Connor 2015.
     """
     y, p = _checked(target, probability)
     gaps = np.bincount(_bin_of(p), weights=p - y)

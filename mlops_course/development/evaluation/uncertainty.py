@@ -56,18 +56,17 @@ def calibration(
 ) -> pd.Series:
     """Calibration error beside its noise floor, and calibration intercept and slope with 95 % intervals.
 
-    - noise_mean, noise_high: mean and 95 % quantile of the `calibration_error` that a perfectly calibrated model would
-      show with these probabilities, by chance.
+    - error: the `calibration_error`. noise_mean, noise_high: mean and 95 % quantile of the error that a perfectly
+      calibrated model would show with these probabilities, by chance.
     - intercept, intercept_low, intercept_high: what has to be added to each log-odds (logit) so that prediction and
       outcome have the same mean (calibration-in-the-large). Above 0 the probabilities as a whole are too low.
     - slope, slope_low, slope_high: of a logistic regression of the target on the logit. Below 1 they are too extreme.
 
     Without `groups` rows count as independent, and the noise comes from targets that are drawn from the probabilities
-    (Bröcker and Smith 2007, Increasing the Reliability of Reliability Diagrams). With `groups`, such as days, the rows
-    of a group share what chance does: the gaps of whole groups, less the mean gap of their bin, change their sign at
-    random (as in the wild bootstrap of Cameron, Gelbach and Miller 2008). Intercept and slope are those of Van Calster
-    et al. 2019, Calibration: the Achilles heel of predictive analytics, with standard errors robust to what rows of a
-    group share. What needs two groups, two classes or two different probabilities is NaN without them.
+    (Bröcker and Smith 2007). With `groups`, such as days, the rows of a group share what chance does: the gaps of whole
+    groups, less the mean gap of their bin, change their sign at random (the wild bootstrap of Cameron, Gelbach and
+    Miller 2008). Intercept and slope are those of Van Calster et al. 2019, with standard errors robust to what rows of
+    a group share. What needs two groups, two classes or two different probabilities is NaN without them.
     """
     y, p = _checked(target, probability)
     codes = _group_codes(target, groups)

@@ -44,7 +44,7 @@ def invariance(
     """Test that a change leaves the predictions as they are: no probability moves by more than `tolerance`.
 
     Raises ValueError if `change` changes nothing or the shape, or `predict` does not return one number for each row.
-    Source of the three kinds of test: Ribeiro et al. 2020, Beyond Accuracy.
+    The three kinds of test are those of Ribeiro et al. 2020, Beyond Accuracy.
     """
     shown, moved = _moved(predict, rows, change=change, name=name)
     return _result(name, shown, np.abs(moved) - tolerance, allowed_share)
@@ -126,8 +126,6 @@ def latency(
 
     Rows are taken in turn, one a call, as a service gets them. The first `warm_up` calls fill caches and do not count.
     `clock` gives seconds; the default is processor time, so that other work on the machine does not change the verdict.
-
-    Raises ValueError if there are no rows or no calls.
     """
     if not len(rows) or calls < 1:
         raise ValueError(f"expected at least one row and one call; got {len(rows)} rows and {calls} calls.")

@@ -41,10 +41,8 @@ class GateReport:
 
     `checks` has the columns check, value, low, high, bar, detectable, verdict ("pass", "fail", "not known" or "not
     judged") and why. `detectable` is the true loss against the champion that such data find in nine of ten cases.
-    `held` says that nothing failed, and the only reason is that the comparison with the champion is not known.
-
-    A report has no truth value: `if gate(...)` raises TypeError. Objects are true by default, so this slip would let
-    every model through.
+    `held` says that nothing failed, and the only reason is that the comparison with the champion is not known. A report
+    has no truth value: `if gate(...)` raises TypeError, for it would let every model through.
     """
 
     reasons: tuple[str, ...]

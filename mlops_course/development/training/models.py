@@ -33,9 +33,8 @@ def candidates(
 
     Each is a pipeline from inputs to a probability: `derive` (row by row, without state; None for none), `encode`,
     `classify`. `numeric` and `categorical` are columns of what `derive` returns. A missing value or a category never
-    seen in training gets an answer, not an error. The same rows and `seed` give the same model.
-
-    Raises ValueError if `derive` cannot be imported by name, as a lambda cannot: such a model could not be saved.
+    seen in training gets an answer, not an error. The same rows and `seed` give the same model. Raises ValueError if
+    `derive` cannot be imported by name, as a lambda cannot: such a model could not be saved.
     """
     if derive is not None and "<" in getattr(derive, "__qualname__", "<"):
         raise ValueError(f"expected a function that can be imported, got {derive!r}; define it with def in a module")
@@ -76,9 +75,7 @@ def cost_threshold(*, false_alarm: float, missed: float) -> float:
     To act at probability p costs (1 − p) · false_alarm on average, not to act p · missed; they are equal at
     false_alarm / (false_alarm + missed). Costs are net: what the error costs more than the right decision for the same
     row. With the four full costs this is Elkan 2001, "The foundations of cost-sensitive learning", equation 2:
-    (C_FP − C_TN) / ((C_FP − C_TN) + (C_FN − C_TP)).
-
-    Raises ValueError unless both costs are positive and finite.
+    (C_FP − C_TN) / ((C_FP − C_TN) + (C_FN − C_TP)). Raises ValueError unless both costs are positive and finite.
     """
     _check_costs(false_alarm, missed)
     return false_alarm / (false_alarm + missed)
@@ -135,10 +132,7 @@ def _encoder_for_trees(*, numeric: list[str], categorical: list[str]) -> ColumnT
 
 
 def _gap_filler() -> SimpleImputer:
-    """Medians for missing numbers, and columns that say where they were missing.
-
-    For trees too: a column that was always missing (a dead sensor) stops their fit in scikit-learn 1.9.
-    """
+    """Medians for missing numbers, with indicators; trees need them for a column that is always missing."""
     return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
 
 

@@ -26,9 +26,7 @@ class TimeFolds:
     known when the test period began. The others are purged (López de Prado 2018, chapter 7). Rows need not be sorted.
 
     `prediction_time` and `label_time` are datetime Series with the index of `X`, which lacks them because they are no
-    inputs. A splitter thus belongs to its rows and refuses others.
-
-    Raises ValueError for times that cannot be folded, TypeError for what is no datetime Series.
+    inputs. A splitter belongs to its rows and refuses others. Raises ValueError for times that cannot be folded.
     """
 
     n_splits: int
@@ -83,9 +81,8 @@ def cross_validate_in_time(
     """How well `model`, fitted again for each fold, predicts the period that follows: one row a fold.
 
     Columns: fold (from 0), train_rows, test_rows, test_from (first prediction time of the test period), roc_auc,
-    log_loss (nats) and brier (mean squared error of the probability). `target` is 0 or 1, 1 being what is predicted.
-
-    Raises ValueError if a label is missing or is not 0 or 1, or if a fold trains or tests on one class only.
+    log_loss (nats) and brier (mean squared error of the probability). Raises ValueError if a label is missing or is not
+    0 or 1, or if a fold trains or tests on one class only.
     """
     labels, how = _labels(target, inputs, folds), {"return_indices": True, "error_score": "raise"}
     with one_thread_a_fit():
@@ -123,11 +120,9 @@ def search(
 def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
     """The first column of `losses` that is at most one standard error worse than the best column.
 
-    `losses` has a row for each fold and a column for each model, simplest first; lower is better. The standard error is
-    that of the difference from the best model, fold by fold: a hard month is hard for all of them. (In Breiman et al.
-    1984, section 3.4.3, it is that of the best model's own loss.)
-
-    Raises ValueError if there are fewer than two folds or a loss is missing.
+    `losses` has a row for each fold, two or more, and a column for each model, simplest first; lower is better. The
+    standard error is that of the difference from the best model, fold by fold, because a hard month is hard for all of
+    them. (In Breiman et al. 1984, section 3.4.3, it is that of the best model's own loss.)
     """
     if len(losses) < 2 or losses.isna().to_numpy().any():
         raise ValueError(f"expected losses of two or more folds, none missing, got:\n{losses}")

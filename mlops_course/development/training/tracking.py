@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LIBRARIES = ("numpy", "pandas", "scikit-learn")  # those whose version decides what a fit gives
-MLFLOW_BATCH = 100  # MLflow takes no more parameters at once, and of metrics a thousand
+MLFLOW_BATCH = 100  # MLflow takes no more parameters at once
 MLFLOW_VALUE = 6000  # nor longer ones, in characters
 
 
@@ -70,13 +70,12 @@ class TrackedRun:
             self.client.log_batch(self.run_id, params=parameters[start : start + MLFLOW_BATCH])
 
     def log_metrics(self, values: Mapping[str, float] | pd.Series, *, step: int = 0) -> None:
-        """Numbers by their names, written together; `step` is MLflow's."""
+        """Numbers by their names, a thousand at most, written together; `step` is MLflow's."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)  # in milliseconds, as MLflow counts
         metrics = [Metric(name, float(value), now, step) for name, value in values.items()]
-        for start in range(0, len(metrics), MLFLOW_BATCH):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + MLFLOW_BATCH])
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_folds(self, scores: pd.DataFrame) -> None:
         """Log what `cross_validate_in_time` returns: folds as steps, means as `mean_…`, and all in `folds.csv`."""
@@ -113,10 +112,6 @@ def track(
     tags: Mapping[str, str] | None = None,
 ) -> Iterator[TrackedRun]:
     """Record one fit in MLflow: a run that is FINISHED when the `with` block ends, FAILED when it raises.
-
-        with track(uri, "candidates", name="base_rate", data_version=..., code_version=..., seed=0) as run:
-            run.log_parameters(model)
-            run.log_folds(cross_validate_in_time(model, inputs, target=target, folds=folds))
 
     Tags from the start: the versions, seed, python, platform, versions of key packages, and `tags`; the full list of
     packages is the artifact `requirements.txt`. `parent` is the id of the run that this one belongs to. No global state
