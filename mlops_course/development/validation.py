@@ -260,7 +260,6 @@ def _severity(holder: pa.DataFrameSchema | pa.Column, rule: str, check: pa.Check
 
 
 def _require_supported(name: str, schema: pa.DataFrameSchema) -> None:
-    """Raise ValueError for settings of a schema that are not supported."""
     holders = {name: schema, **{f"{name}.{column}": held for column, held in schema.columns.items()}}
     for where, holder in holders.items():
         if holder.coerce or holder.parsers:

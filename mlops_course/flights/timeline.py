@@ -44,10 +44,7 @@ def files(names: Sequence[str]) -> list[Path]:
 
 
 def read(names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Raw tables of some months: flights and weather of those months, airlines, airports and planes whole.
-
-    Raises ValueError for an unknown batch.
-    """
+    """Raw tables of some months: flights and weather of those months, airlines, airports and planes whole."""
     tables = {path.stem: pd.read_parquet(path) for path in files(names)}
     months = [tables.pop(f"flights_{name}") for name in sorted(set(names))]
     weather = tables["weather"]

@@ -110,5 +110,4 @@ def _bin_of(p: np.ndarray) -> np.ndarray:
 
 
 def _cost(y: np.ndarray, acted: np.ndarray, false_alarm: float, missed: float) -> np.ndarray:
-    """Cost of each row's decision."""
     return np.where(acted, false_alarm * (1 - y), missed * y)

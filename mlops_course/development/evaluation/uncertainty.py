@@ -30,10 +30,9 @@ def intervals(
 
     `groups` names the block that each row belongs to, such as its day; whole groups are then drawn instead of rows. One
     storm delays a thousand orders together, so an interval from single rows is far too narrow. Without `groups` rows
-    count as independent. `low` and `high` are NaN where the value is, and where there is a single group.
-
-    A draw repeats some rows, which by itself makes a model look less calibrated; so the draws are shifted to have the
-    measured value as their mean. Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
+    count as independent. `low` and `high` are NaN where the value is, and where there is a single group. A draw repeats
+    some rows, which by itself makes a model look less calibrated; so the draws are shifted to have the measured value
+    as their mean. Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap.
     """
     y, p = _checked(target, probability)
     value = measure(y, p, threshold=threshold, false_alarm=false_alarm, missed=missed)

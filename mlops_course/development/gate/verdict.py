@@ -153,8 +153,6 @@ def _require_bars(bars: Mapping[str, Any], evidence: Mapping[str, pd.DataFrame],
 
 @dataclass(frozen=True)
 class _Check:
-    """One row of the report."""
-
     check: str
     bar: float
     value: float = math.nan
