@@ -82,7 +82,7 @@ def stored_key(file: Path, *, make: bool) -> DigestKey:
 
 def _write(file: Path) -> None:
     """Write a random key, whole or not at all; one that another process has written meanwhile stays."""
-    descriptor, partial = mkstemp(dir=file.parent)  # only its owner may read it
+    descriptor, partial = mkstemp(prefix=f".{file.name}.", dir=file.parent)  # only its owner may read it
     with os.fdopen(descriptor, "w", encoding="utf-8") as written:
         written.write(token_hex(32))
         written.flush()
