@@ -35,7 +35,7 @@ def _labelled(days: list[float]) -> pd.DataFrame:
     "What if the column is missing, or no row is left? Look at these two before you subtract or divide.",
 )
 def audit(answer):
-    """Each flag is raised by itself, also for an empty column, a table without rows and an owner without a name."""
+    """Each flag is raised by itself: also for an empty column, for a table without rows, and for an owner of spaces."""
     rows = _three_years()
     fine = {"label": "arr_delay", "time": "time_hour", "owner": "operations", "personal": ["passenger", "crew"]}
 
@@ -50,21 +50,21 @@ def audit(answer):
     at = rows.index
     ask(rows, [], "Nothing is wrong with this table.", case="three years of labelled flights with an owner")
     ask(rows.head(60), ["short history"], "That is less than 730 days.", case="the first 21 months of it")
-    words = "A column is not yet a label: most of its values may be missing."
+    words = "A column is not yet a label: most of the values in it are missing."
     ask(with_label((at < 30) | (at == 99)), ["no label"], words, case="three years with 31 labels in 100 rows")
-    words = "History is measured between rows with a label: what came before them teaches nothing."
+    words = "History counts between the first and the last of the rows with a label, and not between other rows."
     ask(with_label(at >= 40), ["short history"], words, case="three years without a label in the first")
-    words, whole = "One flag hides another: raise all that apply.", [*NO_LABEL, "no owner", "personal data"]
+    words, whole = "One flag hides another: give all that apply.", [*NO_LABEL, "no owner", "personal data"]
     ask(with_label(at < 20).assign(crew="a name"), whole, words, case="a table with all four defects", owner=None)
-    words = "A table without rows has neither label nor history: a comparison with the mean of nothing is false."
+    words = "A table without rows has neither a label nor a history. The mean of no rows is NaN."
     ask(rows.iloc[:0], NO_LABEL, words, case="a table of these columns and no row")
-    words = "Without the column there is no label, and so no history of rows with a label."
+    words = "Without the column there is no label, and without a label there is no history."
     ask(rows.drop(columns="arr_delay"), NO_LABEL, words, case="a table without the label's column")
-    words = "Without any value there is no label, and so no history of rows with a label."
+    words = "An empty column gives no label, and without a label there is no history."
     ask(rows.assign(arr_delay=np.nan), NO_LABEL, words, case="a table with an empty label")
-    ask(rows, ["no owner"], "Nobody answers for it.", case="three years and the owner None", owner=None)
+    ask(rows, ["no owner"], "None is no owner.", case="three years and the owner None", owner=None)
     ask(rows, ["no owner"], "An empty text is no owner.", case="three years and the owner ''", owner="")
-    ask(rows, ["no owner"], "A text of nothing but spaces is no owner.", case="the owner '  '", owner="  ")
+    ask(rows, ["no owner"], "A text of nothing but spaces is no name of an owner.", case="the owner '  '", owner="  ")
     ask(rows, [], "This is a name.", case="three years and the owner 'call centre'", owner="call centre")
     words = "One column about persons is enough."
     ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
@@ -81,51 +81,67 @@ def audit(answer):
 
 
 def _ideas(rows: dict[str, tuple]) -> pd.DataFrame:
-    """A backlog; each of value, feasibility and risk is a number, or a pair of ends."""
+    """A backlog from value, feasibility, risk (each a number or a pair of ends), and the cost of the build, if any."""
     found = []
     for name, numbers in rows.items():
-        row = {"name": name}
-        for what, ends in zip(("value", "feasibility", "risk"), numbers, strict=True):
-            row[f"{what}_low"], row[f"{what}_high"] = ends if isinstance(ends, tuple) else (ends, ends)
-        found.append({name: float(value) if name != "name" else value for name, value in row.items()})
+        row = {"name": name, "build": float(numbers[3]) if len(numbers) == 4 else 0.0}
+        for what, ends in zip(("value", "feasibility", "risk"), numbers[:3], strict=True):
+            low, high = ends if isinstance(ends, tuple) else (ends, ends)
+            row |= {f"{what}_low": float(low), f"{what}_high": float(high)}
+        found.append(row)
     return pd.DataFrame(found)
+
+
+def _told(ideas: pd.DataFrame) -> str:
+    """A backlog in words, if it is short and each of its ranges is one number."""
+    if not 0 < len(ideas) < 4:
+        return f"{len(ideas)} ideas"
+    rows = [
+        f"{row.name} (value {row.value_low:g}, feasibility {row.feasibility_low:g}, risk {row.risk_low:g}, "
+        f"build {row.build:g})"
+        for row in ideas.itertuples(index=False)
+    ]
+    return ", ".join(rows)
 
 
 @functools.cache
 def _many_ideas(seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Ten ideas with wide ranges, no two within 5 % of each other, and their names from best to worst."""
+    """Ten ideas, no two nearly equal in three years, and the names of those that pay, from best to worst."""
     rng = np.random.default_rng(seed)
     while True:
         value = np.sort(rng.uniform(10_000, 900_000, (10, 2)))
         works, risk = np.sort(rng.uniform(0.05, 1, (10, 2))), np.sort(rng.uniform(0, 0.95, (10, 2)))
-        worth = value.mean(axis=1) * works.mean(axis=1) * (1 - risk.mean(axis=1))
-        order = np.argsort(-worth)
-        if (worth[order][:-1] / worth[order][1:] > 1.05).all():
+        build = rng.uniform(10_000, 600_000, 10)
+        net = 3 * value.mean(axis=1) * works.mean(axis=1) * (1 - risk.mean(axis=1)) - build
+        order = np.argsort(-net)
+        if np.diff(np.sort(net)).min() > 20_000 and np.abs(net).min() > 20_000 and (net < 0).sum() >= 2:
             break
-    rows = {f"idea {n}": (tuple(value[n]), tuple(works[n]), tuple(risk[n])) for n in range(10)}
-    return _ideas(rows), tuple(f"idea {n}" for n in order)
+    rows = {f"idea {n}": (tuple(value[n]), tuple(works[n]), tuple(risk[n]), build[n]) for n in range(10)}
+    return _ideas(rows), tuple(f"idea {n}" for n in order if net[n] > 0)
 
 
 @check(
-    "What may be multiplied may not always be added: in which unit would the sum be?",
-    "Of each range only its middle matters for the average. How are three independent averages put together?",
-    "Risk is the probability that it may not be used. What is the probability that it may?",
+    "What does an idea bring in all years, on average? And what does it cost, whatever happens?",
+    "For the average only the middle of each range matters. Risk is the probability that it may not be used.",
+    "Multiply years, value, feasibility and 1 - risk, then subtract the build. Drop what is not above 0, and sort.",
 )
 def ranked(answer):
-    """Neither the unit of money nor another idea on the list changes the order, and it is that of expected value."""
+    """The order is that of what an idea brings less its build, in any unit of money, and without those that lose."""
 
-    def order(ideas: pd.DataFrame, case: str) -> list[str]:
-        came = result(answer, ideas, case=case, hint=f"ranked fails on {case}.")
-        each = isinstance(came, list | tuple) and sorted(map(str, came)) == sorted(ideas["name"])
-        expect(each, "Give a list with the name of each idea, once.", case=f"For {case} it gave {came!r}.")
+    def order(ideas: pd.DataFrame, case: str, years: float = 1) -> list[str]:
+        came = result(
+            answer, ideas, years, case=case, hint=f"ranked fails on {case}.", kind=list | tuple, give="a list of names"
+        )
+        known = len(set(came)) == len(came) and set(came) <= set(ideas["name"])
+        expect(known, "Give names of ideas on the list, each at most once.", case=f"For {case} it gave {came!r}.")
         return list(came)
 
-    def same(ideas: pd.DataFrame, expected: list[str], words: str) -> None:
-        came = order(ideas, f"{len(ideas)} ideas")
-        expect(came == expected, words, case=f"It gave {came}, expected {expected}.")
+    def same(ideas: pd.DataFrame, expected: list[str], words: str, years: float = 1) -> None:
+        came = order(ideas, f"{len(ideas)} ideas", years)
+        expect(came == expected, words, case=f"With years={years} and {_told(ideas)}: {came}, expected {expected}.")
 
     clear = _ideas({"poor": (65_000, 0.3, 0.7), "good": (550_000, 0.9, 0.05), "fair": (250_000, 0.6, 0.3)})
-    words = "The best in value, in feasibility and in risk is the best, and comes first: much risk is bad."
+    words = "The best in value, in feasibility and in risk comes first, and a high risk is bad."
     same(clear, ["good", "fair", "poor"], words)
     turned = clear.iloc[[1, 2, 0]].set_axis([5, 5, 1], axis="index")
     same(turned, ["good", "fair", "poor"], "Rows may come in any order, with any index.")
@@ -137,14 +153,14 @@ def ranked(answer):
     pair = {"P": (500_000, 0.5, 0.28), "Q": (200_000, 0.6, 0.3)}
     before = order(_ideas(pair), "two ideas")
     large, small = {"W": (10_000_000, 0.05, 0.9)}, {"S": (100_000, 0.55, 0.5), "T": (90_000, 0.56, 0.4)}
-    words = "What another idea on the list is like changed the order of P and Q, which are as they were."
+    words = "What another idea on the list is like changed the order of P and Q, which stayed the same."
     for more in (large, small):
         after = order(_ideas(pair | more), "two ideas and others")
         expect([name for name in after if name in pair] == before, words, case=f"It was {before}, and is {after}.")
     risky = _ideas({"sued": (400_000, 0.8, 0.9), "safe": (300_000, 0.8, 0.1)})
-    same(risky, ["safe", "sued"], "An idea that can be built and may not be used came first: it is worth little.")
+    same(risky, ["safe", "sued"], "An idea came first that can be built and most likely may not be used.")
     hard = _ideas({"dream": (400_000, 0.1, 0.1), "plain": (300_000, 0.8, 0.1)})
-    same(hard, ["plain", "dream"], "An idea that can hardly be built came first: it is worth little.")
+    same(hard, ["plain", "dream"], "An idea came first that most likely cannot be built.")
     best, worst = (f"Both ends of a range count, not the {one} case alone." for one in ("best", "worst"))
     ends = (
         ({"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)}, "narrow", best),
@@ -154,11 +170,28 @@ def ranked(answer):
     )
     for rows, first, words in ends:
         came = order(_ideas(rows), "a wide and a narrow range")
-        expect(came[0] == first, words, case=f"Of {rows} came {came}.")
-    words = "What they are worth on average puts them in another order: multiply money and probabilities."
+        expect(came[:1] == [first], words, case=f"Of {rows} came {came}.")
+    words = "What does not bring more than it costs is left out."
+    same(_ideas({"fine": (400, 0.5, 0.5, 20), "lost": (400, 0.5, 0.5, 900)}), ["fine"], words)
+    same(_ideas({"lost": (400, 0.5, 0.5, 900)}), [], "No idea brings more than it costs here: the list is empty.")
+    words = "The build is paid for also if it fails, so no probability makes it cheaper."
+    same(_ideas({"hard": (1_000, 0.2, 0.0, 300), "easy": (1_000, 0.4, 0.0, 300)}), ["easy"], words)
+    same(_ideas({"risky": (1_000, 1.0, 0.8, 300), "safe": (1_000, 1.0, 0.6, 300)}), ["safe"], words)
+    words = "The build counts: the first of the two brings more, and costs much more."
+    same(_ideas({"palace": (1_000, 0.8, 0.0, 700), "hut": (800, 0.8, 0.0, 100)}), ["hut", "palace"], words)
+    slow = _ideas({"slow": (400, 0.5, 0.5, 250), "quick": (300, 0.5, 0.5, 10)})
+    words = "An idea brings something in each of the years, and its build is paid once."
+    same(slow, ["quick"], "Of these two one does not bring more than it costs in one year.", years=1)
+    same(slow, ["quick", "slow"], words, years=3)
+    same(slow, ["slow", "quick"], words, years=10)
+    same(slow, ["quick"], words, years=0.5)
+    words = "What just covers its cost brings no more than it costs, and is left out."
+    same(_ideas({"even": (400, 0.5, 0.5, 100), "fine": (400, 0.5, 0.5, 99.5)}), ["fine"], words)
+    same(clear.iloc[:0], [], "Without rows the list is empty.")
+    words = "On average, and less their builds, these ideas stand in another order."
     for seed in range(4):
         ideas, expected = _many_ideas(seed)
-        same(ideas, list(expected), words)
+        same(ideas, list(expected), words, years=3)
 
 
 FINE = ("minimal", 0.9, True)
@@ -173,12 +206,12 @@ def _facts(rows: dict[str, tuple], *, value: float = 50_000.0) -> pd.DataFrame:
 
 
 @check(
-    "Three questions, each with yes, no or unknown: which answer settles the verdict whatever the others are?",
-    "A comparison with a missing value is false, so a rule that meets one ends nothing. Ask for missing ones apart.",
+    "Each rule is broken, kept or unknown. Which of these settles the verdict, whatever the other rules say?",
+    "A comparison with a missing value is false, so it breaks no rule. Look for missing facts in a step of its own.",
     "`isna().any(axis=1)` finds rows with a missing fact; let kill come before ask, and ask before rank.",
 )
 def verdicts(answer):
-    """One broken rule ends an idea whatever its value, a missing fact is asked for, and duties end nothing."""
+    """One broken rule ends an idea whatever its value, a missing fact has to be asked, and high risk ends nothing."""
 
     def said(ideas: pd.DataFrame, case: str) -> dict:
         fails, give = f"verdicts fails on {case}.", "a dictionary from name to verdict"
@@ -198,14 +231,14 @@ def verdicts(answer):
     each({"fine": FINE}, "rank", "No rule ends this idea.")
     each(broken, "kill", "One of the three rules is enough to end an idea.")
     each(broken, "kill", "A rule that ends an idea is not weighed against its value.", value=50_000_000.0)
-    each({"poor": FINE}, "rank", "Value is not looked at here, so a small one ends nothing.", value=1.0)
+    each({"poor": FINE}, "rank", "Value plays no part here, so a small one ends nothing.", value=1.0)
     allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
-    each(allowed, "rank", "A use of this class may be built, with its duties.")
+    each(allowed, "rank", "A use of this class may be built, with the duties of its class.")
     unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
     for name, facts in unknown.items():
         verdict = said(_facts({name: facts}), "an idea with a missing fact")[name]
         case = f"{facts} as class, share of labels and known in time got {verdict!r}."
-        expect(verdict != "rank", "What is not answered is not fine: a rule might end it.", case=case)
+        expect(verdict != "rank", "A missing answer is not a good one: a rule might still end the idea.", case=case)
         expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
     settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
     each(settled, "kill", "Nobody has to be asked about an idea that a rule has ended already.")
