@@ -268,7 +268,7 @@ print(json.dumps({
     "connections": connections,
     "log handlers": [str(handler) for handler in logging.getLogger().handlers],
     "environment": sorted(key for key in changed if key.startswith("MLOPS") or key.startswith("MLFLOW")),
-    "heavy": sorted({"mlflow", "matplotlib", "hamilton", "fairlearn"} & sys.modules.keys()),
+    "heavy": sorted({"mlflow", "matplotlib", "hamilton"} & sys.modules.keys()),
 }))
 """
 

@@ -30,20 +30,17 @@ def by_slice(
     `min_rows` rows has NaN metrics and the note "too few rows": a number would be read, and it would be noise. A slice
     with equal targets has the note "one class only" and no ROC AUC. A missing value is a slice called "(missing)".
     """
-    from fairlearn.metrics import MetricFrame, count
-
     y, p = _checked(target, probability)
     _require_same_rows(target, slices, "slices")
     costs = {"threshold": threshold, "false_alarm": false_alarm, "missed": missed}
     blocks = _group_codes(target, groups)
-    sizes = {"rows": count, "positives": lambda y, p: y.sum()}
     wide = [name + end for name in METRICS for end in ("", "_low", "_high")]
     records = []
     for column in slices.columns:
         values = _labels(slices[column])
-        frame = MetricFrame(metrics=sizes, y_true=y, y_pred=p, sensitive_features=pd.Series(values, name="value"))
-        for value, size in frame.by_group.iterrows():
+        for value in np.unique(values):
             here = values == value
+            size = {"rows": here.sum(), "positives": y[here].sum()}
             ends = {}
             if size["rows"] >= min_rows:
                 days = None if groups is None else pd.factorize(blocks[here])[0]
