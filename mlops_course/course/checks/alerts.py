@@ -1,6 +1,7 @@
-"""Checks of alerts: days of alarm for a year, and what has happened to the rows."""
+"""Checks of alerts: mails, days of alarm, and what has happened to the rows."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -8,27 +9,54 @@ import pandas as pd
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
 from mlops_course.course.checks.cases import result
 
-__all__ = ["YourTurn", "alarm_days", "diagnose", "hint", "summary"]
-
-
-def _index(before: np.ndarray, now: np.ndarray) -> float:
-    edges = np.unique(np.quantile(before[~np.isnan(before)], np.arange(1, 10) / 10))
-
-    def shares(values: np.ndarray) -> np.ndarray:
-        below = (edges < values[:, None]).sum(axis=1)
-        counts = [(np.isnan(values)).sum(), *[((below == n) & ~np.isnan(values)).sum() for n in range(len(edges) + 1)]]
-        return np.maximum(counts, 0.5) / len(values)
-
-    return float(((shares(now) - shares(before)) * np.log(shares(now) / shares(before))).sum())
+__all__ = ["YourTurn", "alarm_days", "diagnose", "hint", "mails", "summary"]
 
 
 @check(
-    "How many tests does a quiet year hold, and how many of them may be wrong?",
-    "The bar is the budget of a year divided by the tests of a year: days times features.",
-    "`(p <= bar).any(axis=1)` says of each day whether any feature is beyond it.",
+    "Two equal days in a row decide: there is trouble, or there is none. A single day that differs changes nothing.",
+    "Go through the days, and remember yesterday and whether the trouble is known.",
+    "If today equals yesterday, remember today as the state. If the state was good and is bad now, send a mail.",
+)
+def mails(answer):
+    """One mail for each trouble, on its second day, and a new one only after two good days in a row."""
+
+    def ask(text: str, words: str, *, days: Sequence[object] | None = None) -> None:
+        over = pd.Series([letter == "x" for letter in text], index=days, dtype=bool)
+        case = f"With days {text or 'none at all'} (x: over the bar), mails"
+        came = result(answer, over, case=case, kind=list, give="a list of days")
+        expected = _mails(over)
+        expect(came == expected, words, case=f"{case} gave {came[:6]}, expected {expected[:6]}.")
+
+    week = pd.date_range("2013-06-03", periods=7, tz="UTC")
+    ask("..xx...", "A mail goes out on the second day in a row over the bar.", days=week)
+    ask(".x.....", "A single bad day sends no mail.", days=week)
+    ask("x......", "A single bad day sends no mail, also at the beginning.")
+    ask("xx.....", "The first two days may already be over the bar.")
+    ask(".xxxxx.", "From the mail on the trouble is known: no mail goes out on its other days.", days=week)
+    ask("xxx.xx.xx", "A single good day does not end a trouble.")
+    ask("xx.x.x.xx", "Two good days in a row end a trouble; a single good day does not.")
+    ask("xx..xx..xxx", "After two good days in a row, a new trouble sends a new mail.")
+    ask("xx..x.xx", "After two good days in a row, a single bad day sends no mail, and two of them do.")
+    ask("", "Without a day there is no mail.")
+    ask("x", "A single day over the bar sends no mail.")
+    rng = np.random.default_rng(3)
+    for share in (0.3, 0.5, 0.7):
+        ask("".join(np.where(rng.random(60) < share, "x", ".")), "Sixty random days have other mails.")
+
+
+def _mails(over: pd.Series) -> list:
+    """Read off the text of the days: a trouble begins where two bad days meet, and lasts up to two good ones."""
+    text = "".join("x" if bad else "." for bad in over)
+    return [over.index[found.start() + 1] for found in re.finditer(r"xx.*?(?:\.\.|$)", text)]
+
+
+@check(
+    "How many tests are there in a quiet year, and how many of them may raise a false alarm?",
+    "The bar is the budget of a year, divided by the number of tests of a year: 365 days times the features.",
+    "`(p <= bar).any(axis=1)` says for each day whether any p-value is at or below the bar.",
 )
 def alarm_days(answer):
-    """The budget is that of a year for all features together, and one feature is enough for an alarm."""
+    """The budget covers a year and all features together, and one feature is enough for an alarm."""
 
     def ask(p: pd.DataFrame, a_year: float, expected: list, words: str, *, case: str) -> None:
         case = f"On {case} with {a_year} false alarms a year, alarm_days"
@@ -44,30 +72,33 @@ def alarm_days(answer):
     words = "Chance alone made far more alarms than one in a quiet year."
     expect(len(found) <= 6, words, case=f"Of 365 quiet days with 20 features, {len(found)} had an alarm.")
     one = days("mon", "tue", "wed", temp=[0.04, 1e-5, 0.5], wind=[0.5, 0.9, 0.002])
-    words = "The share of a test is that of a year, whatever stretch the table holds, and one feature is enough."
+    words = "Share the budget among the tests of a year, whatever stretch the table holds; one feature is enough."
     ask(one, 1, ["tue"], words, case="three days of two features, p-values 0.04, 0.00001 and 0.002")
     bar = 2 / (365 * 2)
     edge = days("mon", "tue", temp=[bar, bar * 1.001], wind=[0.5, 0.5])
-    ask(edge, 2, ["mon"], "At the share itself there is an alarm, above it is none.", case="two days around the share")
-    words = "With more false alarms allowed a year, more days have one."
+    words = "A p-value that equals the share raises an alarm; one above it does not."
+    ask(edge, 2, ["mon"], words, case="two days around the share")
+    words = "A larger budget gives alarms on more days."
     ask(one, 12, ["tue", "wed"], words, case="the same three days")
     gaps = days("mon", "tue", temp=[np.nan, np.nan], wind=[1e-6, np.nan])
-    ask(gaps, 1, ["mon"], "A p-value that is missing is no alarm.", case="two days with missing p-values")
+    ask(gaps, 1, ["mon"], "A missing p-value raises no alarm.", case="two days with missing p-values")
     both = days(*pd.date_range("2013-06-01", periods=2), temp=[0.9, 0.0], wind=[0.5, 1e-9])
-    words = "A p-value of 0 is the most unusual of all, and two features that are unusual make one day."
+    words = "A p-value of 0 is the most unusual of all. Two unusual features on one day make one entry."
     ask(both, 1, [both.index[1]], words, case="two days, on the second of which temp has 0 and wind 0.000000001")
     years = days(temp=[0.0026] + [0.5] * 729)
-    ask(years, 1, [0], "The budget is that of 365 days, also over two years.", case="two years of one feature")
+    ask(
+        years, 1, [0], "The budget is for 365 days, also if the table holds two years.", case="two years of one feature"
+    )
     thirds = days(temp=[0.004, 0.002])
     ask(thirds, 1.5, [0, 1], "A budget need not be a whole number.", case="p-values 0.004 and 0.002")
     ask(thirds, 0.5, [], "A budget may be less than one.", case="p-values 0.004 and 0.002")
-    words = "The budget is for false alarms: three days that are so unusual have an alarm each."
+    words = "The budget sets the bar and not a number of alarms: three such days have an alarm each."
     ask(days(temp=[1e-9] * 3), 1, [0, 1, 2], words, case="three days with p-values of 0.000000001")
     half = days("mon", "tue", temp=[0.002, 0.5], wind=[np.nan, 0.5])
-    words = "Each test gets the same share, also on a day on which another one is missing."
+    words = "Each test gets the same share, also on a day on which another p-value is missing."
     ask(half, 1, [], words, case="a day with p 0.002 and a missing one")
     ask(one.iloc[[2, 1, 0]], 12, ["wed", "tue"], "Keep the order of the table.", case="the three days backwards")
-    single, words = days("mon", "tue", temp=[0.002, 0.003]), "With one feature there are fewer tests."
+    single, words = days("mon", "tue", temp=[0.002, 0.003]), "With one feature each test gets a larger share."
     ask(single, 1, ["mon"], words, case="two days of one feature, p 0.002 and 0.003")
 
 
@@ -86,12 +117,12 @@ def _days(
 
 
 @check(
-    "Five questions in the order of the task; the first that is answered by yes decides.",
-    "`between` is false for a missing value, which is what you want here; `nunique` does not count it.",
-    "Choose the rows asked before `settled` that have a label, count them, and compare labels and probabilities there.",
+    "Ask five questions in the order of the task. The first one with the answer yes decides.",
+    "`between` is false for a missing value, as you need it here; `nunique` does not count missing values.",
+    "Take the rows asked before `settled` that have a label. Count them, and compare labels and probabilities.",
 )
 def diagnose(answer):
-    """A bug is told before anything else, a season from a shift, and what no input shows by its labels."""
+    """A bug is named before anything else, a season is no shift, and labels show what no input does."""
     rng = np.random.default_rng(6)
     winter, summer = rng.normal(35, 8, 400).round(1), rng.normal(78, 7, 400).round(1)
     now = rng.permutation(winter)
@@ -111,30 +142,30 @@ def diagnose(answer):
     ask("covariate shift", "It was not like this a year ago.", {"a heat wave in winter": _days(summer[::-1])})
     _index_and_bar(ask, winter, summer, now)
     tenths = np.repeat(np.quantile(winter, np.arange(10) / 10) + 0.01, 40)
-    words = "Each tenth of the rows before holds as many as it did: bins are made from the rows before."
+    words = "Nothing has moved: the bins come from `before`, and each holds as many rows as it did."
     ask("nothing", words, {"days with a tenth of the rows in each tenth": _days(tenths)})
     ask("season", words, {"the same, 40 °F warmer, as a year ago": _days(tenths + 40)}, year_ago=winter + 40)
     unlike = {"days unlike a year ago only": _days(now)}
-    ask("nothing", "Against the weeks before nothing has moved.", unlike, year_ago=summer)
+    ask("nothing", "Compared with the weeks before, nothing has moved.", unlike, year_ago=summer)
     _labels(ask, now, summer)
 
 
 def _index_and_bar(ask: Callable, winter: np.ndarray, summer: np.ndarray, now: np.ndarray) -> None:
-    """What the weeks of the reference did among themselves decides what has moved, not a number from a book."""
+    """The reference's own weeks decide what has moved, and no number from a book."""
     five = {"days that are 5 °F warmer, index 0.40": _days(now + 5)}
-    words = "What has moved is over the bar of the reference's own weeks: compare with it, not with a fixed number."
+    words = "The bar comes from the reference's own weeks: compare the index with `bar`, not with a fixed number."
     ask("covariate shift", words, five, bar=0.35)
     ask("nothing", words, five, bar=0.6)
     ask("covariate shift", words, {"days that are 2 °F warmer, index 0.13": _days(now + 2)}, bar=0.1)
     ask("season", "It was as much warmer a year ago.", five, year_ago=winter + 5)
     near = {"summer after winter, 4 °F cooler than a year ago, index 0.37": _days(summer[::-1])}
-    words = "The bar holds against the year before as well."
+    words = "Use the same bar for the comparison with the year before."
     ask("season", words, near, year_ago=summer + 4, bar=0.5)
     ask("covariate shift", words, near, year_ago=summer + 4, bar=0.3)
 
 
 def _bugs(ask: Callable, now: np.ndarray) -> None:
-    """What a broken feed does to the temperatures, and how much of it may be."""
+    """What a broken feed does to the temperatures, and how much of it is allowed."""
 
     def spoilt(share: float, value: float) -> np.ndarray:
         return np.where(np.arange(400) < share * 400, value, now)
@@ -153,49 +184,53 @@ def _bugs(ask: Callable, now: np.ndarray) -> None:
         "days with 120.5 °F in one of five rows": _days(spoilt(0.2, 120.5)),
         "days with -60.5 °F in one of five rows": _days(spoilt(0.2, -60.5)),
     }
-    ask("data bug", "A broken thermometer moves all that follows from it: mend the feed first.", broken)
+    words = "The temperatures are broken, and whatever else moves follows from it: repair the feed first."
+    ask("data bug", words, broken)
     few = {"days with 5 % of the temperatures missing": _days(spoilt(0.05, np.nan))}
-    ask("nothing", "One row in twenty may be out of order.", few)
+    ask("nothing", "Exactly one row in twenty is not yet more than one in twenty.", few)
     for end in (120, -60):
         at_end = {f"days with {end} °F, as a year ago": _days(spoilt(0.5, end))}
-        ask("season", "-60 and 120 °F are possible.", at_end, year_ago=spoilt(0.5, end))
+        ask("season", "-60 and 120 °F are inside of the range.", at_end, year_ago=spoilt(0.5, end))
 
 
 def _labels(ask: Callable, now: np.ndarray, summer: np.ndarray) -> None:
-    """What labels say that no input shows, and which rows they may be counted of."""
+    """What labels show and no input does, and which rows count."""
     other = {
         "days with 40 % late where 20 % were expected": _days(now, rate=0.4),
         "days with 5 % late where 20 % were expected": _days(now, rate=0.05),
     }
-    ask("concept drift", "The same temperatures, and other labels than the model expects: no input shows it.", other)
+    words = "The temperatures are as before, and the labels contradict the model: no input shows it."
+    ask("concept drift", words, other)
     hot = _days(summer, rate=0.5)
-    ask("concept drift", "Labels come before seasons.", {"summer with 50 % late": hot}, year_ago=summer)
-    ask("concept drift", "Labels come before shifts.", {"a heat wave, 50 % late": hot})
-    ask("nothing", "Five points are within what may be.", {"days with 25 % late": _days(now, rate=0.25)})
-    words = "Compare the labels with what the model says of these rows, and not with the weeks before."
+    words = "Ask about the labels before you ask whether it is a season or a shift."
+    ask("concept drift", words, {"summer with 50 % late": hot}, year_ago=summer)
+    ask("concept drift", words, {"a heat wave, 50 % late": hot})
+    words = "A difference of 0.05 is not more than 0.1."
+    ask("nothing", words, {"days with 25 % late": _days(now, rate=0.25)})
+    words = "Compare the labels with the probabilities of these rows, and not with the weeks before."
     ask("nothing", words, {"days with 40 % late where 40 % were expected": _days(now, rate=0.4, says=0.4)})
-    words = "A label that never came is no zero: compare only rows with a label."
+    words = "A label that never came is not a zero: compare only rows with a label."
     ask("nothing", words, {"days on which three of four flights were cancelled": _days(now, labelled=0.25)})
-    words = "Without a label there is no concept drift to see."
+    words = "Without labels nobody can see concept drift."
     ask("nothing", words, {"days without a label": _days(now, rate=0.9, labelled=0.0)})
     risky = _days(now, labelled=0.25)
     risky.loc[100:, "probability"] = 0.6
-    words = "Compare labels with the probabilities of the same rows."
+    words = "Compare the labels with the probabilities of the same rows, those that have a label."
     ask("nothing", words, {"risky flights that were cancelled": risky})
     _settled(ask, now)
 
 
 def _settled(ask: Callable, now: np.ndarray) -> None:
-    """Flights in time are heard of first: only rows that are old enough say what the labels are."""
+    """Flights in time are heard of first, so only rows that are old enough count."""
     early = _days(now, settled=100)
     early.loc[100:299, "late"] = 0.0
     early.loc[300:, "late"] = np.nan
-    words = "Of the rows asked from `settled` on, only the flights in time are heard of: leave these rows out."
+    words = "Of the rows asked at `settled` or later, only flights in time have a label so far: leave these rows out."
     ask("nothing", words, {"settled rows as expected, then 200 labels, all in time": early})
     hidden = _days(now, rate=0.4, settled=200)
     hidden.loc[200:, "late"] = 0.0
     ask("concept drift", words, {"settled rows with 40 % late, then 200 labels, all in time": hidden})
-    words = "A hundred settled rows with a label are enough, and fewer say too little."
+    words = "A hundred labels of rows asked before `settled` are enough, and 99 are too few."
     for kind, size in (("concept drift", 100), ("nothing", 99)):
         ask(kind, words, {f"{size} settled rows with a label, 60 % late": _days(now, rate=0.6, labelled=size / 400)})
         edge = _days(now, rate=0.6, settled=size)
