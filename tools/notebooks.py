@@ -127,7 +127,7 @@ def lesson_faults(notebook: NotebookNode) -> list[str]:
     read = NOT_READ.sub(" ", "\n\n".join(prose)).split()
     if (words := sum(any(map(str.isalnum, word)) for word in read)) > WORDS:
         faults.append(f"{words} words; a lesson has at most {WORDS}")
-    if (minutes := TIME.search(" ".join(prose[0].split()))) and int(minutes[1]) > MINUTES:
+    if (minutes := TIME.search(" ".join("".join(prose[:1]).split()))) and int(minutes[1]) > MINUTES:
         faults.append(f"{minutes[1]} minutes; a lesson takes at most {MINUTES}")
     headings = re.findall(r"^(#+) (.+)$", FENCED.sub("", "\n\n".join(prose)), re.MULTILINE)
     if [level for level, _ in headings].count("#") != 1 or headings[0][0] != "#":
