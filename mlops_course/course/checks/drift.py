@@ -217,6 +217,9 @@ def _verdict_costs(ask: Callable) -> None:
     quiet = _days([3.0, 3.75, 3.0, 3.75])
     quiet.loc[quiet["day"].isin(["day 2", "day 3"]), "late"] = np.nan
     ask(quiet, 3_900, "not known", "A day without any label is left out.", case="Four days, two of them without labels")
+    first = _days([0.0, 12.0, 12.0])
+    first.loc[first["day"] == "day 0", "late"] = np.nan
+    ask(first, 11_000, "worse", "A day without any label is left out.", case="Three days, the first without labels")
 
 
 def _verdict_edges(ask: Callable) -> None:
