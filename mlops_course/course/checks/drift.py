@@ -22,7 +22,7 @@ def _weather() -> pd.DataFrame:
     weather = weather.dropna(subset=["temp", "dewp", "humid"]).sort_values(["time_hour", "origin"], ignore_index=True)
     day = weather["time_hour"].dt.tz_localize(None).dt.floor("D")
     monday = drift.windows(day, width=pd.Timedelta("7D"))
-    return weather[["origin", "temp", "dewp", "humid", "wind_speed"]].assign(day=day, monday=monday)
+    return weather[["temp", "dewp", "humid", "wind_speed"]].assign(day=day, monday=monday)
 
 
 # A column of categories -----------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def as_large(answer):
     ask(nine, list(nine)[8], words, case="nine weeks")
     six = _history(0, 1, 0, 1, 0, 10)
     ask(six, list(six)[5], "The week that is asked for is no earlier week.", case="six weeks")
-    words = "Only this week has four weeks before it, so there is nothing to compare it with: None."
+    words = "No earlier week has four weeks before it, so there is nothing to compare this one with: None."
     ask(six, list(six)[4], words, case="six weeks")
     words = "A week is measured only if all four weeks before it are there. One week is lost in this history."
     lost = _history(0, 1, 0, 1, 3, 9, 0, 1, 9, 0, 1, 0, 1, 2)
@@ -234,13 +234,8 @@ def _verdict_edges(ask: Callable) -> None:
     words = "If the upper end is what is tolerated, the model is not worse."
     ask(two, 12_000, "not worse", words, case="Two days that are alike, 12 EUR a flight more")
     words = "Each day counts once, however many flights it has."
-    ask(
-        _days([12.0, 0.0, 0.0, 0.0], sizes=[50, 1, 1, 1]),
-        9_500,
-        "not worse",
-        words,
-        case="One large day and three small",
-    )
+    uneven = _days([12.0, 0.0, 0.0, 0.0], sizes=[50, 1, 1, 1])
+    ask(uneven, 9_500, "not worse", words, case="One large day and three small ones")
     words = "The interval is two standard errors wide on either side, with n - 1 below the squares."
     pair = _days([3.0, 6.0])  # mean 4,500, standard error 1,500
     for tolerated, expected in ((1_400, "worse"), (1_600, "not known"), (7_400, "not known"), (7_600, "not worse")):
