@@ -210,3 +210,23 @@ def test_code_that_would_not_run_everywhere_is_a_fault(source, said):
 
 def test_a_lesson_without_stored_outputs_is_a_fault():
     assert "cell 1: not run in order from a clean kernel" in notebooks.lesson_faults(lesson("1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("word " * 1_800, None),
+        ("word " * 1_801, "1801 words; a lesson has at most 1800"),
+        ("word " * 1_800 + "\n\n## References\n\n- a long list", None),
+        ("word " * 1_800 + "\n\n- [x] done\n\n<details><summary>Answer</summary>It is folded away.</details>", None),
+        ("Time: 60\nminutes.", None),
+        ("Time: 61\nminutes.", "61 minutes; a lesson takes at most 60"),
+    ],
+)
+def test_a_lesson_is_short_enough_to_be_read(text, fault):
+    found = notebooks.lesson_faults(made.new_notebook(cells=[made.new_markdown_cell(text)]))
+    assert [one for one in found if "words" in one or "minutes" in one] == ([fault] if fault else [])
+
+
+def test_a_lesson_has_at_most_35_cells():
+    assert "36 cells; a lesson has 20 to 35" in notebooks.lesson_faults(lesson(*["1"] * 36))

@@ -34,7 +34,7 @@ def _folder(name: str) -> Path:
     help="Your notebook, if it is not the one in exercises.",
 )
 def check(lesson: str, notebook: Path | None) -> None:
-    """Run your notebook of a lesson, such as monitoring or 12, and check every gap.
+    """Run your notebook of a lesson, such as drift or 13, and check every gap.
 
     Exit code 1: not all gaps are done.
     """
@@ -64,7 +64,7 @@ def progress(lesson: str | None, reset: bool) -> None:
 
     if reset:
         if lesson is None:
-            raise click.UsageError("name the lesson to begin again, such as: progress monitoring --reset")
+            raise click.UsageError("name the lesson to begin again, such as: progress drift --reset")
         copy = overview.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
         click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
     click.echo(overview.table(lesson))

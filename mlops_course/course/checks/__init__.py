@@ -1,4 +1,4 @@
-"""What the check cells of the exercises are made of; the checks of a lesson are a module here, such as `monitoring`.
+"""What the check cells of the exercises are made of; the checks of a lesson are a module here, such as `drift`.
 
 A check takes the learner's answer and calls it on rows that the learner has not seen. A right answer is told what held.
 A wrong one is told what went wrong and where to look, never the answer.

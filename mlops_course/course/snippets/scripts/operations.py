@@ -158,7 +158,7 @@ broken = faults.inject(orders, drill, time="asked", label="late", label_time="kn
 print(broken.groupby(broken["asked"].dt.date)["load"].agg(["mean", "count"]).round(1))
 assert (broken["load"] != orders["load"]).sum() == 48 + broken["load"].isna().sum()
 
-# %% retrain: Decide whether to train anew, and not because the calendar says so or a feed is broken.
+# %% retrain: Decide whether to retrain, but not by the calendar and not while a feed is broken.
 limits = {"psi_alert": 0.25, "max_log_loss_rise": 0.02, "max_age_days": 90, "cooldown_days": 28, "min_new_rows": 1_000}
 worse = State(age_days=35, cooldown_days=35, new_rows=4_000, new_batches=1, realised_rise=0.05)
 decision = POLICIES["combined"](worse, limits)
