@@ -19,15 +19,15 @@ from mlops_course.design import load_specification
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]
-CAPSTONE = ROOT / "notebooks" / "19_capstone.ipynb"
-EXERCISE = ROOT / "solutions" / "19_capstone.ipynb"
+CAPSTONE = ROOT / "notebooks" / "18_capstone.ipynb"
+EXERCISE = ROOT / "solutions" / "18_capstone.ipynb"
 HOUR = pd.Timedelta("1h")
 CASES = ["flights", "small_case", "rain"]
 
 
 @pytest.fixture(scope="module")
 def rain(tmp_path_factory):
-    """The case that lesson 19 writes, made by the cells of the lesson itself."""
+    """The case that lesson 18 writes, made by the cells of the lesson itself."""
     cells = [cell.source for _, cell in code_cells(read(CAPSTONE))]
     last = next(number for number, source in enumerate(cells) if 'import_module("rain")' in source)
     file = tmp_path_factory.mktemp("capstone") / "capstone_cells.py"
