@@ -590,11 +590,11 @@ def test_parameters_inside_a_frozen_model_are_logged(store, models, inputs, rows
 
 
 def test_more_parameters_than_mlflow_takes_at_once_are_logged_whole(store):
-    committee = VotingClassifier([(f"member_{i}", LogisticRegression(max_iter=i)) for i in range(19)])
+    committee = VotingClassifier([(f"member_{i}", LogisticRegression(max_iter=i)) for i in range(20)])
     with training.track(store, "large", **RECORD) as run:
         run.log_parameters(committee)
     parameters = run.client.get_run(run.run_id).data.params
-    assert [parameters[f"member_{i}__max_iter"] for i in range(19)] == [str(i) for i in range(19)]
+    assert [parameters[f"member_{i}__max_iter"] for i in range(20)] == [str(i) for i in range(20)]
 
 
 def test_curves_of_a_model_that_only_knows_the_base_rate_can_be_drawn(store):

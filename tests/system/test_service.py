@@ -603,7 +603,7 @@ def test_a_shadow_that_dies_at_a_write_answers_each_row_once_when_it_is_started_
             list(iter(follower.step, False))
     assert len(shadowed(log, count=0)) == 5 * (write - (moment == "before the write"))
     service.follow_shadow(system, log)
-    assert shadowed(log, count=20)["id"].tolist() == [f"died-{number}" for number in range(19)]
+    assert shadowed(log, count=20)["id"].tolist() == [f"died-{number}" for number in range(20)]
 
 
 def test_a_look_at_a_version_in_shadow_leaves_no_file_open(system, log):

@@ -830,7 +830,7 @@ def test_many_callers_at_once_notice_nothing_of_a_new_champion_but_its_answers(l
     async def scenario(client):
         stop, seen = asyncio.Event(), []
         callers = [asyncio.create_task(caller(client, stop, seen)) for _ in range(16)]
-        for turn in range(19):
+        for turn in range(20):
             world.rollout = Rollout(1 + turn % 2)
             version = (await client.post("/refresh")).json()["version"]
             reply = await client.post("/predict", json={"rows": [ROW]})

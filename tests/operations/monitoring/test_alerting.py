@@ -32,14 +32,14 @@ def moved(by=5.0, series=("heat", "level"), start=120, days=6, frame=None):
 def test_false_alarms_of_quiet_years_stay_within_the_budget(stretches):
     alarms = 0
     for seed in range(stretches):
-        days = quiet(seed, days=200, series=[(f"column {number}", "level") for number in range(19)])
+        days = quiet(seed, days=200, series=[(f"column {number}", "level") for number in range(20)])
         bars = alerting.calibrate(days.iloc[:90], a_year=1.0)
         alarms += len(find(days, bars=bars))
     assert alarms / (stretches * 110 / 365) <= 1.0
 
 
 def test_a_bar_of_five_percent_for_each_signal_would_alarm_every_day():
-    days = quiet(series=[(f"column {number}", "level") for number in range(19)])
+    days = quiet(series=[(f"column {number}", "level") for number in range(20)])
     low, high = days.iloc[:90].quantile([0.025, 0.975]).to_numpy()
     outside = (days.iloc[90:] < low) | (days.iloc[90:] > high)
     assert outside.any(axis=1).mean() > 0.5
