@@ -141,6 +141,10 @@ def test_readme_lists_every_lesson_once_and_links_those_that_exist():
     assert all("to come" in title for _, link, title in listed if not link)
 
 
+def test_the_changelog_calls_lessons_by_name_because_their_numbers_change():
+    assert re.findall(r"\b(?:lessons?|exercises?) \d[\d.]*", read("CHANGELOG.md"), re.IGNORECASE) == []
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     assert "`make test`" in read("README.md") or "\nmake test" in read("README.md")
     assert re.search(r"\bmake test$", read(".ci/run"), re.MULTILINE)
