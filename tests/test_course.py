@@ -15,8 +15,8 @@ from kills import in_a_child
 
 import course
 import slides
+from gaps import LEVEL, gaps
 from mlops_course.course import snippets
-from mlops_course.course.checks.gaps import LEVEL, gaps
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat.v4 as made
 import pytest
 
+from gaps import Gap, Mistake, gaps
 from mlops_course.course.checks import Rejected, YourTurn
-from mlops_course.course.checks.gaps import Gap, Mistake, gaps
 from notebooks import read
 
 ROOT = Path(__file__).parents[1]

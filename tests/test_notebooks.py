@@ -9,7 +9,8 @@ import pytest
 from nbclient.exceptions import CellExecutionError
 
 import notebooks
-from mlops_course.course.checks.gaps import GapError, derived, gaps, stored
+from gaps import gaps
+from mlops_course.course.checks.derivation import GapError, derived, stored
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))

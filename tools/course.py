@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from mlops_course.course.checks.gaps import LEVEL, gaps
+from gaps import LEVEL, gaps
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "notebooks" / "README.md"

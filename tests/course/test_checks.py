@@ -31,7 +31,7 @@ from mlops_course.course.checks import (
 )
 from mlops_course.course.checks.answers import limits, watched
 from mlops_course.course.checks.cases import attempt
-from mlops_course.course.checks.gaps import stored
+from mlops_course.course.checks.derivation import stored
 from mlops_course.course.lessons import LESSONS, number_of
 from mlops_course.course.progress.client import Joined
 from mlops_course.course.progress.journal import deliver_quietly

@@ -41,7 +41,7 @@ def reset(lesson: str, *, exercises: Path, solutions: Path) -> Path | None:
     """
     import nbformat
 
-    from mlops_course.course.checks.gaps import derived, stored
+    from mlops_course.course.checks.derivation import derived, stored
 
     gaps_of(lesson)
     name = f"{number_of(lesson)}_{lesson}.ipynb"

@@ -1,4 +1,4 @@
-"""Read the gaps of a solution notebook, and derive the exercise notebook from it. Writes nothing.
+"""Read the gaps of a solution notebook.
 
 A gap is three cells in a row: a Markdown cell with the task, a code cell with one function whose answer stands between
 `# BEGIN SOLUTION` and `# END SOLUTION`, and a code cell that checks it. Markdown cells tagged `solution-only` follow,
@@ -6,30 +6,17 @@ with the explanation, other right answers and the common mistakes. CONTRIBUTING 
 """
 
 import ast
-import copy
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import nbformat
 from nbformat import NotebookNode
 
-__all__ = ["Gap", "GapError", "Mistake", "derived", "gaps", "stored"]
-
-METADATA = {
-    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
-BEGIN, END = "# BEGIN SOLUTION", "# END SOLUTION"
-SOLUTION_ONLY = "solution-only"
-STUB = "raise checks.YourTurn"
+from mlops_course.course.checks.derivation import FENCE, GapError, is_gap, is_solution_only, naming, stubbed
 
 LEVEL = re.compile(r"^Level ([123]) of 3 · (\d+) minutes$", re.MULTILINE)
 LESSON = re.compile(r"^from mlops_course\.course\.checks import (\w+) as checks$", re.MULTILINE)
 MISTAKE = re.compile(r'^```python wrong=(\w+) hint="([^"]+)"\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 RIGHT = re.compile(r"^```python right=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-FENCE = re.compile(r"^```.*\b(?:wrong|right)=", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,49 +43,6 @@ class Gap:
     setup: tuple[str, ...]
     mistakes: tuple[Mistake, ...]
     others: tuple[str, ...]
-
-
-class GapError(ValueError):
-    """A solution notebook that cannot be read as gaps; the message names the cell, counted from 1."""
-
-
-def stored(notebook: NotebookNode) -> str:
-    """A notebook as text in a file: no metadata but kernel, language and tags, and one newline at the end."""
-    notebook = nbformat.from_dict({**notebook, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5})
-    for cell in notebook.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
-    return nbformat.writes(notebook).rstrip("\n") + "\n"
-
-
-def stubbed(source: str) -> str:
-    """The source with its answer replaced by the stub, at the indent of the markers. Raises GapError."""
-    lines = source.splitlines()
-    markers = [(number, line) for number, line in enumerate(lines) if line.strip() in (BEGIN, END)]
-    if [line.strip() for _, line in markers] != [BEGIN, END]:
-        found = ", ".join(line.strip() for _, line in markers)
-        raise GapError(f"expected one {BEGIN} and then one {END}; found {found}")
-    (first, begin), (last, end) = markers
-    indent = begin.removesuffix(BEGIN)
-    if end != indent + END:
-        raise GapError(f"expected {END} at the indent of {BEGIN}; found {end!r}")
-    if last == first + 1:
-        raise GapError(f"expected the answer between {BEGIN} and {END}; found nothing")
-    return "\n".join([*lines[:first], indent + STUB, *lines[last + 1 :]])
-
-
-def derived(solution: NotebookNode) -> NotebookNode:
-    """The exercise notebook: stubs for answers, no `solution-only` cells, no outputs; cell ids stay as they are."""
-    exercise = copy.deepcopy(solution)
-    for number, cell in enumerate(exercise.cells, start=1):
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-        if is_gap(cell):
-            with naming(number):
-                cell.source = stubbed(cell.source)
-        elif FENCE.search(cell.source) and not is_solution_only(cell):
-            raise GapError(f"cell {number}: a cell with answers needs the tag {SOLUTION_ONLY!r}")
-    exercise.cells = [cell for cell in exercise.cells if not is_solution_only(cell)]
-    return exercise
 
 
 def gaps(solution: NotebookNode) -> list[Gap]:
@@ -156,20 +100,3 @@ def documented_answers(cells: list[NotebookNode]) -> list[tuple[str, Mistake | s
         found += [(gap, Mistake(hint, code)) for gap, hint, code in wrong]
         found += right
     return found
-
-
-def is_gap(cell: NotebookNode) -> bool:
-    return cell.cell_type == "code" and any(line.strip() in (BEGIN, END) for line in cell.source.splitlines())
-
-
-def is_solution_only(cell: NotebookNode) -> bool:
-    return SOLUTION_ONLY in cell.metadata.get("tags", [])
-
-
-@contextmanager
-def naming(number: int) -> Iterator[None]:
-    """Put the cell's number before the message of a GapError raised inside."""
-    try:
-        yield
-    except GapError as error:
-        raise GapError(f"cell {number}: {error}") from None
