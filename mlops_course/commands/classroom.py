@@ -50,9 +50,10 @@ def _room(folder: Path | None, **settings: Any) -> Any:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", type=int, help="Port of MLflow, 5000 for a new room; learners join at the next port.")
 @click.option("--store", default="", metavar="STORE", help="postgresql, sqlite (up to five), or a PostgreSQL URL.")
+@click.option("--allow-host", multiple=True, help="Another name that learners know this machine by; may be repeated.")
 @click.option("--detach", is_flag=True, help="Return when the room is open; `down` closes it.")
 @in_folder
-def up(host: str, port: int | None, store: str, detach: bool, folder: Path | None) -> None:
+def up(host: str, port: int | None, store: str, allow_host: tuple[str, ...], detach: bool, folder: Path | None) -> None:
     """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
     import uvicorn
 
@@ -60,7 +61,7 @@ def up(host: str, port: int | None, store: str, detach: bool, folder: Path | Non
     from mlops_course.course.classroom.machine import expect_free
     from mlops_course.course.classroom.room import SETTINGS
 
-    room = _room(folder, store=store, port=port, host=host)
+    room = _room(folder, store=store, port=port, host=host, names=allow_host)
     port = room.port
     if room.store == "sqlite":
         click.echo(
@@ -96,6 +97,7 @@ def _open_apart(room: Any) -> None:
     log.unlink(missing_ok=True)
     log.touch(mode=0o600)  # the log contains the code
     settings = ["--host", room.host, "--port", str(room.port), "--folder", str(room.folder)]
+    settings += [part for name in room.names for part in ("--allow-host", name)]
     child = Child([sys.executable, "-m", "mlops_course", "classroom", "up", *settings], {}, log)
     child.start()
     page = room.address.replace(f":{room.port}", f":{room.port + 1}")

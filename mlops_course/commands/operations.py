@@ -1,6 +1,7 @@
 """The service, its monitoring, a replay of history, and a demonstration of the whole loop."""
 
 import json
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -15,9 +16,15 @@ __all__ = ["demo", "monitor", "replay", "serve"]
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is every network.")
 @click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
 @log_option
-@click.option("--token", default="", envvar="MLOPS_TOKEN", show_envvar=True, help="Bearer token that callers send.")
+@click.option(
+    "--token-file",
+    type=click.File(encoding="utf-8"),
+    help="File with the token that callers must send; or set MLOPS_TOKEN. Without one, everybody who can reach the "
+    "address may ask, send labels and read all pages.",
+)
+@click.option("--allow-host", multiple=True, help="Another name that callers may know it by; may be repeated.")
 @pass_system
-def serve(system: Any, host: str, port: int, log_url: str | None, token: str) -> None:
+def serve(system: Any, host: str, port: int, log_url: str | None, token_file: Any, allow_host: tuple[str, ...]) -> None:
     """Answer requests with the champion over HTTP, and log each prediction; Ctrl-C stops it.
 
     A promotion or a rollback takes effect within a second, without a restart. Documentation is at /docs, what is served
@@ -25,12 +32,13 @@ def serve(system: Any, host: str, port: int, log_url: str | None, token: str) ->
     """
     from mlops_course.system import service
 
+    token = token_file.read().strip() if token_file else os.environ.get("MLOPS_TOKEN", "")
     if system.registry.champion() is None:
         click.echo("No version is champion yet, so requests get 503 until you promote one.", err=True)
     service.run(
         system,
         log_url=log_url or system.workspace.prediction_log_url,
-        endpoint=service.Endpoint(host, port, token),
+        endpoint=service.Endpoint(host, port, token, allow_host),
         started=lambda url: click.echo(f"Serving on {url} (Ctrl-C stops it); try {url}/docs"),
     )
 

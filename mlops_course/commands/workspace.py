@@ -37,9 +37,10 @@ def ui(port: int) -> None:
     workspace = Workspace.locate().create()
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    only_here = ["--allowed-hosts", f"127.0.0.1,localhost,127.0.0.1:{port},localhost:{port}"]
     stores = ["--backend-store-uri", workspace.tracking_uri, "--default-artifact-root", workspace.artifacts_uri]
     try:
-        sys.exit(subprocess.call([*command, *stores]))
+        sys.exit(subprocess.call([*command, *only_here, *stores]))
     except KeyboardInterrupt:
         click.echo("Stopped.")
 

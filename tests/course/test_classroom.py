@@ -295,6 +295,19 @@ def test_results_of_checks_come_to_the_board_which_only_the_teacher_sees(line, p
         assert httpx.get(f"{page}/board", auth=wrong, timeout=PATIENCE).status_code == 401
 
 
+FOREIGN = [{"host": "elsewhere.example"}, {"origin": "https://elsewhere.example"}]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=["another name", "page of another site"])
+def test_no_page_of_another_site_gets_into_the_room(page, room, headers):
+    joining = {"code": room.code, "name": "eve", "password": "x" * 20}
+    assert httpx.post(f"{page}/join", json=joining, headers=headers, timeout=PATIENCE).status_code in (403, 421)
+    login = (rooms.TEACHER, room.password)
+    create = f"{room.address}/api/2.0/mlflow/experiments/create"
+    reply = httpx.post(create, json={"name": "eve"}, auth=login, headers=headers, timeout=PATIENCE)
+    assert (reply.status_code, "eve" in front.Accounts(room).names()) == (403, False)
+
+
 def test_the_page_says_whether_all_is_well(page):
     told = httpx.get(f"{page}/health", timeout=PATIENCE).json()
     assert told["ok"]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -402,6 +403,23 @@ def test_a_project_is_trained_gated_and_watched_without_an_edit(project):
         done = python(project, "-m", "pumps", *arguments)
         assert (done.returncode, part in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
     assert (project / ".mlops" / "mlflow.db").is_file()
+
+
+def test_a_project_serves_under_its_own_name_only(made):
+    secret = made[0].parent / "token.txt"
+    secret.write_text("s3cret\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pumps", "serve", "--port", "0", "--token-file", str(secret)]
+    with subprocess.Popen(command, cwd=made[0], stdout=subprocess.PIPE, encoding="utf-8") as process:
+        try:
+            url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
+            ask = partial(httpx.get, timeout=600)
+            known = {"authorization": "Bearer s3cret"}
+            assert ask(f"{url}/live").json() == {"live": True}
+            assert ask(f"{url}/model").status_code == 401
+            assert ask(f"{url}/model", headers=known).status_code == 503, "no model is in charge"
+            assert ask(url, headers=known | {"host": "elsewhere.example"}).status_code == 421
+        finally:
+            process.terminate()
 
 
 def test_a_project_stands_alone(made):

@@ -23,6 +23,7 @@ from mlops_course import __version__
 from mlops_course.course.classroom import board
 from mlops_course.course.classroom.room import TEACHER, Room
 from mlops_course.course.progress.client import EXPERIMENT, NAME
+from mlops_course.operations.deployment import serving
 
 __all__ = ["Accounts", "application"]
 
@@ -106,6 +107,7 @@ class Joining(BaseModel):
 def application(room: Room) -> FastAPI:
     """The pages of an open room, as an application."""
     app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(serving.Guard, hosts=room.host_names)
     accounts, login, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
 
     def teacher(sent: HTTPBasicCredentials = Depends(login)) -> None:  # noqa: B008

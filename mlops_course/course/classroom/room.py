@@ -8,11 +8,10 @@ artifacts/      what learners log as files
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -63,13 +62,16 @@ class Room:
     password: str  # of the teacher
     secret: str  # of PostgreSQL and of MLflow's sessions
     host: str = "127.0.0.1"  # where it listened when it was opened last
+    names: tuple[str, ...] = ()  # other names of this machine that learners use
 
     @classmethod
-    def make(cls, folder: Path, *, store: str = "", port: int | None = None, host: str = "") -> "Room":
+    def make(
+        cls, folder: Path, *, store: str = "", port: int | None = None, host: str = "", names: Sequence[str] = ()
+    ) -> "Room":
         """Return the room in a folder, made if there is none. Raises RoomError if it was made with another store.
 
-        A new port or host goes into the settings when the room is opened, and so does a new port for PostgreSQL, which
-        it gets if its old one is taken.
+        A new port, host or list of names goes into the settings when the room is opened, and so does a new port for
+        PostgreSQL, which it gets if its old one is taken.
         """
         folder = folder.resolve()
         file = folder / SETTINGS
@@ -77,7 +79,7 @@ class Room:
             room = cls(folder, **json.loads(file.read_text(encoding="utf-8")))
             if store and store != room.store:
                 raise RoomError(f"expected the store that this room was made with, {room.store}; got {store}")
-            room = replace(room, port=port or room.port, host=host or room.host)
+            room = replace(room, port=port or room.port, host=host or room.host, names=tuple(names or room.names))
             if room.cluster and not is_free("127.0.0.1", room.postgres_port) and not room.cluster.alive():
                 room = replace(room, postgres_port=free_port())  # somebody took it while the room was closed
             return room
@@ -87,7 +89,7 @@ class Room:
             raise RoomError(f"expected postgresql, sqlite or the URL of a PostgreSQL database as store, got {store!r}")
         secrets = {"password": postgres.new_password(), "secret": postgres.new_password()}
         secrets |= {"code": postgres.new_password()[:8]}
-        room = cls(folder, store, port or PORT, free_port(), host=host or cls.host, **secrets)
+        room = cls(folder, store, port or PORT, free_port(), host=host or cls.host, names=tuple(names), **secrets)
         folder.mkdir(parents=True, exist_ok=True)
         room.save()
         return room
@@ -139,6 +141,13 @@ class Room:
     def address(self) -> str:
         """Where MLflow answers, seen from this machine."""
         return f"http://{'127.0.0.1' if self.host == '0.0.0.0' else self.host}:{self.port}"
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """By which names and addresses learners know this machine; requests under others are refused."""
+        from mlops_course.operations.deployment import serving
+
+        return serving.host_names(self.host, also=self.names)
 
     def running(self) -> dict[str, Any] | None:
         """Process and addresses of an open room. None if it is closed, or if another process has its number now."""
@@ -226,16 +235,10 @@ class Room:
         workers = "1" if self.store == "sqlite" else str(max(2, min(4, os.cpu_count() or 2)))
         where = ["--host", self.host, "--port", str(self.port), "--workers", workers]
         where += ["--uvicorn-opts", "--no-access-log"]  # it would keep the names of those who are forgotten
-        if self.host not in ("127.0.0.1", "localhost"):
-            where += ["--allowed-hosts", "*"]  # by any name: whoever asks has to know a password
-            where += ["--cors-allowed-origins", ",".join(self._origins())]
+        names = [f"[{name}]" if ":" in name else name for name in self.host_names]
+        where += ["--allowed-hosts", ",".join([*names, *(f"{name}:{self.port}" for name in names)])]
+        where += ["--cors-allowed-origins", ",".join(f"http://{name}:{self.port}" for name in names)]
         return [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", *self.stores, *where]
-
-    def _origins(self) -> list[str]:
-        """The addresses under which browsers of the room can know this machine; MLflow refuses pages from others."""
-        addresses = {one.address for of in psutil.net_if_addrs().values() for one in of if one.family == socket.AF_INET}
-        names = {self.host, socket.gethostname(), socket.getfqdn(), f"{socket.gethostname()}.local"}
-        return [f"http://{name}:{self.port}" for name in sorted(addresses | names)]
 
     def call(self, *command: str, **environment: str) -> None:
         """Run a command of MLflow on the room, such as mlflow gc. Raises RoomError with the end of what it said."""

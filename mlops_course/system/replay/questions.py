@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Post = Callable[[str, bytes], httpx.Response]  # of a path and a body
 
 DAY = pd.Timedelta("1D")
+CALLS = {"headers": {"content-type": "application/json"}, "timeout": None}  # of a client that asks
 INTERVAL = pd.Timedelta("3h")  # between two requests; each asks for all that is due until the next
 
 
@@ -150,7 +151,7 @@ def _in_process(app: "FastAPI") -> Iterator[Post]:
 
     It runs in a thread of its own, as the caller, in a notebook, may have an event loop that runs.
     """
-    through = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service", timeout=None)
+    through = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1", **CALLS)
     with (
         start_blocking_portal(name="replayed application") as portal,
         portal.wrap_async_context_manager(app.router.lifespan_context(app)),
@@ -171,7 +172,7 @@ def _over_http(app: "FastAPI", began: Callable[[str], None]) -> Iterator[Post]:
         try:
             url = f"http://127.0.0.1:{bound.getsockname()[1]}"
             began(url)
-            with httpx.Client(base_url=url, timeout=None) as client:
+            with httpx.Client(base_url=url, **CALLS) as client:
                 yield lambda path, body: client.post(path, content=body)
         finally:
             server.should_exit = True

@@ -3,7 +3,7 @@
 import gc
 import math
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a service listens, and the bearer token that its callers must send; port 0 takes a free one."""
+    """Where a service listens, the bearer token that its callers must send, and other names that it goes by.
+
+    Port 0 takes a free one.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
     token: str = ""
+    names: Sequence[str] = ()
+
+
+LOCAL = Endpoint()
 
 
 class _Releases:
@@ -85,7 +92,7 @@ def application(
     system: System,
     *,
     log: PredictionLog,
-    token: str = "",
+    endpoint: Endpoint = LOCAL,
     loaded: Callable[[], None] = lambda: None,
     by_itself: bool = True,
     watched: Callable[[], Mapping[str, Any] | None] | None = None,
@@ -108,11 +115,12 @@ def application(
         return dashboard.live_page(state, at=system.clock())
 
     name = system.specification.name
+    hosts = serving.host_names(endpoint.host, also=endpoint.names)
     times = {} if by_itself else {"refresh_seconds": math.inf, "challenger_seconds": None}
     return serving.create_app(
         serving.ModelSource(current=releases.current, load=load, close=releases.stop),
         log,
-        settings=serving.Settings(title=name[:1].upper() + name[1:], token=token, **times),
+        settings=serving.Settings(title=name[:1].upper() + name[1:], token=endpoint.token, hosts=hosts, **times),
         clock=system.clock,
         monitor=serving.MonitorView(watched, page, dashboard.export) if watched else None,
     )
@@ -122,7 +130,7 @@ def run(
     system: System,
     *,
     log_url: str,
-    endpoint: Endpoint | None = None,
+    endpoint: Endpoint = LOCAL,
     watch: bool = True,
     started: Callable[[str], None] = print,
     prepare: Callable[["FastAPI"], None] = lambda app: None,
@@ -135,11 +143,10 @@ def run(
     import uvicorn
 
     _log_as_json()
-    endpoint = endpoint or Endpoint()
     log = PredictionLog(log_url)
     watcher = _Watcher(system, log) if watch else None
     watched = watcher.state if watcher else None
-    app = application(system, log=log, token=endpoint.token, loaded=_freeze_memory, watched=watched)
+    app = application(system, log=log, endpoint=endpoint, loaded=_freeze_memory, watched=watched)
     prepare(app)
     config = uvicorn.Config(app, host=endpoint.host, port=endpoint.port, log_config=None, access_log=False)
 

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import re
+import socket
 import threading
 from collections import Counter
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from mlops_course.operations.deployment.serving.batching import Batcher, QueueFu
 INPUTS = {"when": "datetime", "maker": "string", "wind": "double", "seats": "long", "night": "boolean"}
 ROW = {"when": "2024-05-01T10:00:00", "maker": "Ajax", "wind": 4.5, "seats": 3, "night": False}
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+JSON = {"content-type": "application/json"}
 HANGS_AFTER = 120.0  # seconds: then a test fails that would never end
 
 
@@ -87,7 +89,7 @@ class World:
             transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
             async with (
                 self.app.router.lifespan_context(self.app),
-                httpx.AsyncClient(transport=transport, base_url="http://service", timeout=HANGS_AFTER) as client,
+                httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=HANGS_AFTER) as client,
             ):
                 return await asyncio.wait_for(scenario(client), HANGS_AFTER)
 
@@ -375,7 +377,7 @@ def test_a_body_without_end_is_not_read_to_its_end(log):
             sent += 2**16
             yield b" " * 2**16
 
-    assert World(log).ask(None, content=endless()).status_code == 413
+    assert World(log).ask(None, content=endless(), headers=JSON).status_code == 413
     assert sent <= refusals.MAX_BODY + 2**17
 
 
@@ -391,12 +393,86 @@ def test_without_the_token_nothing_is_done_and_with_it_everything(log, given):
         bodies = {"/predict": rows_of(1), "/feedback": {"labels": [{"id": "r0", "label": 1}]}, "/refresh": None}
         without = [(await client.post(path, json=body, headers=given)).status_code for path, body in bodies.items()]
         having = [(await client.post(path, json=body, headers=secret)).status_code for path, body in bodies.items()]
-        open_ = [
-            (await client.get(path)).status_code for path in ("/live", "/ready", "/model", "/metrics", "/docs", "/")
-        ]
-        return without, having, open_
+        read = ["/live", "/ready", "/model", "/metrics", "/docs", "/", "/openapi.json", "/monitor", "/monitor.json"]
+        seen = [(await client.get(path, headers=given)).status_code for path in read]
+        return without, having, seen
 
-    assert world.run(scenario) == ([401] * 3, [200] * 3, [200] * 6)
+    assert world.run(scenario) == ([401] * 3, [200] * 3, [200] * 2 + [401] * 7)
+
+
+def test_a_browser_shows_the_pages_to_who_knows_the_token(log):
+    given = httpx.BasicAuth("anybody", "s3cret")
+    seen = World(log, token="s3cret").run(lambda client: client.get("/", auth=given))
+    assert seen.status_code == 200
+    asked = World(log, token="s3cret").run(lambda client: client.get("/"))
+    assert 'Basic realm="service"' in asked.headers.get_list("www-authenticate")
+
+
+@pytest.mark.parametrize("token", ["tökén", "two\nlines", " blank", "s3cret\u200b"])
+def test_a_token_that_fits_into_no_header_is_refused_at_once(token):
+    with pytest.raises(ValueError, match="printable ASCII"):
+        Settings(token=token)
+
+
+# Which requests are taken at all
+
+
+FROM_ELSEWHERE = {
+    "text": (415, {"content-type": "text/plain"}),
+    "form": (415, {"content-type": "application/x-www-form-urlencoded"}),
+    "form of parts": (415, {"content-type": "multipart/form-data; boundary=x"}),
+    "no type": (415, {"content-type": ""}),
+    "two types": (415, [("content-type", "application/json"), ("content-type", "text/plain")]),
+    "JSON of a kind": (415, {"content-type": "application/jsonp"}),
+    "page of another site": (403, {"origin": "https://elsewhere.example"}),
+    "page of another port": (403, {"origin": "http://127.0.0.1:8888"}),
+    "page without a site": (403, {"origin": "null"}),
+    "two origins": (403, [("origin", "http://127.0.0.1"), ("origin", "https://elsewhere.example")]),
+    "site that says so": (403, {"sec-fetch-site": "cross-site"}),
+    "another name": (421, {"host": "elsewhere.example"}),
+    "name that begins alike": (421, {"host": "127.0.0.1.elsewhere.example"}),
+    "name with a user": (421, {"host": "127.0.0.1@elsewhere.example"}),
+    "no name": (421, {"host": ""}),
+    "two names": (421, [("host", "127.0.0.1"), ("host", "elsewhere.example")]),
+}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/feedback", "/refresh"])
+@pytest.mark.parametrize(("status", "headers"), FROM_ELSEWHERE.values(), ids=FROM_ELSEWHERE)
+def test_no_page_of_another_site_writes_to_the_service(log, path, status, headers):
+    bodies = {"/predict": rows_of(1), "/feedback": {"labels": [{"id": "r0", "label": 1}]}, "/refresh": {}}
+    own = [] if "content-type" in dict(headers) else [("content-type", "application/json")]
+    given = [*own, *(headers.items() if isinstance(headers, dict) else headers)]
+    world = World(log)
+    reply = world.ask(None, path, content=json.dumps(bodies[path]), headers=given)
+    assert (reply.status_code, world.writes) == (status, 0), reply.text
+    assert set(reply.json()) == {"detail"}
+
+
+@pytest.mark.parametrize("headers", [FROM_ELSEWHERE[name][1] for name in ("another name", "two names", "no name")])
+def test_nothing_is_read_under_another_name(log, headers):
+    """Or a page would have its name mean this machine for a moment, and read what it likes."""
+    paths = ["/", "/live", "/metrics", "/openapi.json"]
+    for path in paths:
+        assert World(log).run(lambda client, path=path: client.get(path, headers=headers)).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8000", "LOCALHOST", "[::1]:8000"])
+def test_the_service_answers_to_its_own_names_and_to_its_own_pages(log, host):
+    given = {"host": host, "origin": f"http://{host}", "sec-fetch-site": "same-origin"}
+    assert World(log).ask(rows_of(1), headers=given).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_a_server_on_this_machine_has_no_other_name(host):
+    assert set(serving.host_names(host)) == {"127.0.0.1", "localhost", "::1"}
+
+
+def test_a_server_on_every_network_goes_by_all_names_of_the_machine_and_those_it_is_told():
+    names = serving.host_names("0.0.0.0", also=["Models.example"])
+    assert {"127.0.0.1", "localhost", socket.gethostname().lower(), "models.example"} <= set(names)
+    assert "0.0.0.0" in names
+    assert all(name == name.lower() for name in names)
 
 
 def test_missing_and_unknown_values_are_answered_and_counted(log):
@@ -417,7 +493,7 @@ def test_missing_and_unknown_values_are_answered_and_counted(log):
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_a_number_that_is_none_is_named(log, number):
     content = json.dumps({"rows": [ROW]}).replace("4.5", number).encode()
-    (defect,) = World(log).ask(None, content=content).json()["detail"]
+    (defect,) = World(log).ask(None, content=content, headers=JSON).json()["detail"]
     assert (defect["loc"], defect["msg"]) == (["body", "rows", 0, "wind"], "Input should be a finite number")
 
 
@@ -440,7 +516,8 @@ def test_a_caller_who_hangs_up_is_no_failure_of_the_service(log):
         said.append(message.get("status"))
 
     async def scenario(client):
-        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+        headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
         await world.app(scope, hang_up, note)
         return (await client.get("/metrics")).text
 
@@ -449,7 +526,7 @@ def test_a_caller_who_hangs_up_is_no_failure_of_the_service(log):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_a_token_that_is_not_ascii_is_no_error(log, encoding):
+def test_a_wrong_token_that_is_not_ascii_is_no_error(log, encoding):
     given = {"authorization": "Bearer tökén".encode(encoding)}
     assert World(log, token="s3cret").ask(rows_of(1), headers=given).status_code == 401
 
@@ -691,7 +768,7 @@ def test_requests_on_their_way_are_answered_when_the_service_ends(log, monkeypat
 
     async def play():
         transport = httpx.ASGITransport(app=world.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=HANGS_AFTER) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=HANGS_AFTER) as client:
             async with world.app.router.lifespan_context(world.app):
                 await scenario(client)
             return [reply.status_code for reply in await asyncio.gather(*asked)]
@@ -932,11 +1009,12 @@ def test_the_page_shows_what_is_refused_and_takes_no_markup_from_it(log):
 
 
 @pytest.mark.parametrize("token", ["", "s3cret"])
-def test_the_description_is_valid_and_says_where_a_token_is_wanted(log, token):
-    described = World(log, token=token).run(lambda client: client.get("/openapi.json")).json()
+def test_the_description_is_valid_and_says_where_no_token_is_wanted(log, token):
+    given = {"authorization": f"Bearer {token}"}
+    described = World(log, token=token).run(lambda client: client.get("/openapi.json", headers=given)).json()
     schemathesis.openapi.from_dict(described).validate()
-    secured = {path for path, methods in described["paths"].items() for how in methods.values() if "security" in how}
-    assert secured == ({"/predict", "/feedback", "/refresh"} if token else set())
+    open_ = {path for path, methods in described["paths"].items() for how in methods.values() if "security" in how}
+    assert (described.get("security"), open_) == (([{"token": []}], {"/live", "/ready"}) if token else (None, set()))
 
 
 # Watched

@@ -4,7 +4,9 @@
     ModelSource   which versions answer, and how to load one
     Rollout       which version answers, and which one is tried beside it
     MonitorView   what a monitor knows, as a page and as numbers, to be shown beside the service
-    Settings      title, token and times of a service
+    Settings      title, token, names and times of a service
+    host_names    by which names callers know a server, by where it listens
+    Guard         refuses requests under other names, and what pages of other sites would write
     create_app    the FastAPI application, made from models, a log, a clock and a monitor
     request_type  what a request must look like, made from the inputs in the model's contract
 
@@ -25,7 +27,19 @@ it fails or is slow, the champion answers.
 """
 
 from .app import create_app
+from .guard import Guard, host_names
 from .interface import ModelSource, MonitorView, Rollout, Servable, Settings
 from .requests import MAX_ROWS, request_type
 
-__all__ = ["MAX_ROWS", "ModelSource", "MonitorView", "Rollout", "Servable", "Settings", "create_app", "request_type"]
+__all__ = [
+    "MAX_ROWS",
+    "Guard",
+    "ModelSource",
+    "MonitorView",
+    "Rollout",
+    "Servable",
+    "Settings",
+    "create_app",
+    "host_names",
+    "request_type",
+]

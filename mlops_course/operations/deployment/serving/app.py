@@ -15,8 +15,9 @@ from fastapi_offline import FastAPIOffline
 from jinja2 import Environment, Template
 from pydantic_core import to_json
 
+from .guard import Guard
 from .interface import ModelSource, MonitorView, Settings
-from .refusals import _REFUSALS, _authorise, _body, _measured, _unavailable
+from .refusals import _REFUSALS, _body, _measured, _unavailable
 from .requests import _FEEDBACK, PREDICTION_FIELDS, FeedbackResponse, PredictionResponse, _openapi
 from .service import _Active, _Service
 
@@ -57,24 +58,24 @@ def create_app(
         await asyncio.to_thread(source.close)
 
     app = FastAPIOffline(title=settings.title, lifespan=lifespan, redoc_url=None)
+    app.add_middleware(Guard, hosts=settings.hosts, token=settings.token)
     app.state.service = service
     app.openapi = lambda: _openapi(app, service.active.champion, secured=bool(settings.token))
-    _add_predictions(app, service, settings.token)
-    _add_state(app, service, settings.token)
+    _add_predictions(app, service)
+    _add_state(app, service)
     _add_pages(app, service, monitor)
     if monitor:
         service.metrics.registry.register(monitor)
     return app
 
 
-def _add_predictions(app: FastAPI, service: _Service, token: str) -> None:
+def _add_predictions(app: FastAPI, service: _Service) -> None:
     @app.post(
         "/predict", tags=[ASK], summary="Ask for predictions", response_model=PredictionResponse, responses=_REFUSALS
     )
     async def predict(request: Request) -> Response:
         """Probability and decision for each row, once they are on record. Asking again with the same id is harmless."""
         with _measured(service, "/predict") as started:
-            _authorise(request, token)
             if (active := service.active).champion is None:
                 raise _unavailable("no model is in charge")
             rows = active.champion.request.validate_json(await _body(request))["rows"]
@@ -88,7 +89,6 @@ def _add_predictions(app: FastAPI, service: _Service, token: str) -> None:
     async def feedback(request: Request) -> Response:
         """Keep labels by the id of their prediction, whenever they come; sending them again is harmless."""
         with _measured(service, "/feedback"):
-            _authorise(request, token)
             labels = _FEEDBACK.validate_json(await _body(request))["labels"]
             now = service.clock()
             labels = [{"time": now, **label} for label in labels]
@@ -97,7 +97,7 @@ def _add_predictions(app: FastAPI, service: _Service, token: str) -> None:
         return JSONResponse({"labels": len(labels), "without_prediction": sorted(without_prediction)})
 
 
-def _add_state(app: FastAPI, service: _Service, token: str) -> None:
+def _add_state(app: FastAPI, service: _Service) -> None:
     @app.get("/live", tags=[LOOK], summary="Is it running?")
     async def live() -> dict[str, bool]:
         """Whether the process answers at all."""
@@ -128,9 +128,8 @@ def _add_state(app: FastAPI, service: _Service, token: str) -> None:
         return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
     @app.post("/refresh", tags=[LOOK], summary="Look for a new version now", responses={401: _REFUSALS[401]})
-    async def refresh(request: Request) -> Response:
+    async def refresh() -> Response:
         """Look at once which version is in charge, and give what was refused another try."""
-        _authorise(request, token)
         await asyncio.to_thread(service.refresh, again=True)
         champion = service.active.champion
         return JSONResponse({"version": champion.version if champion else None, "refused": service.refused})

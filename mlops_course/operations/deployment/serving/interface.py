@@ -7,21 +7,33 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
 
+from .guard import LOCAL
+
 _logger = logging.getLogger(__package__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Title, bearer token and times of a service.
+    """Title, token, names and times of a service.
+
+    It answers under the names and addresses in `hosts` only; `host_names` makes them from where it listens. With a
+    token, only GET /live and GET /ready are open to callers without it.
 
     The service asks which versions answer every `refresh_seconds`. Where a canary takes longer than
     `challenger_seconds`, the champion answers; None waits without end.
+
+    Raises ValueError for a token that does not fit into a header.
     """
 
     title: str = "Model service"
     token: str = ""
+    hosts: Sequence[str] = LOCAL
     refresh_seconds: float = 1.0
     challenger_seconds: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
+            raise ValueError("expected a token of printable ASCII characters, without spaces at its ends, got another")
 
 
 @dataclass(frozen=True, eq=False)

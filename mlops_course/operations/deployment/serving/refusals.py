@@ -1,6 +1,5 @@
 """What a caller gets when a request is refused."""
 
-import hmac
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,18 +17,15 @@ MAX_BODY = 4 * 2**20  # bytes; a thousand rows of thirty columns are about 0.7 M
 MAX_ERRORS = 20  # of one request that are named
 RETRY_SECONDS = 1
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"description": "the bearer token is missing or wrong"},
+    401: {"description": "the token is missing or wrong"},
+    403: {"description": "sent by a page of another site"},
     409: {"description": "an id was used for something else; nothing was kept"},
     413: {"description": f"more than {MAX_BODY} bytes"},
-    415: {"description": "the body is compressed"},
+    415: {"description": "the body is compressed, or not declared as application/json"},
+    421: {"description": "sent to a name that this server does not go by"},
     422: {"description": "a field is missing, unknown or of another type; nothing was kept"},
     503: {"description": "busy, or the log does not answer; nothing was kept: come again after Retry-After seconds"},
 }
-
-
-def _authorise(request: Request, token: str) -> None:
-    if token and not hmac.compare_digest(request.headers.get("authorization", "").encode(), f"Bearer {token}".encode()):
-        raise HTTPException(401, "expected the bearer token of this service", {"WWW-Authenticate": "Bearer"})
 
 
 async def _body(request: Request) -> bytes:

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, NaiveDatetime, TypeAdapter, WithJsonSchema
 from typing_extensions import TypedDict
 
+from .guard import OPEN
 from .interface import Servable
 
 MAX_ROWS = 1_000  # in one request
@@ -114,6 +115,7 @@ def _openapi(app: FastAPI, champion: Any, *, secured: bool) -> dict[str, Any]:
         described["paths"][path]["post"]["requestBody"] = {"required": True, "content": {"application/json": content}}
     if secured:
         described["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for path in ("/predict", "/feedback", "/refresh"):
-            described["paths"][path]["post"]["security"] = [{"token": []}]
+        described["security"] = [{"token": []}]
+        for path in OPEN:
+            described["paths"][path]["get"]["security"] = []
     return described
