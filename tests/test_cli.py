@@ -1,5 +1,6 @@
 """The command line: every command does its work on a workspace, and an error is one readable message."""
 
+import inspect
 import json
 import os
 import re
@@ -16,7 +17,9 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_course import cli
+from mlops_course.commands import shared
 from mlops_course.course import progress, snippets
+from mlops_course.operations.registry import Registry
 from mlops_course.system import replay
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +71,21 @@ def champion(run):
     """A champion, no matter which test runs first."""
     if not json.loads(run("history", "--json"))["events"]:
         run("promote", 1, "--approver", "Ada", "--reason", "first")
+
+
+@pytest.mark.parametrize("step", ["promote", "roll_back", "shadow", "canary"])
+def test_where_the_registry_takes_a_waiver_the_command_takes_it_too(step):
+    assert "waiver" in inspect.signature(getattr(Registry, step)).parameters
+    assert "waiver" in {option.name for option in cli.main.get_command(None, step.replace("_", "")).params}
+
+
+@pytest.mark.parametrize(
+    "text", ["[/bold]", "[red]stop[/red]", ":warning:", "a\\\\[x]", "[link=http://x]y[/link]", "\\\\"]
+)
+def test_what_a_person_wrote_is_shown_as_it_was_written(capsys, text):
+    """Brackets and colons are markup of the library that prints tables; an unmatched one ended `history` for good."""
+    shared.show(pd.DataFrame({text: [text, text]}), title=text)
+    assert capsys.readouterr().out.count(text) == 4
 
 
 @pytest.mark.usefixtures("champion")

@@ -10,13 +10,17 @@ from mlops_course.commands.shared import as_json, evidence_option, json_of, log_
 
 __all__ = ["canary", "history", "promote", "rollback", "shadow"]
 
+waiver_option = click.option(
+    "--waiver", default="", help="Why an objection of the gate or of the contract is accepted; goes on record."
+)
+
 
 @click.command()
 @click.argument("version", type=int)
 @on_record
 @evidence_option
 @log_option
-@click.option("--waiver", default="", help="Why an objection of the gate or of the contract is accepted; on record.")
+@waiver_option
 @pass_system
 def promote(
     system: Any, version: int, approver: str, reason: str, evidence: str, log_url: str | None, waiver: str
@@ -37,10 +41,14 @@ def promote(
 @click.command()
 @on_record
 @evidence_option
+@waiver_option
 @pass_system
-def rollback(system: Any, approver: str, reason: str, evidence: str) -> None:
-    """Make the previous champion champion again; a running service switches at once."""
-    version = system.registry.roll_back(approver=approver, reason=reason, evidence=evidence)
+def rollback(system: Any, **words: str) -> None:
+    """Make the previous champion champion again; a running service switches at once.
+
+    Callers may have to send other inputs then: if the contracts differ, a waiver has to say why that is accepted.
+    """
+    version = system.registry.roll_back(**words)
     click.echo(f"Version {version} is champion again.")
 
 
@@ -51,6 +59,7 @@ def _trial_command(command: Callable[..., None]) -> click.Command:
         click.option("--stop", is_flag=True, help="End it."),
         click.option("--approver", help="Who is responsible; goes on record."),
         click.option("--reason", help="Why; goes on record."),
+        waiver_option,
         log_option,
         as_json,
     )
@@ -61,14 +70,14 @@ def _trial_command(command: Callable[..., None]) -> click.Command:
 
 
 def _trial(
-    system: Any, mode: str, *, start: Callable[..., None], does: str, version: int | None, stop: bool, **signed: str
+    system: Any, mode: str, start: Callable[..., None], *, version: int | None, stop: bool, waiver: str, **signed: str
 ) -> Any:
     """Return the running trial, to be shown; None if VERSION was started now, or the trial ended."""
     if (stop or version is not None) and not all(signed.values()):
         raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
     if version is not None and not stop:
-        start(version, **signed)
-        click.echo(f"Version {version} answers {does}. How it does: mlops-course {mode}")
+        start(version, **signed, waiver=waiver)
+        click.echo(f"Version {version} is a {mode} now. How it does: mlops-course {mode}")
         return None
     trial = system.registry.trial()
     if trial is None or trial.mode != mode:
@@ -86,7 +95,7 @@ def shadow(system: Any, log_url: str | None, as_json: bool, **asked: Any) -> Non
 
     A running service starts within a second. The predictions are compared on the same requests.
     """
-    trial = _trial(system, "shadow", start=system.registry.shadow, does="in shadow", **asked)
+    trial = _trial(system, "shadow", system.registry.shadow, **asked)
     if trial:
         from mlops_course.system import service
 
@@ -103,9 +112,8 @@ def canary(system: Any, log_url: str | None, as_json: bool, **asked: Any) -> Non
     """
     from mlops_course.system import service
 
-    share = service.canary_plan(system).steps[0]
-    start = partial(system.registry.canary, share=share)
-    trial = _trial(system, "canary", start=start, does=f"{share:.0%} of the ids", **asked)
+    start = partial(system.registry.canary, share=service.canary_plan(system).steps[0])
+    trial = _trial(system, "canary", start, **asked)
     if trial:
         verdict = _verdict(system, trial, log_url)
         title = f"Version {trial.version} at share {trial.share:g}, since {trial.since:%Y-%m-%d %H:%M} UTC"

@@ -78,21 +78,23 @@ def json_of(**tables: "pd.DataFrame") -> str:
 
 
 def show(table: "pd.DataFrame", *, title: str = "", as_json: bool = False) -> None:
-    """Print a table for a person, or its rows as JSON."""
+    """Print a table for a person, or its rows as JSON. What somebody wrote is printed as it is, never as markup."""
     if as_json:
         click.echo(table.to_json(orient="records", date_format="iso", indent=1))
         return
     import pandas as pd
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    grid = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
     for name, dtype in table.dtypes.items():
         right = pd.api.types.is_numeric_dtype(dtype)
-        grid.add_column(str(name), justify="right" if right else "left", overflow="fold")
+        grid.add_column(Text(str(name)), justify="right" if right else "left", overflow="fold")
     for row in table.itertuples(index=False):
-        grid.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
+        grid.add_row(*("" if pd.isna(value) else Text(str(value)) for value in row))
     Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(grid)
     click.echo()
 
@@ -106,7 +108,7 @@ def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda description, done, of=total: progress.update(task, description=description, advance=done, total=of)

@@ -435,6 +435,7 @@ def test_a_promotion_moves_the_alias_and_is_on_record(registry):
         (2, SIGNED | {"waiver": " "}, PromotionError, "roc_auc 0.5 < 0.6"),
         (3, SIGNED | {"approver": " "}, PromotionError, "expected approver"),
         (3, SIGNED | {"reason": ""}, PromotionError, "expected reason"),
+        (3, SIGNED | {"reason": "x" * 120_000}, PromotionError, "at most 10000 characters .* {'reason': 120000}"),
     ],
 )
 def test_a_refused_promotion_leaves_no_trace(store, version, words, error, message):

@@ -34,6 +34,7 @@ from .model_files import _opened, _pack, _tags, _versions_of
 
 _logger = logging.getLogger(__name__)
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
+MAX_WORDS = 10_000  # characters of a reason and of other words on record; MLflow takes 100,000 in a tag
 UNEXPECTED = "%s: MLflow had champion %s, the history has %s: a release was interrupted or the alias moved; put right"
 
 
@@ -243,6 +244,8 @@ class Registry:
         """Check a release and append it to the history as it was before: that decides. Then the alias follows."""
         if blank := [role for role in ("approver", "reason") if not words[role].strip()]:
             raise PromotionError(f"expected {' and '.join(blank)} of the release, got a blank; both go on record")
+        if long := {role: len(text) for role, text in words.items() if len(text) > MAX_WORDS}:
+            raise PromotionError(f"expected at most {MAX_WORDS} characters in each of the words on record, got {long}")
         previous = next(reversed(champions_of(history)), None)
         versions = {int(record.version): record.tags for record in self._records(self.name)}
         objections = [] if event == ENDED else self._objections(event, version, champion=previous, versions=versions)

@@ -116,16 +116,19 @@ def score_to_file(
         run = batch.ScoringRun(path, target, model=model.digest, rows_per_part=batch.ROWS_PER_PART)
         if done := run.finished():
             return done
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with _in_parts(path, folder=run.folder) as parts:
-            _check_shared(client, read=[parts.file, system.workspace.database], write=run.folder)
-            bare = System(system.case_name, system.workspace)  # without what `system` has loaded
-            task, new, total = partial(_score, bare, model.version, model.digest, run, parts), 0, parts.total()
-            for numbers, made in _run(client, task, parts.tasks(), what=parts.named):
-                new += made
-                progress(parts.rows_in(numbers), total)
-            count = parts.tasks()[-1].stop
-        return run.finish([run.part(number) for number in range(count)], total=total, new=new)
+        run.begin()
+        try:
+            with _in_parts(path, folder=run.folder) as parts:
+                _check_shared(client, read=[parts.file, system.workspace.database], write=run.folder)
+                bare = System(system.case_name, system.workspace)  # without what `system` has loaded
+                task, new, total = partial(_score, bare, model.version, model.digest, run, parts), 0, parts.total()
+                for numbers, made in _run(client, task, parts.tasks(), what=parts.named):
+                    new += made
+                    progress(parts.rows_in(numbers), total)
+                count = parts.tasks()[-1].stop
+            return run.finish([run.part(number) for number in range(count)], total=total, new=new)
+        except OSError as error:
+            return run.result_of_another(error)
 
 
 def _score(system: System, version: int, digest: str, run: batch.ScoringRun, parts: _Parts, numbers: range) -> int:

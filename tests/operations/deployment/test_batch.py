@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from mlops_course.operations.deployment import batch
 
 INPUTS = {"when": "datetime", "carrier": "string", "temp": "double", "seats": "long", "heavy": "boolean"}
+PARTS = ".out.csv.scoring-parts"
 check = partial(batch.problems, inputs=INPUTS, optional=["carrier", "temp"])
 
 
@@ -336,6 +337,11 @@ def test_a_changed_source_is_scored_again_and_nothing_of_the_old_rows_stays(scor
 def test_an_output_that_is_gone_or_changed_is_made_again(scored, tmp_path, suffix, harm):
     source, target, first = scored
     harmed, before = Path(f"{target}{suffix}"), contents(tmp_path)
+    if harm == "changed" and not harmed.exists():  # then it is somebody else's
+        harmed.write_bytes(b" ;")
+        with pytest.raises(FileExistsError):
+            score(source, target, rows_per_part=5)
+        return
     if harm == "changed":
         with harmed.open("ab") as file:
             file.write(b" ;")
@@ -357,7 +363,7 @@ def test_parts_of_another_model_are_not_used_and_go(rows, tmp_path):
 
     with pytest.raises(ValueError, match="RuntimeError"):
         score(source, target, answer=fails_late, model="m0", rows_per_part=5)
-    assert "out.csv.parts" in names(tmp_path)
+    assert PARTS in names(tmp_path)
     assert score(source, target, rows_per_part=5).parts == 5
     assert read(target)["model_version"].unique().tolist() == [1]
     assert names(tmp_path) == ["in.csv", "out.csv", "out.csv.manifest.json"]
@@ -407,7 +413,45 @@ def test_the_manifest_says_what_the_target_is_made_from(scored):
     assert manifest["digests"][0] == made
 
 
+@pytest.mark.parametrize("name", ["out.csv.parts", "out.csv.quarantine.csv", "out.csv.manifest.json", ".out.csv"])
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_nothing_that_somebody_else_has_beside_the_target_is_lost(rows, tmp_path, name, is_folder):
+    source, target = write(rows, tmp_path / "in.csv"), tmp_path / "out.csv"
+    theirs = tmp_path / name / "work.txt" if is_folder else tmp_path / name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("years of work", encoding="utf-8")
+    with suppress(OSError):
+        score(source, target, rows_per_part=5)
+    assert theirs.read_text(encoding="utf-8") == "years of work"
+
+
+@pytest.mark.parametrize("suffix", [".quarantine.csv", ".manifest.json"])
+def test_a_file_that_no_run_has_written_is_refused_before_anything_is_written(rows, tmp_path, suffix):
+    source, target = write(rows, tmp_path / "in.csv"), tmp_path / "out.csv"
+    Path(f"{target}{suffix}").write_text("years of work", encoding="utf-8")
+    before = contents(tmp_path)
+    with pytest.raises(FileExistsError, match="move it, or write to another target"):
+        score(source, target, rows_per_part=5)
+    assert contents(tmp_path) == before
+
+
 # At the same time
+
+
+@pytest.mark.parametrize("last", [0, 1, 4])
+def test_a_run_that_another_one_overtakes_returns_what_that_one_came_to(rows, tmp_path, last):
+    source, target = write(spoil(rows, "temp", {4: "warm"}), tmp_path / "in.csv"), tmp_path / "out.csv"
+    faster, seen = [], []
+
+    def overtaken(count):
+        seen.append(count)
+        if len(seen) == last + 1:
+            faster.append(score(source, target, rows_per_part=5))
+
+    done = score(source, target, rows_per_part=5, progress=overtaken)
+    assert (done.rows, done.quarantined) == (faster[0].rows, faster[0].quarantined) == (22, 1)
+    assert_whole(target)
+    assert PARTS not in names(tmp_path)
 
 
 @pytest.mark.long
@@ -434,7 +478,7 @@ def test_runs_at_once_leave_the_target_whole(rows, tmp_path, models, turn):
         run(model)
         assert_whole(target)
         assert read(target)["model_version"].unique().tolist() == [versions[model]]
-    assert "out.csv.parts" not in names(tmp_path)
+    assert PARTS not in names(tmp_path)
 
 
 def assert_whole(target):
@@ -448,7 +492,7 @@ def test_a_part_that_another_run_takes_away_stops_the_run_and_loses_no_row(rows,
 
     def take_away(count):
         if count == 3:  # the last part
-            next((tmp_path / "out.csv.parts").rglob("000000.csv")).unlink()
+            next((tmp_path / PARTS).rglob("000000.csv")).unlink()
 
     with pytest.raises(OSError, match="expected 23 rows"):
         score(source, target, rows_per_part=5, progress=take_away)

@@ -107,7 +107,7 @@ def kills(tmp_path_factory):
 
 
 def parts_of(target):
-    return {part.relative_to(target.parent) for part in target.parent.glob("*.parts/*/*.parquet")}
+    return {part.relative_to(target.parent) for part in target.parent.glob(".*.scoring-parts/*/*.parquet")}
 
 
 def resume(source, target, old_parts):

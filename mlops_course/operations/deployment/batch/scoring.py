@@ -56,22 +56,27 @@ def score_file(
     Parts are kept beside the target until all are done, and used again after a kill, if source, model and settings are
     the same to the byte. Then the target is replaced at once, and `….manifest.json` says what it is made from.
 
-    Raises ValueError if a suffix, a row of the source or an answer is wrong, and OSError if another run or a changed
-    source got in the way; start again then.
+    If another run that was asked for the same is faster, its result is returned.
+
+    Raises ValueError if a suffix, a row of the source or an answer is wrong, FileExistsError if a file that no run has
+    written would be replaced, and OSError if another run or a changed source got in the way; start again then.
     """
     run = ScoringRun(source, target, model=model, rows_per_part=rows_per_part)
     if (done := run.finished()) is not None:
         return done
-    run.folder.mkdir(parents=True, exist_ok=True)
-    scored, new, total = [], 0, 0
-    for number, part in enumerate(parts(source, rows_per_part)):
-        scored.append(run.part(number))
-        if not scored[-1].exists():
-            score_part(part, scored[-1], answer=answer, check=check)
-            new += 1
-        total += len(part)
-        progress(len(part))
-    return run.finish(scored, total=total, new=new)
+    run.begin()
+    try:
+        scored, new, total = [], 0, 0
+        for number, part in enumerate(parts(source, rows_per_part)):
+            scored.append(run.part(number))
+            if not scored[-1].exists():
+                score_part(part, scored[-1], answer=answer, check=check)
+                new += 1
+            total += len(part)
+            progress(len(part))
+        return run.finish(scored, total=total, new=new)
+    except OSError as error:
+        return run.result_of_another(error)
 
 
 def count_rows(source: Path) -> int | None:
@@ -129,7 +134,8 @@ def chunks(source: Path, rows: int) -> Iterator[pd.DataFrame]:
 class ScoringRun:
     """What is to be scored, and what lies beside the target: parts on the way, rows set aside, and a manifest.
 
-    Raises ValueError if source or target end in another suffix than .parquet or .csv, or are one file.
+    Parts lie in a hidden folder whose name nobody else would give one. Raises ValueError if source or target end in
+    another suffix than .parquet or .csv, or are one file.
     """
 
     def __init__(self, source: Path, target: Path, *, model: str, rows_per_part: int) -> None:
@@ -141,10 +147,29 @@ class ScoringRun:
         self._source, self._target = source, target
         self._asked = {"source": _digest(source), "model": model, "rows_per_part": rows_per_part}
         self._asked |= {"from": source.suffix, "to": target.suffix}
-        self._parts, self._quarantine, self._manifest = (
-            target.with_name(f"{target.name}.{what}") for what in ("parts", "quarantine.csv", "manifest.json")
+        self._quarantine, self._manifest = (
+            target.with_name(f"{target.name}.{what}") for what in ("quarantine.csv", "manifest.json")
         )
+        self._parts = target.with_name(f".{target.name}.scoring-parts")
         self.folder = self._parts / hashlib.sha256(json.dumps(self._asked).encode()).hexdigest()[:16]
+
+    def begin(self) -> None:
+        """Make the folder of parts. Raises FileExistsError for a file beside the target that no run has written."""
+        for path, mark in ((self._quarantine, ",".join(PROBLEM[1:])), (self._manifest, '"digests"')):
+            if path.is_dir() or (path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")):
+                raise FileExistsError(
+                    f"expected {path} not to be there, or to come from an earlier run, got another file; scoring would "
+                    "replace it: move it, or write to another target"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def result_of_another(self, error: OSError) -> Scored:
+        """What another run has come to that was asked for the same and was faster; else raises the error."""
+        if (done := self.finished()) is not None:
+            return done
+        if isinstance(error, FileNotFoundError):
+            raise OSError(f"another run writes to {self._target} and took parts of this one; start again") from error
+        raise error
 
     def finished(self) -> Scored | None:
         """What an earlier run came to that was asked for the same, if its files are as it left them."""
