@@ -1,15 +1,12 @@
 """Delivery: what a change needs, that nothing red gets into production, and metrics that do not depend on arrival."""
 
-import json
-import os
-import shutil
+import importlib.metadata
 import subprocess
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,10 +260,11 @@ def whole():
 
 def test_the_metrics_of_a_log_that_can_be_read_by_eye(whole):
     incidents = np.median([12, 572])
-    assert whole.table["value"].tolist() == [2 / 28, 3.0, 1.0, 12.0, 12.0]
-    assert whole.table["counted"].tolist() == [2, 3, 2, 1, 1]
-    assert whole.table["open"].tolist() == [0, 1, 0, 1, 1]
-    assert whole.table["at_least"].tolist() == [2 / 28, np.median([8, 3, 2, 72]), 1.0, incidents, incidents]
+    assert whole.table["value"].tolist() == [2 / 28, 3.0, 12.0, 1.0, 0.0, 12.0]
+    assert whole.table["counted"].tolist() == [2, 3, 1, 2, 2, 1]
+    assert whole.table["open"].tolist() == [0, 1, 1, 0, 0, 1]
+    least = [2 / 28, np.median([8, 3, 2, 72]), incidents, 1.0, 0.0, incidents]
+    assert whole.table["at_least"].tolist() == least
     open_incident = ["i2", "still open", 572]
     assert whole.aside[["id", "why", "hours"]].values.tolist() == [["d", "still open", 72], *[open_incident] * 2]
 
@@ -346,10 +344,19 @@ def test_an_incident_that_began_before_the_window_and_is_open_is_not_hidden():
     assert np.isnan(found.table.loc["time to restore", "value"])
 
 
+def test_an_unplanned_deployment_counts_as_rework_once_in_the_window_that_it_lies_in(whole):
+    mend = log([("deployed", 24, name, "d3", "i1") for name in "xy"])
+    found = delivery.metrics(pd.concat([SMALL, mend]), start=START, end=END).table
+    assert found.loc["deployment rework rate", ["value", "counted"]].tolist() == [1 / 3, 3]
+    assert found.loc["change failure rate", "value"] == 2 / 3
+    before = delivery.metrics(pd.concat([SMALL, mend]), start=START, end=START + pd.Timedelta("24h")).table
+    assert before.loc["deployment rework rate", "value"] == whole.table.loc["deployment rework rate", "value"] == 0
+
+
 def test_an_empty_log_has_no_metrics_and_no_error():
     found = delivery.metrics(SMALL.iloc[:0], start=START, end=END)
-    assert found.table["counted"].tolist() == [0] * 5
-    assert found.table["value"].isna().tolist() == [False, True, True, True, True]
+    assert found.table["counted"].tolist() == [0] * 6
+    assert found.table["value"].isna().tolist() == [False, True, True, True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -366,28 +373,32 @@ def test_a_log_that_cannot_be_read_says_where(broken, said):
         delivery.metrics(broken, start=START, end=END)
 
 
-def test_the_rendered_workflow_has_the_same_jobs_in_the_same_order():
-    text = delivery.to_github(WORKFLOW, plan="python plan.py", cron="0 5 * * *")
-    read = yaml.safe_load(text)
-    assert [*read["jobs"]] == ["plan", *JOBS, "deploy"]
-    assert read["jobs"]["deploy"]["needs"] == ["plan", *JOBS]
-    for name, job in JOBS.items():
-        assert read["jobs"][name]["needs"] == ["plan", *job.get("needs", [])]
-        assert read["jobs"][name]["steps"][-1]["run"] == job["run"]
-    assert read["on"]["repository_dispatch"]["types"] == [*TRIGGERS]
+def component(bill, name):
+    return next(one for one in bill["components"] if one["name"] == name)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="GitHub runs this step in bash")
-def test_the_step_that_plans_writes_what_github_reads(tmp_path):
-    (tmp_path / "plan.py").write_text(f"import json; print(json.dumps({[*JOBS]!r}))\n")
-    read = yaml.safe_load(delivery.to_github(WORKFLOW, plan="python plan.py", cron="0 5 * * *"))
-    step = next(step for step in read["jobs"]["plan"]["steps"] if step.get("id") == "plan")
-    output = {**os.environ, "GITHUB_OUTPUT": str(tmp_path / "output")}
-    subprocess.run(["bash", "-c", step["run"]], cwd=tmp_path, env=output, check=True)
-    key, _, value = (tmp_path / "output").read_text().strip().partition("=")
-    assert (key, json.loads(value)) == ("jobs", [*JOBS])
+def test_a_bill_of_materials_names_what_is_installed_and_what_it_needs():
+    bill = delivery.sbom(["Scikit_Learn"])
+    own = component(bill, "scikit-learn")
+    assert own["version"] == importlib.metadata.version("scikit-learn")
+    assert own["purl"] == own["bom-ref"] == f"pkg:pypi/scikit-learn@{own['version']}"
+    needed = {one["ref"]: one["dependsOn"] for one in bill["dependencies"]}
+    assert {component(bill, name)["bom-ref"] for name in ("numpy", "scipy", "joblib")} <= {*needed[own["bom-ref"]]}
+    assert set().union(*needed.values()) < needed.keys() == {one["bom-ref"] for one in bill["components"]}
 
 
-def test_a_job_may_not_take_the_name_of_one_that_is_added():
-    with pytest.raises(ValueError, match="plan"):
-        delivery.to_github(Workflow({"plan": {"run": "x"}}, {}, {}), plan="python plan.py", cron="0 5 * * *")
+def test_a_bill_of_materials_is_the_same_for_the_same_environment():
+    assert delivery.sbom(["pandas", "scipy"]) == delivery.sbom(iter(["scipy", "pandas", "SciPy"]))
+    assert delivery.sbom([])["components"] == []
+
+
+def test_an_extra_brings_its_packages_and_only_where_it_is_asked_for():
+    plain, more = (delivery.sbom([root])["components"] for root in ("httpx", "httpx[cli]"))
+    assert {one["name"] for one in more} - {one["name"] for one in plain} >= {"click", "rich"}
+
+
+def test_a_root_that_is_not_installed_is_named():
+    with pytest.raises(ValueError, match="no-such-package"):
+        delivery.sbom(["pandas", "no-such-package"])
+    with pytest.raises(TypeError, match="list of package names"):
+        delivery.sbom("pandas")

@@ -6,8 +6,8 @@
     run         run the jobs that a commit needs, in a clean checkout, up to the first red one; git notes keep verdicts
     verdicts    what was kept about a commit
     deploy      move the branch `production` to a commit if all jobs that it needs were green
-    metrics     four of the five delivery metrics and the time to restore, from a log of events
-    to_github   the same jobs as a workflow of GitHub Actions
+    metrics     the five delivery metrics of DORA and the time to restore, from a log of events
+    sbom        the packages that a program runs with, as a software bill of materials
 
 A commit is compared with production and not with its parent: a harmless change on top of a red one is as red. A file
 that matches no pattern needs every job. The user's git configuration is neither read nor written.
@@ -23,7 +23,8 @@ that matches no pattern needs every job. The user's git configuration is neither
 
 from .delivery_metrics import Metrics, metrics
 from .repository import GitError, RefusedError, changed, commit, deploy, run, verdicts
-from .workflow import Workflow, to_github
+from .supply_chain import sbom
+from .workflow import Workflow
 
 __all__ = [
     "GitError",
@@ -35,6 +36,6 @@ __all__ = [
     "deploy",
     "metrics",
     "run",
-    "to_github",
+    "sbom",
     "verdicts",
 ]

@@ -1,10 +1,8 @@
-"""Four of DORA's five delivery metrics (2024), and the time to restore of Forsgren, Humble and Kim (2018), Accelerate.
-
-The fifth, the deployment rework rate, needs to know which deployments were unplanned.
-"""
+"""DORA's five delivery metrics (2025), and the time to restore of Forsgren, Humble and Kim (2018), Accelerate."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 LEAD, RECOVERY, RESTORE = "lead time for changes", "failed deployment recovery time", "time to restore"
@@ -37,8 +35,8 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     can become wrong without a deployment. Both run from `failed` to `restored`.
 
     `log` has one row an event, in any order, and the columns kind, time, commit, deployment, incident. NAMED_BY says
-    what each kind names: a deployment has one row for each commit, and `failed` also names its deployment, if one
-    caused it.
+    what each kind names. A deployment has one row for each commit; it counts as *rework* if it was not planned and
+    mends an incident, which one of its rows then names. `failed` also names its deployment, if one caused it.
 
     A repeated event counts once, at its earliest time. A commit counts when it first goes live, an incident when it is
     over, so each counts in one window. Raises ValueError naming a column, kind or event that cannot be.
@@ -55,12 +53,15 @@ def metrics(log: pd.DataFrame, *, start: pd.Timestamp, end: pd.Timestamp) -> Met
     restore = _spans(first("failed", "incident"), first("restored", "incident"), start=start, end=end)
     recovery = restore[restore.index.isin(failed.loc[failed["deployment"].notna(), "incident"])]
     each_day = len(recent) / ((end - start) / pd.Timedelta("1D"))
-    share = float(recent.isin(failed["deployment"]).mean()) if len(recent) else float("nan")
+    share = _share(recent.isin(failed["deployment"]))
+    mending = events.loc[(events["kind"] == "deployed") & events["incident"].notna(), "deployment"]
+    rework = _share(recent.isin(mending))
     lines = {
         "deployment frequency": (each_day, "a day", len(recent), 0, each_day),
         LEAD: _middle(lead),
-        "change failure rate": (share, "of deployments", len(recent), 0, share),
         RECOVERY: _middle(recovery),
+        "change failure rate": (share, "of deployments", len(recent), 0, share),
+        "deployment rework rate": (rework, "of deployments", len(recent), 0, rework),
         RESTORE: _middle(restore),
     }
     nowhere = failed.loc[~failed["deployment"].isin(deployed.index), "incident"]
@@ -89,6 +90,10 @@ def _spans(begun: pd.Series, ended: pd.Series, *, start: pd.Timestamp, end: pd.T
     why = pd.Series("", index=spans.index).mask(hours < 0, "ended before it began")
     why = why.mask(spans["ended"].isna(), STILL_OPEN).mask(spans["begun"].isna(), "its begin is not in the log")
     return pd.DataFrame({"why": why, "hours": hours})
+
+
+def _share(which: np.ndarray) -> float:
+    return float(which.mean()) if len(which) else float("nan")
 
 
 def _middle(spans: pd.DataFrame) -> tuple[float, str, int, int, float]:

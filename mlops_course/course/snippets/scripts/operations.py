@@ -101,6 +101,8 @@ start, end = pd.Timestamp("2026-11-01", tz="UTC"), pd.Timestamp("2026-12-01", tz
 events = [
     ("restored", "2026-11-05T15:00Z", None, None, "i1"),
     ("deployed", "2026-11-05T10:00Z", "c1", "d1", None),
+    ("deployed", "2026-11-05T15:00Z", "c2", "d2", "i1"),  # not planned: it mends the incident i1
+    ("committed", "2026-11-05T13:00Z", "c2", None, None),
     ("committed", "2026-11-04T10:00Z", "c1", None, None),
     ("failed", "2026-11-05T12:00Z", None, "d1", "i1"),
 ]
@@ -108,6 +110,14 @@ log = pd.DataFrame(events, columns=["kind", "time", "commit", "deployment", "inc
 found = delivery.metrics(log.assign(time=pd.to_datetime(log["time"])), start=start, end=end)
 print(found.table)
 assert found.table["value"].notna().all()
+
+# %% sbom: List the packages that a program runs with, as CycloneDX, and ask whether bad news concerns it.
+bill = delivery.sbom(["pandas"])
+installed = {component["name"]: component["version"] for component in bill["components"]}
+print(bill["bomFormat"], bill["specVersion"], installed)
+for name in ("numpy", "ultralytics"):
+    print(name, installed.get(name, "is not in it"))
+assert {"numpy", "pandas"} <= installed.keys()
 
 # %% psi: Say how far the inputs of now have moved from those of the reference, column by column.
 random = np.random.default_rng(0)
