@@ -86,7 +86,8 @@ def warm(empty_database):
         workspace = Workspace(root)
         for folder in ("cache", "snapshots"):
             shutil.copytree(getattr(source, folder), getattr(workspace, folder))
-        shutil.copy(source.root / EMPTY, workspace.root)
+        for file in (EMPTY, "cache.key"):
+            shutil.copy(source.root / file, workspace.root)
         return workspace
 
     return make

@@ -6,6 +6,7 @@ The plain hash of an id that can be guessed is undone by hashing every id that t
 
     DigestKey   makes digests of ids, and finds the ids of which digests are on record
     stored_key  the key of the environment or of a file, made there if that is wished
+    own_secret  a secret in a file, made there at the first call
 
 >>> key = DigestKey(b"a secret of thirty-two characters")
 >>> key.known(["order 17", "order 18"], [key.digest("order 18")])
@@ -21,7 +22,7 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import mkstemp
 
-__all__ = ["DigestKey", "DigestKeyError", "stored_key"]
+__all__ = ["DigestKey", "DigestKeyError", "own_secret", "stored_key"]
 
 VARIABLE = "MLOPS_DELETION_KEY"
 MIN_CHARACTERS = 32  # of a key; one that is made has 64, which are 256 random bits
@@ -78,6 +79,16 @@ def stored_key(file: Path, *, make: bool) -> DigestKey:
     if len(secret) < MIN_CHARACTERS:
         raise DigestKeyError(f"expected a key of {MIN_CHARACTERS} characters or more in {where}, got {len(secret)}")
     return DigestKey(secret.encode())
+
+
+def own_secret(file: Path) -> bytes:
+    """Return the secret in a file that only its owner may read; it is made at the first call.
+
+    For marks that this computer makes and checks by itself: if the file is lost, all old marks count as wrong.
+    """
+    if not file.exists():
+        _write(file)
+    return file.read_bytes()
 
 
 def _write(file: Path) -> None:

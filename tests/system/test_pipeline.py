@@ -1,8 +1,11 @@
 """The whole pipeline on the small case: nothing is done twice, and nothing that a change reaches is left undone."""
 
 import json
+import pickle
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -73,7 +76,8 @@ def fresh(workspace, trained, tmp_path):
     fresh = Workspace(tmp_path / "fresh")
     for folder in ("cache", "snapshots"):
         shutil.copytree(getattr(workspace, folder), getattr(fresh, folder))
-    shutil.copy(workspace.root / EMPTY, fresh.root)
+    for file in (EMPTY, "cache.key"):
+        shutil.copy(workspace.root / file, fresh.root)
     return fresh
 
 
@@ -138,6 +142,71 @@ def test_a_rerun_executes_nothing_and_returns_the_same_version(workspace, traine
     assert set(again.cached) == STEPS
     assert (again.version, again.run_id) == (trained.version, trained.run_id)
     pd.testing.assert_frame_equal(again.metrics, trained.metrics)
+
+
+class Planted:
+    """What runs code where it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def plant(results, database, planted):
+    for result in results:
+        result.write_bytes(pickle.dumps(Planted(planted)))
+
+
+def plant_behind_the_mark(results, database, planted):
+    for result in results:
+        result.write_bytes(result.read_bytes()[:32] + pickle.dumps(Planted(planted)))
+
+
+def flip_a_bit(results, database, planted):
+    for result in results:
+        content = bytearray(result.read_bytes())
+        content[len(content) // 2] ^= 1
+        result.write_bytes(content)
+
+
+def exchange_results(results, database, planted):
+    contents = [result.read_bytes() for result in results]
+    for result, content in zip(results, contents[1:] + contents[:1], strict=True):
+        result.write_bytes(content)
+
+
+def empty(results, database, planted):
+    for result in results:
+        result.write_bytes(b"")
+
+
+def exchange_entries(results, database, planted):
+    with closing(sqlite3.connect(database)) as connection, connection:
+        found = connection.execute("SELECT cache_key, data_version FROM cache_metadata ORDER BY cache_key").fetchall()
+        names = [name for _, name in found]
+        moved = [(name, key) for (key, _), name in zip(found, names[1:] + names[:1], strict=True)]
+        connection.executemany("UPDATE cache_metadata SET data_version = ? WHERE cache_key = ?", moved)
+
+
+def exchange_key(results, database, planted):
+    (database.parent.parent / "cache.key").write_bytes(b"of somebody else" * 4)
+
+
+@pytest.mark.parametrize(
+    "harm", [plant, plant_behind_the_mark, flip_a_bit, exchange_results, empty, exchange_entries, exchange_key]
+)
+def test_no_result_is_used_that_this_workspace_has_not_kept_itself(fresh, workspace, trained, tmp_path, harm):
+    """Who can write into the cache could run code at the next training, or have another model registered."""
+    database, planted = fresh.cache / "metadata_store.db", tmp_path / "planted"
+    results = sorted(path for path in fresh.cache.iterdir() if path.is_file() and path != database)
+    assert len(results) >= len(STEPS) - 2
+    harm(results, database, planted)
+    again = train(fresh)
+    assert not planted.exists(), "code from the cache was run"
+    assert again.executed, "what was harmed was used"
+    assert fingerprint(fresh, again) == fingerprint(workspace, trained)
 
 
 def test_another_seed_reruns_what_draws_and_what_follows(workspace, trained):

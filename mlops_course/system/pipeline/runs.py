@@ -1,9 +1,13 @@
 """A training from batches to a registered version: what goes into the steps, and how Apache Hamilton runs them.
 
-Hamilton keeps the results of steps; its stores are made safe against a kill at any moment.
+Hamilton keeps the results of steps; its stores are made safe against a kill at any moment. A result is a pickle, which
+could run code. So it is read only if it bears a mark (HMAC, RFC 2104) that nobody makes without the key of this
+workspace, `cache.key` beside the folder. One without the right mark, be it edited, damaged or exchanged, is made again.
 """
 
 import hashlib
+import hmac
+import logging
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +21,7 @@ import pandas as pd
 
 from mlops_course import design
 from mlops_course.development import data, gate, training
+from mlops_course.system.keyed_digests import own_secret
 from mlops_course.system.loggers import quiet
 from mlops_course.system.pipeline import steps
 from mlops_course.system.pipeline.dependencies import (
@@ -33,10 +38,12 @@ from mlops_course.system.workspace import Workspace
 if TYPE_CHECKING:
     from hamilton.driver import Driver
 
+_logger = logging.getLogger(__name__)
 RESULTS = [
     *("registered_version", "lineage_run", "gate_report", "evidence", "raw_tables", "valid_tables"),
     *("fold_scores", "chosen_model", "threshold"),
 ]
+MARK = "sha256"  # of a kept result and of the entry that names it
 UNCACHED = ("case", "workspace", "record")  # inputs that the cache does not look at: steps declare what counts of them
 LOCKED_SECONDS = 60  # that a training waits for another one to note what it has kept
 
@@ -235,21 +242,43 @@ def _cache(keys: Mapping[str, str], folder: Path) -> Iterator[Any]:
     extensions.disable_autoload()
     from hamilton.caching import fingerprinting
     from hamilton.caching.adapter import HamiltonCacheAdapter
+    from hamilton.caching.stores.base import ResultRetrievalError, StoredResult
     from hamilton.caching.stores.file import FileResultStore
     from hamilton.caching.stores.sqlite import SQLiteMetadataStore
 
+    secret = own_secret(folder.with_suffix(".key"))
+
+    def mark(name: str, content: bytes) -> bytes:
+        return hmac.digest(secret, name.encode() + b"\0" + content, MARK)
+
     class Results(FileResultStore):
-        def set(self, data_version: str, result: Any, **formats: Any) -> None:
+        def set(self, data_version: str, result: Any, **_: Any) -> None:
             """Write under another name first: half a result must not be found under its own."""
-            partial = f"{data_version}.{os.getpid()}"
-            super().set(partial, result, **formats)
-            os.replace(self.path / partial, self.path / data_version)
+            partial, content = self.path / f"{data_version}.{os.getpid()}", StoredResult.new(value=result).save()
+            partial.write_bytes(mark(data_version, content) + content)
+            os.replace(partial, self.path / data_version)
+
+        def get(self, data_version: str) -> Any:
+            kept = (self.path / data_version).read_bytes()
+            size = hashlib.new(MARK).digest_size
+            if not hmac.compare_digest(kept[:size], mark(data_version, kept[size:])):
+                _logger.warning("a kept result bears no mark of this workspace, and is made again: %s", data_version)
+                raise ResultRetrievalError(data_version)
+            return StoredResult.load(kept[size:]).value
 
     class Metadata(SQLiteMetadataStore):
-        def set(self, *, cache_key: str, **entry: Any) -> None:
+        def set(self, *, cache_key: str, data_version: str, **entry: Any) -> None:
             """Replace the entry: a step killed before its result was kept may come out otherwise the next time."""
             self.delete(cache_key)
-            super().set(cache_key=cache_key, **entry)
+            entry["code_version"] = mark(cache_key, data_version.encode()).hex()  # which nothing else reads
+            super().set(cache_key=cache_key, data_version=data_version, **entry)
+
+        def get(self, cache_key: str) -> str | None:
+            query = "SELECT data_version, code_version FROM cache_metadata WHERE cache_key = ?"
+            found, found_mark = self.connection.execute(query, (cache_key,)).fetchone() or (None, "")
+            if found and hmac.compare_digest(found_mark, mark(cache_key, found.encode()).hex()):
+                return found
+            return None
 
     class Cache(HamiltonCacheAdapter):
         def version_code(self, node_name: str, run_id: str | None = None) -> str:
