@@ -450,6 +450,14 @@ def test_an_incident_report_holds_what_is_on_record_and_asks_for_the_rest(used):
         assert words in text
 
 
+@pytest.mark.parametrize("first_step", [{}, {"first_step": ""}, {"first_step": None}], ids=["none", "empty", "null"])
+def test_an_incident_report_takes_an_alert_that_names_no_first_step(used, first_step):
+    alert = {"kind": "silent null", "subject": "pressure", "since": "2024-07-05", "until": None, "text": "missing"}
+    text = governance.incident_report(*used, start=SEVENTH, end=EIGHTH, alerts=[alert | first_step])
+    assert "First alert 4 days 00:00:00 after the start: silent null, pressure." in text
+    assert "First step" not in text
+
+
 def test_a_report_of_a_time_without_records_says_so(used):
     text = governance.incident_report(
         *used, start=pd.Timestamp("2020-01-01", tz="UTC"), end=pd.Timestamp("2020-01-02", tz="UTC")

@@ -95,7 +95,7 @@ def allowed_inputs(tested: SystemUnderTest) -> str:
         auc = roc_auc_score(y, ranks.astype(float).fillna(-1.0))
         if max(auc, 1 - auc) > best_auc:
             best, best_auc = name, max(auc, 1 - auc)
-    _require(best_auc < LEAK_AUC, f"{best} alone ranks with AUC {best_auc:.2f}: it knows the answer; find out whence")
+    _require(best_auc < LEAK_AUC, f"{best} alone ranks with AUC {best_auc:.2f}: it knows the answer; find out why")
     first, second = tested.case.batches()[:2]
     alone, both = (tested.case.build(tested.case.read(names)).set_index("id") for names in ([first], [first, second]))
     again = both.loc[alone.index, tested.inputs]

@@ -148,5 +148,5 @@ def prediction_quality(tested: SystemUnderTest) -> str:
     flipped = log_loss(faults.inject(labelled, [fault], seed=tested.seed, **columns))
     _require(flipped - margin > promised + bar, "labels turned round raise no alarm")
     found = f"log loss on {len(rows):,} live labels is {loss:.4f}, promised {promised:.4f}"
-    _require(loss - margin <= promised + bar, f"{found}, allowed {bar} more: train anew")
+    _require(loss - margin <= promised + bar, f"{found}, allowed {bar} more: train a new version")
     return f"{found}; with half of them turned round {flipped:.4f}"
