@@ -296,7 +296,7 @@ def test_check_runs_the_exercise_of_a_lesson_and_progress_tells_of_it(run):
     solution = ROOT / "solutions" / "04_data_engineering.ipynb"
     assert "done       known_by" in run("check", "data_engineering", "--notebook", solution)
     assert "data_engineering.known_by                    done" in run("progress", "data_engineering")
-    assert re.search(r"04 data_engineering +█+  3 of 3", run("progress"))
+    assert re.search(r"04 data_engineering +█+  4 of 4", run("progress"))
 
 
 @pytest.mark.parametrize(
