@@ -11,37 +11,57 @@ __all__ = ["YourTurn", "baseline", "hint", "in_disguise", "lacking", "rerun", "s
 
 
 @check(
-    "Learn one table from the past: for each value, how many known rows and which share of them late?",
+    "Make one table from the past: for each value, how many known rows, and which share of them is late?",
     "`groupby(column)['late'].agg(['mean', 'size'])` is that table; `map` looks values up in it.",
-    "What `map` does not find is missing: `fillna` with the share of all known rows.",
+    "Where `map` finds nothing, it gives a missing value: `fillna` with the share of all known rows.",
 )
 def baseline(answer):
-    """What is known gets its share, and everything else the share of all."""
+    """A value with enough known rows gets its own share, and everything else the share of all."""
     nan = float("nan")
+    past = [("6", 0), ("6", 0), ("6", 1), ("6", 0), ("20", 1), ("20", 1), ("20", 0), ("9", 0), ("9", 1)]
 
-    def ask(past: list[tuple], gives: list[tuple], words: str, *, least: int = 2, column: str = "hour") -> None:
-        table = pd.DataFrame(past, columns=[column, "late"]).astype({"late": float})
+    def ask(past: list[tuple], gives: list[tuple], words: str, *, least: int = 2, **more: object) -> None:
+        column = more.get("column", "hour")
+        table = pd.DataFrame(past, columns=[column, "late"], index=[n // 2 for n in range(len(past))])
+        table["late"] = table["late"].astype(float)
         values = [value for value, _ in gives]
         rows = pd.DataFrame({column: pd.Series(values, dtype=table[column].dtype)})
-        rows.index = [f"row {7 * n % 11}" for n in range(len(rows))]
-        case = f"baseline of the past ({column}, late) {past}, asked for {values}, least={least}"
+        rows.index = more.get("index", [f"row {7 * n % 11}" for n in range(len(rows))])
+        if "labels" in more:
+            rows["late"] = more["labels"]
+        case = f"baseline of the past ({column}, late) {past} for the rows {values} with least={least}"
         expected = pd.Series([share for _, share in gives], index=rows.index, dtype=float)
         expect_same(result(answer, table, rows, column, least, case=case), expected, words, case=case)
 
-    past = [("6", 0), ("6", 0), ("6", 1), ("6", 0), ("20", 1), ("20", 1), ("20", 0), ("9", 0), ("9", 1)]
-    ask(past, [("6", 0.25), ("20", 2 / 3), ("6", 0.25)], "A value gets its own share.")
-    ask([*past, ("6", nan), ("20", nan)], [("6", 0.25), ("20", 2 / 3)], "What is not known is left out.")
+    ask(past, [("6", 0.25), ("20", 2 / 3), ("6", 0.25)], "A value gets the share of late rows among its own rows.")
+    words = "A row of the past whose label is not known counts neither as late nor as on time."
+    ask([*past, ("6", nan), ("20", nan)], [("6", 0.25), ("20", 2 / 3)], words)
     ask(past, [("3", 4 / 9)], "A value that the past never saw gets the share of all known rows.")
     ask([*past, ("7", 1)], [("7", 0.5)], "A value with fewer than `least` known rows gets the share of all.")
     ask([*past, ("7", 1), ("7", nan)], [("7", 0.5)], "Fewer than `least`: only known rows count.")
-    ask(past, [("9", 0.5)], "A value with exactly `least` known rows has a share of its own.")
+    ask(past, [("9", 0.5)], "A value with exactly `least` known rows gets its own share.")
+    ask([*past, ("7", 1)], [("7", 1.0)], "With least=1, one known row is enough.", least=1)
+    words = "With least=1, a value without a known row still gets the share of all."
+    ask([*past, ("7", nan)], [("7", 4 / 9)], words, least=1)
     ask(past, [(None, 4 / 9), ("6", 0.25)], "A missing value gets the share of all known rows.")
-    ask(past, [("20", 2 / 3), ("9", 4 / 9)], "With least=3, nine o'clock has too few.", least=3)
-    ask(past, [], "Without a row there is no probability.")
-    ask(past, [("20", 2 / 3)], "The column is the one that is handed in.", column="gate")
+    ask(past, [("20", 2 / 3), ("9", 4 / 9)], "With least=3, the hour 9 has too few rows.", least=3)
+    ask(past, [], "For an empty table of rows, return an empty series.")
+    ask(past, [("20", 2 / 3)], "The column is the one that is passed.", column="gate")
     gaps = [*past, (None, 1), (None, 1)]
-    ask(gaps, [("3", 6 / 11), ("6", 0.25)], "Rows of the past without a value are known rows, too.")
+    ask(gaps, [("3", 6 / 11), ("6", 0.25)], "Rows of the past without a value are known rows as well.")
     ask(gaps, [(None, 6 / 11)], "A missing value is no value of its own: it gets the share of all known rows.")
+    numbers = [(6.5, 0), (6.5, 1), (nan, 1), (nan, 1), (20.0, 1)]
+    ask(numbers, [(nan, 0.8), (6.5, 0.5)], "A missing number gets the share of all known rows, too.", column="load")
+    ask([("6", 1)], [("6", 1.0), ("7", 1.0)], "One row of the past is all that there is.")
+    same = {"index": [5, 5, 5]}
+    ask(
+        past,
+        [("6", 0.25), ("20", 2 / 3), ("3", 4 / 9)],
+        "The index of the rows repeats, and each keeps its own.",
+        **same,
+    )
+    words = "The rows have labels of their own here. They are not known yet, so nothing may come from them."
+    ask(past, [("6", 0.25), ("6", 0.25), ("3", 4 / 9)], words, labels=[1.0, 1.0, 0.0])
 
 
 GOOD = {
@@ -53,52 +73,70 @@ GOOD = {
     "metrics": {"roc_auc": 0.713, "rows": 23358},
 }
 UNFIT: tuple[tuple[str, object, str], ...] = (
-    ("data_version", "latest", "A name that moves says tomorrow something else."),
+    ("data_version", "latest", "A name that moves means other rows tomorrow."),
     ("data_version", "", "An empty text is no version."),
     ("data_version", "7adf108640", "Ten digits are too few for a version."),
     ("data_version", "a" * 65, "65 digits are too many for a version."),
     ("data_version", "orders of March", "This is no hash of a content."),
     ("data_version", 123456789012, "A version is a text."),
     ("data_version", "7adf1086407c83xx", "x is no hexadecimal digit."),
-    ("data_version", "7ADF1086407C83", "Hashes are written with small letters; 7A and 7a are two texts."),
-    ("code_version", "main", "A branch moves: it says tomorrow something else."),
-    ("code_version", "0123456789abcdef", "A short hash is no version of code here."),
-    ("code_version", "A" * 40, "Hashes are written with small letters."),
-    ("code_version", "a" * 41, "Hashes have 40 or 64 digits."),
-    ("code_version", None, "Nothing is no version."),
-    ("parameters", {}, "Nothing is on record of what was chosen."),
+    ("data_version", "v7adf1086407c83", "v is no hexadecimal digit."),
+    ("data_version", "7ADF1086407C83", "Only small letters a to f are allowed."),
+    ("data_version", "7adf1086407c83\n", "A line end is no hexadecimal digit: look at the text as a whole."),
+    ("code_version", "main", "A branch moves: it means other code tomorrow."),
+    ("code_version", "0123456789abcdef", "The code needs all 40 or 64 digits."),
+    ("code_version", "A" * 40, "Only small letters a to f are allowed."),
+    ("code_version", "a" * 41, "The code needs 40 or 64 digits, and nothing between."),
+    ("code_version", "a" * 50, "The code needs 40 or 64 digits, and nothing between."),
+    ("code_version", "a" * 40 + "\n", "A line end is no hexadecimal digit: look at the text as a whole."),
+    ("code_version", None, "None is no version."),
+    ("parameters", {}, "An empty dictionary does not say what was chosen."),
     ("parameters", "C=0.1", "A text is no dictionary."),
-    ("seed", None, "Nothing is no seed."),
+    ("parameters", ["C"], "A list is no dictionary."),
+    ("seed", None, "None is no seed."),
     ("seed", -1, "A seed is 0 or more."),
-    ("seed", 1.5, "A seed is a whole number."),
+    ("seed", 1.0, "A seed is an `int`."),
     ("seed", True, "True is no seed."),
     ("seed", "0", "A text is no seed."),
+    ("seed", np.array([1, 2]), "An array is no seed."),
     ("packages", {}, "Nobody knows which libraries were used."),
     ("packages", {"scikit-learn": ">=1.5"}, "A range moves: it does not say which libraries were used."),
-    ("packages", {"scikit-learn": "1.7.2", "numpy": ""}, "One of them has no version."),
+    ("packages", {"scikit-learn": "1.7.2", "numpy": ""}, "One of the packages has no version."),
+    ("packages", {"scikit-learn": "1.7.2", "numpy": None}, "One of the packages has no version."),
     ("packages", {"scikit-learn": 1.7}, "A version is a text: 1.10 is not 1.1."),
-    ("packages", {"scikit-learn": "1.7."}, "This is no version."),
+    ("packages", {"scikit-learn": "1.7."}, "A number has to follow each point."),
+    ("packages", {"scikit-learn": "1..7"}, "Two points in a row are no version."),
+    ("packages", {"scikit-learn": " 1.7"}, "A blank is no digit: look at the text as a whole."),
+    ("packages", {"scikit-learn": "1.7\n"}, "A line end is no digit: look at the text as a whole."),
+    ("packages", {"scikit-learn": "１.７"}, "Only the digits 0 to 9 are allowed; these are wide ones."),
     ("packages", ["scikit-learn"], "A list has no versions."),
     ("metrics", {}, "There is no number to compare with."),
     ("metrics", {"roc_auc": float("nan")}, "NaN is not a finite number."),
     ("metrics", {"roc_auc": 0.7, "loss": float("inf")}, "Infinity is not a finite number."),
+    ("metrics", {"roc_auc": 0.7, "loss": -float("inf")}, "Minus infinity is not a finite number."),
     ("metrics", {"roc_auc": "0.71"}, "A text is no number."),
-    ("metrics", {"passed": True}, "True is no number."),
-    ("metrics", 0.71, "One number without a name is no record."),
+    ("metrics", {"roc_auc": None}, "None is no number."),
+    ("metrics", {"roc_auc": [0.71]}, "A list is no number."),
+    ("metrics", {"passed": True}, "True is no metric."),
+    ("metrics", 0.71, "A number without a name is no dictionary."),
 )
 
 
 @check(
-    "Ask of each of the six whether somebody who was not there could use it, and collect the others.",
+    "For each of the six names ask: could somebody use this who was not there? Collect the names of the others.",
     "`matches('[0-9a-f]{40}', value)` is true for a text of 40 such digits, and false for anything else.",
-    "`type(value) is int` leaves out True; `math.isfinite` leaves out NaN and infinity.",
+    "`type(value) is int` is false for True; `abs(value) < math.inf` is false for NaN and infinity.",
 )
 def lacking(answer):
-    """What moves, what is empty and what nobody wrote down is named, and a good record is let through."""
-    more = {**GOOD, "seed": 7, "note": "more", "code_version": "a" * 64}
-    long = {**GOOD, "data_version": "c" * 64, "packages": {"pandas": "10.20.30"}, "metrics": {"gain": -1}}
+    """What moves, what is empty and what is missing is named, and a good record is let through."""
+    more = {**GOOD, "seed": 7, "note": "more", "code_version": "a" * 64, "metrics": {"loss": 0, "gain": -1.5}}
+    long = {**GOOD, "data_version": "c" * 64, "packages": {"pandas": "10.20.30"}, "seed": 2**70}
     expect_fit(answer, [GOOD, more, long, {**GOOD, "data_version": "b" * 12}], what="good record")
     expect_unfit(answer, GOOD, UNFIT, needed=set(GOOD), what="record")
+    huge = {**GOOD, "metrics": {"rows": 10**400}}
+    result(
+        answer, huge, case="", hint="It must not crash on an `int` of 400 digits.", kind=set | frozenset, give="a set"
+    )
 
 
 def _flights(size: int, seed: int) -> pd.DataFrame:
@@ -117,49 +155,75 @@ def _run(record: dict, store: dict[str, pd.DataFrame]) -> pd.Series:
     return pd.Series(model.predict_proba(rows[record["columns"]])[:, 1], index=rows["id"].to_numpy())
 
 
+def _probabilities(came: pd.Series, expected: pd.Series, *, case: str) -> None:
+    """Go on if a series holds probabilities of being late, of all rows and by id."""
+    lengths = f"{case} gave {len(came)} probabilities, expected {len(expected)}."
+    expect(len(came) >= len(expected), "Predict all rows, not only a part of them.", case=lengths)
+    expect(len(came) <= len(expected), "There are more probabilities than rows in the table.", case=lengths)
+    same = set(came.index) == set(expected.index)
+    expect(same, "The index holds the ids.", case=f"{case} gave the index {came.index[:3].tolist()}, and so on.")
+    ordered = list(came.index) == list(expected.index)
+    expect(ordered, "The ids are not in ascending order.", case=f"{case} began with {came.index[:3].tolist()}.")
+    plain = f"{case} gave {came.iloc[:3].tolist()}, and so on."
+    numeric = pd.api.types.is_numeric_dtype(came) and bool(came.notna().all())
+    expect(numeric, "Each row has a probability, which is a number.", case=plain)
+    labels = bool(came.isin([0, 1]).all())
+    expect(not labels, "These are labels, 0 and 1: `predict` gives them. Return probabilities.", case=plain)
+    words = "These are the probabilities of being on time. Which column of `predict_proba` belongs to label 1?"
+    expect(not np.allclose(1 - came, expected, rtol=0, atol=1e-9), words, case=plain)
+
+
 @check(
-    "Go through what the run did, step by step, and take each number from the record.",
-    "A seed picks places. What has to be done to the rows before they are drawn?",
-    "`sort_values('id')`, `sample(frac=..., random_state=...)`, fit on what was drawn, ask about all rows.",
+    "Go through what her run did, step by step, and take each value from the record.",
+    "A seed picks positions. What has to be done to the rows before they are drawn?",
+    "`sort_values('id')`, `sample(frac=..., random_state=...)`, fit on the drawn rows, predict all rows.",
 )
 def rerun(answer):
-    """The record alone decides: the same run comes out, in whatever order the table comes."""
+    """The record alone decides: the same run comes out, in whatever order the rows are stored."""
     store = {"d1": _flights(90, seed=1), "d2": _flights(70, seed=2)}
     record = {"data_version": "d1", "columns": ["wind", "hour"], "share": 0.5, "seed": 3, "parameters": {"C": 0.3}}
 
     def ask(record: dict, words: str, *, store: dict[str, pd.DataFrame] = store) -> None:
-        expected, case = _run(record, store), f"On a record {record}, rerun"
+        expected, case = _run(record, store), f"On the record {record}, rerun"
         came = result(answer, record, store, case=case, kind=pd.Series, give="a series from id to probability")
-        lengths = f"{case} gave {len(came)} probabilities, expected {len(expected)}."
-        all_rows = "Ask the model about all rows, not only about those that were drawn."
-        expect(len(came) == len(expected), all_rows, case=lengths)
-        expect(list(came.index) == list(expected.index), "Its index are the ids, in their order.", case=case)
+        _probabilities(came, expected, case=case)
         far = float((came - expected).abs().max())
         expect(far < 1e-9, words, case=f"{case} is up to {far:.2g} away from the run.")
 
     ordered = {name: rows.sort_values("id", ignore_index=True) for name, rows in store.items()}
-    ask({**record, "share": 1.0, "parameters": {}}, "Another model came out.", store=ordered)
-    ask({**record, "share": 1.0}, "The parameters of the record were not used.", store=ordered)
-    ask(record, "Other rows were drawn than those of the record's seed.", store=ordered)
-    ask({**record, "seed": 8}, "Other rows were drawn than those of the record's seed.", store=ordered)
-    ask(record, "The table came in another order, and so other rows were drawn.")
+    all_rows = {**record, "share": 1.0}
+    words = "All rows are drawn here, and another model was fitted: look at its columns."
+    ask({**all_rows, "parameters": {}}, words, store=ordered)
+    ask(all_rows, "The parameters of the record were not used.", store=ordered)
+    ask(record, "Other rows were drawn than with the share and the seed of the record.", store=ordered)
+    ask({**record, "seed": 8}, "Other rows were drawn than with the seed of the record.", store=ordered)
+    ask({**record, "share": 0.8}, "Other rows were drawn than with the share of the record.", store=ordered)
+    words = "`sample` with frac rounds to the nearest whole number of rows; another number was drawn."
+    for share in (0.47, 0.53):
+        ask({**record, "share": share}, words, store=ordered)
+    ask(record, "The table is stored in another order here, and so other rows were drawn. Does the order matter?")
     ask({**record, "columns": ["load"]}, "The columns are those of the record.")
     ask({**record, "data_version": "d2"}, "The data are those of the record.")
-    ask({**record, "share": 0.8}, "The share is that of the record.")
-    before = np.random.get_state()[1].copy()
-    answer(record, store)
-    words = "It used numpy's global random numbers, or set their seed, so the next cell gives something else."
-    expect(np.array_equal(before, np.random.get_state()[1]), words)
-    numbered = {name: rows.set_index(rows.index + 500) for name, rows in store.items()}
-    ask(record, "Another index made another run.", store=numbered)
-    words = "The store has no such version: raise ValueError that names it, as other data are another run."
+    words = "The data are those of the store that is passed, not those of an earlier call."
+    ask(record, words, store={"d1": store["d1"].assign(wind=store["d1"]["load"])})
+    for labels, what in ((lambda n: n + 500, "starts at 500"), (lambda n: n // 9, "repeats")):
+        numbered = {name: rows.set_index(labels(rows.index)) for name, rows in store.items()}
+        ask(record, f"The index of the table {what} here, and another run came out.", store=numbered)
+    before = np.random.get_state()
+    answer({**record, "seed": 77}, store)
+    same = all(np.array_equal(*pair) for pair in zip(before, np.random.get_state(), strict=True))
+    expect(same, "It used numpy's global random numbers, or set their seed, so the next cell gives something else.")
+    words = (
+        "The store has no such version: raise ValueError with the version in its text, as other data are another run."
+    )
     expect_error(lambda: answer({**record, "data_version": "d9"}, store), ValueError, words, names="d9")
+    expect_error(lambda: answer(record, {}), ValueError, f"The store is empty. {words}", names="d1")
 
 
 @check(
-    "Write one function that says of any values whether they give the label away; ask it of columns, then of pairs.",
-    "An AUC of 0.02 tells as much as one of 0.98. Which rows can be asked, if values are missing?",
-    "Pairs are made of the columns that do not give it away by themselves, each pair once.",
+    "Write one function that says of any values whether they give the label away. Call it for columns, then for pairs.",
+    "An AUC of 0.02 tells as much as one of 0.98. Which rows can be used if values are missing?",
+    "Pairs are made of the columns that do not give the label away alone, each pair once.",
 )
 def in_disguise(answer):
     """A column or a difference of two that knows the label is found, high or low, and noise is not."""
@@ -167,50 +231,72 @@ def in_disguise(answer):
     late = np.tile([0, 1, 0, 0, 1, 0], 20)
     due = rng.normal(600, 200, 120).round()
     noise = rng.normal(size=(120, 3))
-    base = pd.DataFrame({"late": late, "wind": noise[:, 0], "load": noise[:, 1]})
+    base = pd.DataFrame({"wind": noise[:, 0], "late": late, "load": noise[:, 1]})
     tells = late + rng.uniform(-0.4, 0.4, 120)
 
-    def ask(what: str, columns: dict, expected: list[tuple], words: str, *, bar: float = 0.95) -> None:
-        rows = base.assign(**columns).set_axis(rng.permutation(120), axis="index")
+    def ask(what: str, rows: pd.DataFrame, expected: list[tuple], words: str, *, bar: float = 0.95) -> None:
         came = result(answer, rows, bar, case=f"On {what}.", kind=list, give="a list of tuples")
-        plain = [tuple(one) if isinstance(one, list | tuple) else one for one in came]
-        told = f"On {what} it gave {came}, expected {expected}."
-        lacking = [one for one in expected if one not in plain]
-        expect(not lacking, words, case=told)
-        expect(plain == expected, words if len(plain) > len(expected) else "The list is not in order.", case=told)
+        told = f"On {what}, bar={bar:.3f}, it gave {came}, expected {expected}."
+        expect(all(isinstance(one, tuple | list) for one in came), 'Each item is a tuple, such as ("a",).', case=told)
+        plain = [tuple(one) for one in came]
+        expect(not [one for one in expected if one not in plain and one[::-1] not in plain], words, case=told)
+        alone = {one[0] for one in expected if len(one) == 1}
+        news = [one for one in plain if len(one) == 2 and not alone & {*one}]
+        known = len(news) == len([one for one in plain if len(one) == 2])
+        expect(known, "A pair with a column that gives the label away alone is no news: leave it out.", case=told)
+        ordered = all(list(one) == sorted(one) for one in plain)
+        expect(ordered, "The names of a pair are in alphabetical order, each pair once.", case=told)
+        expect(len(plain) == len(set(plain)), "Something stands in the list twice.", case=told)
+        expect(len(plain) <= len(expected), words, case=told)
+        expect(plain == expected, "The list is not in the order of `sorted`.", case=told)
 
-    ask("two columns of noise", {}, [], "Noise gives nothing away.")
-    words = "A column knows the label, and pairs with what gives it away by itself are no news."
-    ask("a column that knows the label", {"taxi": tells}, [("taxi",)], words)
+    def with_columns(**columns: object) -> pd.DataFrame:
+        return base.assign(**columns).set_axis(rng.permutation(120), axis="index")
+
+    ask("two columns of noise", with_columns(), [], "Noise gives nothing away.")
+    ask("a column that knows the label", with_columns(taxi=tells), [("taxi",)], "This column knows the label.")
     words = "A low value may tell as much as a high one."
-    ask("a column that is low where a flight is late", {"spare": -tells}, [("spare",)], words)
+    ask("a column that is low if a flight is late", with_columns(spare=-tells), [("spare",)], words)
     two = {"due": due, "came": due + 30 * tells}
-    words = "Two columns pass, and their difference is the delay."
-    ask("a schedule and an arrival", two, [("came", "due")], words)
-    words = "A difference may be low where a flight is late: a low value tells as much."
-    ask("the same under other names", {"a": due, "b": due + 30 * tells}, [("a", "b")], words)
-    words = "Both kinds are to be found, and what gives it away by itself belongs to no pair."
-    ask("all of them", {**two, "taxi": tells, "spare": -tells}, [("came", "due"), ("spare",), ("taxi",)], words)
+    words = "Two columns pass alone, and their difference is the delay."
+    ask("a schedule and an arrival", with_columns(**two), [("came", "due")], words)
+    words = "A difference may be low if a flight is late: a low value tells as much."
+    ask("the same under other names", with_columns(a=due, b=due + 30 * tells), [("a", "b")], words)
+    words = "Single columns and pairs are to be found."
+    both = with_columns(**two, taxi=tells, spare=-tells)
+    ask("all of them", both, [("came", "due"), ("spare",), ("taxi",)], words)
     gaps = np.where(np.arange(120) % 7 == 0, np.nan, tells)
-    words = "Rows in which a value is missing cannot be asked, and the others tell."
-    ask("a column with gaps", {"taxi": gaps + 5}, [("taxi",)], words)
+    words = "Use the rows in which the column has a value; leave out those in which it is missing."
+    ask("a column with missing values", with_columns(taxi=gaps + 5), [("taxi",)], words)
     noon = {"due": due - 600, "came": due - 600 + 30 * (tells - 0.5)}
     words = "Two columns pass, and their difference, with its sign, is the delay; neither size nor ratio of it tells."
-    ask("a schedule and an arrival, in minutes from noon, some of them early", noon, [("came", "due")], words)
+    ask("a schedule and an arrival in minutes from noon", with_columns(**noon), [("came", "due")], words)
     holes = {**noon, "came": np.where(np.arange(120) % 5 == 0, np.nan, noon["came"])}
-    words = "Of a pair, only the rows are asked in which both values are there: do not fill them in."
-    ask("a schedule and an arrival with gaps", holes, [("came", "due")], words)
+    words = "Of a pair, use only the rows in which both have a value: fill in nothing."
+    ask("a schedule and an arrival with missing values", with_columns(**holes), [("came", "due")], words)
     rare = np.where((late == 1) & (np.arange(120) < 20), noise[:, 2], np.nan)
-    words = "A column is asked on all rows in which it is there, whatever others lack."
-    ask("a column that knows the label, beside one with gaps", {"taxi": tells, "rare": rare}, [("taxi",)], words)
+    words = "For each column, use all rows in which it has a value, whatever other columns lack."
+    ask("a column that knows the label, beside a rare one", with_columns(taxi=tells, rare=rare), [("taxi",)], words)
     only = np.where(late == 1, noise[:, 2], np.nan)
-    words = "Where a value is missing for all flights in time, its rows have one kind of label: it says nothing."
-    ask("a column that late flights only have", {"why": only}, [], words)
-    ask("a column of missing values", {"gone": np.nan}, [], "A column of missing values says nothing.")
+    words = "Here a value is missing for all flights on time. The other rows have one label, so it gives nothing away."
+    ask("a column that only late flights have", with_columns(why=only), [], words)
+    words = "A column without values gives nothing away."
+    ask("a column of missing values", with_columns(gone=np.nan), [], words)
+    ask("the label alone", base[["late"]], [], "Without columns nothing gives the label away.")
+    ask("an empty table", base.head(0), [], "In an empty table nothing gives the label away.")
+    ask("rows that are all late", base.assign(late=1), [], "If all rows have one label, nothing gives it away.")
+    repeats = both.set_axis(np.arange(120) // 4, axis="index")
+    words = "The index of the rows repeats here; take rows by their positions."
+    ask("an index that repeats", repeats, [("came", "due"), ("spare",), ("taxi",)], words)
     some = late + rng.normal(0, 1.2, 120)
     auc = roc_auc_score(late, some)
     words = "A column below the bar gives nothing away."
-    ask(f"a column with an AUC of {auc:.2f}", {"some": some}, [], words, bar=auc + 0.01)
-    found = result(answer, base.assign(some=some), auc, case="three columns")
-    words, case = "At the bar itself a column gives the label away.", f"On an AUC of {auc:.3f} and that bar"
-    expect(("some",) in found, words, case=f"{case}, {found} came.")
+    ask(f"a column with an AUC of {auc:.3f}", with_columns(some=some), [], words, bar=auc + 0.01)
+    four = pd.DataFrame({"late": [0, 0, 0, 0, 1, 1, 1, 1], "up": [1, 2, 3, 7, 4, 5, 6, 8.0]})  # AUC 13 / 16
+    words = "A column whose AUC equals the bar gives the label away."
+    ask("a column at the bar", four, [("up",)], words, bar=13 / 16)
+    words = "A column whose AUC is 1 minus the bar gives the label away."
+    ask("a column at 1 minus the bar", four.assign(up=-four["up"]), [("up",)], words, bar=13 / 16)
+    halves = four.assign(a=[9, 1, 5, 5, 9, 1, 5, 5.0]).assign(b=lambda rows: rows["a"] + rows["up"]).drop(columns="up")
+    words = "A pair whose AUC equals the bar, or 1 minus it, gives the label away."
+    ask("a pair at the bar", halves, [("a", "b")], words, bar=13 / 16)
