@@ -7,8 +7,9 @@ A wrong one is told what went wrong and where to look, never the answer.
     answers       calls an answer so that a crash, a loop without end or a missing return ends in a sentence
     comparison    compares values, and tells a wrong form from wrong values
     cases         laws that many checks share: a result, an error, a list of items
+    surroundings  another day, process and computer, for answers that must not depend on them
     overview      how far a learner is, and a lesson begun again
-    gaps          reads gaps from a notebook, and derives an exercise from its solution
+    derivation    derives an exercise from its solution
     marking       runs a learner's notebook, and says how each check ended
 
 >>> @check("What does a row count?", "`sum` adds up.")

@@ -1,11 +1,10 @@
-"""Checks of pipelines: what has to run, a key by content, retries, and a run that goes on."""
+"""Checks of pipelines: what has to run, a key by content, a retry, and a run that goes on after a crash."""
 
 import builtins
+import contextlib
 import io
-import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -13,13 +12,14 @@ import numpy as np
 
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
 from mlops_course.course.checks.cases import calls_hash, raised, result
+from mlops_course.course.checks.surroundings import elsewhere
 
 __all__ = ["YourTurn", "hint", "key", "run_all", "summary", "to_run", "with_retries"]
 
 Needs = dict[str, list[str]]
 NEEDS = {
-    "read": [], "weather": [], "features": ["read", "weather"], "split": ["read"], "model": ["features", "split"],
-    "report": ["model"], "map": ["weather"],
+    "rows": [], "rows_weather": [], "features": ["rows", "rows_weather"], "split": ["rows"],
+    "model": ["features", "split"], "report": ["model"], "map": ["rows_weather"],
 }  # fmt: skip
 
 
@@ -32,78 +32,188 @@ def _below(needs: Needs, changed: set[str]) -> set[str]:
 
 @check(
     "When you come to a step, what do you know already about the steps that it needs?",
-    "Go through `needs` in its order: a step has to run if it is changed, or if something it needs is in your list.",
+    "Go through `needs` in its order. A step has to run if it is in `changed`, or if your list holds a step it needs.",
 )
 def to_run(answer):
-    """What rests on a change runs, through however many steps, and everything else keeps its result."""
+    """A step runs if it has changed or depends on a change, and all others keep their results."""
 
-    def ask(needs: Needs, changed: set[str], words: str) -> None:
-        expected, case = _below(needs, changed), f"to_run({needs}, {sorted(changed)})"
-        came = result(answer, needs, changed, case=case, kind=list, give="a list of steps")
-        told = f"{case} gave {came}, expected {[step for step in needs if step in expected]}."
-        expect(not expected - set(came), words, case=told)
-        expect(set(came) <= expected, "Steps that rest on no change keep their results.", case=told)
-        expect(len(came) == len(set(came)), "A step runs once.", case=told)
-        early = [step for n, step in enumerate(came) if {*needs[step]} & expected - {*came[:n]}]
-        expect(not early, "A step came before one that it needs.", case=told)
+    def ask(needs: Needs, changed: set[str]) -> None:
+        has_to = _below(needs, changed)
+        expected = [step for step in needs if step in has_to]
+        case = f"to_run({needs}, {'{' + str(sorted(changed))[1:-1] + '}' if changed else 'set()'})"
+        came = result(answer, needs, changed, case=f"{case}.", kind=list, give="a list of steps").copy()
+        told = f"{case} gave {came}, expected {expected}."
+        again = answer(needs, changed)
+        words = "In a second call with the same arguments your list is another one: does it start empty in each call?"
+        expect(again == came, words, case=f"{case} gave {came}, then {again}.")
+        expect(all(isinstance(step, str) and step in needs for step in came), "Give names of steps.", case=told)
+        for step in expected:
+            why = "has changed" if step in changed else "needs a step that has to run"
+            expect(step in came, f"{step!r} {why}, so it has to run, and your list lacks it.", case=told)
+        for step in came:
+            expect(step in has_to, f"{step!r} does not depend on a change, so it keeps its result.", case=told)
+            expect(came.count(step) == 1, f"{step!r} stands in your list more than once.", case=told)
+            for other in {*needs[step]} & has_to:
+                words = f"{step!r} stands before {other!r}, which it needs."
+                expect(came.index(other) < came.index(step), words, case=told)
 
     line = {"a": [], "b": ["a"], "c": ["b"], "d": ["c"]}
-    ask(line, {"d"}, "The last step has changed.")
-    ask(line, {"c"}, "What rests on a change has to run as well.")
-    ask(line, {"a"}, "What rests on a change has to run, through however many steps.")
-    ask(line, set(), "Nothing has changed.")
-    ask(NEEDS, {"weather"}, "What rests on a change has to run, through however many steps.")
-    ask(NEEDS, {"split"}, "What rests on a change has to run, through however many steps.")
-    ask(NEEDS, {"map", "report"}, "Both have changed.")
-    ask(NEEDS, {"read", "map"}, "What rests on either change has to run.")
+    for changed in ({"d"}, {"c"}, {"a"}, set(), {"a", "d"}, set(line)):
+        ask(line, changed)
+    for changed in ({"rows_weather"}, {"rows"}, {"split"}, {"map", "report"}, {"rows", "map"}):
+        ask(NEEDS, changed)
+    ask({}, set())
     rng = np.random.default_rng(8)
     for _ in range(40):
-        names = [f"s{n}" for n in range(8)]
+        names = [f"s{n}" for n in rng.permutation(8)]
         needs = {name: [other for other in names[:n] if rng.random() < 0.25] for n, name in enumerate(names)}
-        ask(needs, {name for name in names if rng.random() < 0.15}, "What rests on a change has to run.")
+        ask(needs, {name for name in names if rng.random() < 0.15})
+
+
+CODE = 'def f(a):\n    b = a + 1\n    c = [b, "x # y"]'
+SAME = {  # code that Python reads like CODE, by what is different
+    "A comment": 'def f(a):\n    b = a + 1  # one more\n    c = [b, "x # y"]',
+    "A line with a comment": '# first\ndef f(a):\n    # one more\n    b = a + 1\n    c = [b, "x # y"]',
+    "A blank line": 'def f(a):\n\n    b = a + 1\n    \n    c = [b, "x # y"]\n\n',
+    "Another number of spaces around signs": 'def f( a ):\n    b=a+1\n    c=[ b,"x # y" ]',
+    "A line that is continued in brackets": 'def f(a):\n    b = a + 1\n    c = [\n        b,\n        "x # y"]',
+    "Another width of the indent": 'def f(a):\n  b = a + 1\n  c = [b, "x # y"]',
+}
+OTHER = {  # code that Python reads otherwise, by what has changed
+    "A number in the code has changed": 'def f(a):\n    b = a + 2\n    c = [b, "x # y"]',
+    "A text in quotes has changed": 'def f(a):\n    b = a + 1\n    c = [b, "x # z"]',
+    "A text in quotes has one more blank": 'def f(a):\n    b = a + 1\n    c = [b, "x #  y"]',
+    "A docstring was added": 'def f(a):\n    "one more"\n    b = a + 1\n    c = [b, "x # y"]',
+    "Two lines have changed places": 'def f(a):\n    c = [b, "x # y"]\n    b = a + 1',
+    "A letter has become a capital": 'def f(a):\n    B = a + 1\n    c = [b, "x # y"]',
+    "The last line has lost its indent": 'def f(a):\n    b = a + 1\nc = [b, "x # y"]',
+}
+INPUTS = {"rows": b"a,b\n1,2\n", "names": b"\x00\xff"}
+BETWEEN = ["", *"|,;:/ =\n\t\0&#-_+.", "\r\n", "\n\n", ", ", ": ", "||", "::", "--", "__", "=>"]
 
 
 @check(
-    "Everything that decides about the result goes into the key, and nothing else.",
+    "What does Python read from the code? And what of an input decides about the result?",
     "A hash of each content by itself keeps contents apart; `json.dumps(..., sort_keys=True)` puts names in order.",
-    "`hashlib.sha256(...).hexdigest()` is the same everywhere; `hash` and times are not.",
+    "`ast.dump(ast.parse(code))` has no comments. `hashlib.sha256(...).hexdigest()` is the same everywhere.",
 )
 def key(answer):
-    """The same code and contents have one key everywhere, and any change has another."""
-    code, inputs = "def f(rows):\n    return rows", {"rows": b"a,b\n1,2\n", "names": b"\x00\xff"}
-    first = result(answer, code, inputs, case="", hint="key fails on two inputs.", kind=str, give="a text as the key")
-    expect(answer(code, inputs) == first, "On another day, the same code and contents have another key.")
-    backwards = dict(reversed(inputs.items()))
-    expect(answer(code, backwards) == first, "The order of a dictionary made another key.")
-    expect(answer(code + " ", inputs) != first, "Another code has the same key.")
-    expect(answer(code, {**inputs, "names": b"\x00\xfe"}) != first, "One other byte has the same key.")
-    words = "Two thousand codes have fewer keys: so short a text stands for several contents."
-    expect(len({answer(f"step {number}", {}) for number in range(2_000)}) == 2_000, words)
-    words = "Bytes may move from one input to the next unnoticed: keep the parts apart."
-    for between, after in itertools.product("|,;:/ \n\0&", "=:| "):
-        joined = {"a": f"1{between}b{after}2".encode()}
-        told = f"key('f', {joined}) is key('f', {{'a': b'1', 'b': b'2'}}): what stands between parts may be in a part."
-        expect(answer("f", joined) != answer("f", {"a": b"1", "b": b"2"}), words, case=told)
-    expect(answer("f", {"a": b"ab", "b": b"c"}) != answer("f", {"a": b"a", "b": b"bc"}), words)
-    for name in inputs:
-        other, case = {**inputs, name: inputs[name] + b"\n"}, f"It was at the end of {name}."
-        expect(answer(code, other) != first, "A line end more is another content.", case=case)
+    """The same code and inputs have one key everywhere, and any other code or input has another."""
+    first = result(answer, CODE, INPUTS, case="", hint="key fails on two inputs.", kind=str, give="a text as the key")
+
+    def ask(code: str, inputs: dict[str, bytes], words: str, *, same: bool = False) -> None:
+        case = f"key({code!r}, {inputs}) is {'another key than' if same else 'also'} key({CODE!r}, {INPUTS})."
+        expect((answer(code, inputs) == first) is same, words, case=case)
+
+    for where, change in elsewhere(answer).items():
+        with change:
+            again = answer("".join(list(CODE)), {name: bytes(bytearray(content)) for name, content in INPUTS.items()})
+        expect(again == first, f"{where}, key gives another key for the same code and inputs.")
+    words = "`hash` gives another number in another process, so tomorrow no result is found again."
+    expect(not calls_hash(answer, CODE, INPUTS), words)
+    ask(CODE, dict(reversed(INPUTS.items())), "The order of the dictionary changed the key.", same=True)
+    many = {f"input {number}": b"1" for number in range(30)}
+    words = "The order of the dictionary changed the key. It was a dictionary of 30 inputs."
+    expect(answer(CODE, many) == answer(CODE, dict(reversed(many.items()))), words)
+    ask(SAME["A comment"], INPUTS, "A comment changed the key.", same=True)
+    for what, code in OTHER.items():
+        ask(code, INPUTS, f"{what}, and the key is the same.")
+    for what, code in SAME.items():
+        ask(code, INPUTS, f"{what} changed the key.", same=True)
+    words = "Among 2,000 different codes, some have the same key. Is the key too short?"
+    expect(len({answer(f"step({number})", {}) for number in range(2_000)}) == 2_000, words)
+    _inputs_count(answer, ask)
+
+
+def _inputs_count(answer: Callable, ask: Callable) -> None:
+    """Names and bytes of the inputs count, and which of them belong together."""
+    ask(CODE, {**INPUTS, "names": b"\x00\xfe"}, "One byte of an input is another one, and the key is the same.")
+    for name in INPUTS:
+        words = f"The input {name!r} ends in one more line end, and the key is the same."
+        ask(CODE, {**INPUTS, name: INPUTS[name] + b"\n"}, words)
+    words = "An input has another name, and the key is the same."
+    ask(CODE, {"rows": INPUTS["rows"], "labels": INPUTS["names"]}, words)
+    words = "The two inputs have swapped their contents, and the key is the same."
+    ask(CODE, {"rows": INPUTS["names"], "names": INPUTS["rows"]}, words)
+    ask(CODE, {**INPUTS, "more": b""}, "There is one more input, an empty one, and the key is the same.")
+    words = "The bytes of an input stand in another order, and the key is the same."
+    expect(answer("f", {"a": b"ab"}) != answer("f", {"a": b"ba"}), words)
     long = bytes(3_000_000)
-    words = "Two long contents that differ in the last byte have the same key."
+    words = "Two contents of three million bytes differ in the last byte only, and the key is the same."
     expect(answer("f", {"a": long + b"0"}) != answer("f", {"a": long + b"1"}), words)
-    expect(answer("f", {"a": b"ab"}) != answer("f", {"a": b"ba"}), "The same bytes in another order have the same key.")
-    expect(answer("f # a", {}) != answer("f # b", {}), "The text of the step is another one, if only in a comment.")
-    renamed = {"rows": inputs["rows"], "labels": inputs["names"]}
-    expect(answer(code, renamed) != first, "The name of an input has changed, and the key has not.")
-    expect(answer(code, {**inputs, "more": b""}) != first, "An empty input more has the same key.")
-    expect(answer("fa", {"": b"b"}) != answer("f", {"a": b"b"}), "Letters may move from the code to a name unnoticed.")
-    swapped = {"rows": inputs["names"], "names": inputs["rows"]}
-    expect(answer(code, swapped) != first, "Two inputs have swapped their contents unnoticed.")
-    words = "`hash` gives another number in each process: tomorrow, in another process, nothing is found again."
-    expect(not calls_hash(answer, code, inputs), words)
+    apart = [{"a": b"1", "b": b"2"}, {"a": b"ab", "b": b"c"}, {"a": b"b"}, {"a": b""}]
+    moved = [({"a": b"a", "b": b"bc"}, 1), ({"": b"ab"}, 2), ({"ab": b""}, 2)]
+    moved += [({"a": f"1{one}b{two}2".encode()}, 0) for one in BETWEEN for two in BETWEEN]
+    moved += [({"a": f"1{one}b': b'2".encode()}, 0) for one in ("', '", "', b'")]
+    for other, place in moved:
+        case = f"key('f', {other}) is also key('f', {apart[place]})."
+        words = "Bytes or letters can move from one input to the next, and the key stays the same."
+        expect(answer("f", other) != answer("f", apart[place]), words, case=case)
+    for code, inputs in (("fa", {"": b""}), ("f\na", {}), ("f;a", {}), ("f,a", {}), ("f\na=1", {})):
+        other = {"a": b"1"} if "1" in code else apart[3]
+        case = f"key({code!r}, {inputs}) is also key('f', {other})."
+        expect(answer(code, inputs) != answer("f", other), "A letter can move from the code to an input.", case=case)
 
 
-@contextmanager
+@check(
+    "Which errors may go away by themselves? Only these are worth a second call.",
+    "Count the calls of `step`: what happens after the last one, and where is `wait` called?",
+    "If the last call of `step` stands outside of `try`, its error comes out by itself.",
+    nothing=True,
+)
+def with_retries(answer):
+    """Errors that may go away are tried again with longer and longer pauses, and all others come out at once."""
+
+    def ask(outcomes: list[object], times: int, calls: int, words: str) -> None:
+        left, tried, pauses, came = list(outcomes), [], [], []
+
+        def step() -> object:
+            tried.append(1)
+            outcome = left.pop(0) if left else "one call more"
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        does = ", then ".join(f"{'raises' if isinstance(one, Exception) else 'returns'} {one!r}" for one in outcomes)
+        case, expected = f"The step {does}; times={times}.", outcomes[calls - 1]
+        error = raised(lambda: came.append(answer(step, times, pauses.append)))
+        ended = f"with_retries raised {error!r}" if error is not None else f"with_retries returned {came[0]!r}"
+        if isinstance(expected, Exception):
+            told = f"{words} {case} {ended}, expected that it raises {expected!r}."
+            expect(error is expected, told)
+        else:
+            told = f"{words} {case} {ended}, expected {expected!r}."
+            expect(error is None and type(came[0]) is type(expected) and came[0] == expected, told)
+        expect(len(tried) == calls, f"{words} {case} The step was called {len(tried)} times, expected {calls}.")
+        waits, called = [2**n for n in range(calls - 1)], ", ".join(f"wait({one!r})" for one in pauses) or "none"
+        told = ", ".join(f"wait({one})" for one in waits) or "none"
+        expect(pauses == waits, f"The pauses are wrong. {case} The calls of wait were: {called}; expected: {told}.")
+
+    away, slow, again = ConnectionError("away"), TimeoutError("slow"), "The step may be called again."
+    ask(["sunny", "rain"], 3, 1, "The first call worked: return what it returns.")
+    for nothing in ("", 0, False, None):
+        ask([nothing, "sunny"], 3, 1, f"The step may return {nothing!r}: that is no failure.")
+    ask([away, "sunny"], 3, 2, again)
+    ask([slow, "sunny"], 3, 2, again)
+    ask([ValueError("no such column"), "sunny"], 3, 1, "A ValueError will come again: let it out at once.")
+    ask([FileNotFoundError("wind.csv"), "sunny"], 3, 1, "A FileNotFoundError will come again: let it out at once.")
+    ask([away, KeyError("wind"), "sunny"], 3, 2, "A KeyError will come again: let it out at once.")
+    ask([away, slow, "sunny"], 3, 3, again)
+    last = "Three calls in all are allowed, and the last one fails: let its own error out."
+    ask([away, ConnectionError("still away"), slow, "sunny"], 3, 3, last)
+    ask([ConnectionError("one"), ConnectionError("two"), "sunny"], 2, 2, last.replace("Three", "Two"))
+    ask([away, "sunny"], 1, 1, "One call in all is allowed, and it fails: let its own error out.")
+    ask([away, slow, away, slow, "rain"], 5, 5, "Five calls in all are allowed, and the last one works.")
+    ask([ConnectionRefusedError("no"), "sunny"], 2, 2, "A ConnectionRefusedError is a kind of ConnectionError.")
+
+
+THREE = [("rows.1", "\ufeff 1"), ("rows.2", "2\n"), ("fit", "ü\r\n3 ")]  # steps, with what each adds to the text
+LAST = "".join(text for _, text in THREE)
+FILES = ["fit.txt", "rows.1.txt", "rows.2.txt"]
+CALLS = ["rows.1('')", "rows.2('\\ufeff 1')", "fit('\\ufeff 12\\n')"]
+
+
+@contextlib.contextmanager
 def _opened_to_write() -> Iterator[set[str]]:
     """Names of files that are opened to be written to, within the block."""
     names, real = set(), io.open
@@ -117,59 +227,8 @@ def _opened_to_write() -> Iterator[set[str]]:
         yield names
 
 
-@check(
-    "Which errors may pass by themselves? Only these are worth a second attempt.",
-    "Count the attempts: what happens after the last one, and where is `wait` called?",
-    "`raise` without anything after it, inside `except`, lets the same error out again.",
-)
-def with_retries(answer):
-    """What may pass is tried again with longer pauses, and every other error comes out at once."""
-
-    def ask(outcomes: list[object], times: int, expected: object, attempts: int, words: str) -> None:
-        left, tried, pauses, came = list(outcomes), [], [], []
-
-        def step() -> object:
-            tried.append(1)
-            outcome = left.pop(0) if left else RuntimeError("it was called again")
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-
-        told = [type(one).__name__ if isinstance(one, Exception) else one for one in outcomes]
-        case = f"A step that does {told}, times={times}."
-        error = raised(lambda: came.append(answer(step, times, pauses.append)))
-        fails, attempted = isinstance(expected, type), f"{case} It was called {len(tried)} times."
-        if fails:
-            expect(len(tried) == attempts, f"{words} {attempts} attempts in all.", case=attempted)
-            expect(error is not None, f"{words} Its error comes out.", case=f"{case} It gave {came}.")
-        right = isinstance(error, expected) if fails else error is None
-        expect(right, f"{words} Its own error comes out." if fails else words, case=f"{case} It raised {error!r}.")
-        expect(fails or came == [expected], words, case=f"{case} It gave {came}.")
-        expect(len(tried) == attempts, f"{words} {attempts} attempts in all.", case=attempted)
-        waits = [2**n for n in range(attempts - 1)]
-        expect(pauses == waits, f"The calls of wait should have been {waits}.", case=f"{case} They were {pauses}.")
-
-    away, slow = ConnectionError("away"), TimeoutError("slow")
-    ask(["sunny"], 3, "sunny", 1, "It works at once.")
-    ask([away, "sunny"], 3, "sunny", 2, "It works at the second attempt.")
-    ask(["", "sunny"], 3, "", 1, "An empty text is what the step gives, and no failure.")
-    ask([away, 0], 3, 0, 2, "0 is what the step gives, and no failure.")
-    ask([away, slow, "sunny"], 3, "sunny", 3, "It works at the third attempt.")
-    ask([ValueError("no such column"), "sunny"], 3, ValueError, 1, "Such an error will come again.")
-    ask([FileNotFoundError("wind.csv"), "sunny"], 3, FileNotFoundError, 1, "That error will come again.")
-    ask([away, KeyError("wind"), "sunny"], 3, KeyError, 2, "Such an error will come again.")
-    ask([away, away, slow, "sunny"], 3, TimeoutError, 3, "The last attempt fails.")
-    ask([away, "sunny"], 1, ConnectionError, 1, "There is one attempt.")
-    ask([away, away, away, away, "rain"], 5, "rain", 5, "It works at the fifth attempt.")
-    ask([ConnectionRefusedError("no"), "sunny"], 2, "sunny", 2, "A refused connection is one that may pass.")
-
-
-THREE = [("one", "1"), ("two", "2"), ("three", "ü\r\n3")]  # steps, with what each adds to the text
-FILES = ["one.txt", "three.txt", "two.txt"]
-
-
-def _call(answer: Callable, plan: list[tuple[str, object]], folder: Path, words: str) -> tuple[object, list[str]]:
-    """What `run_all` gave or raised, and which steps ran. A step adds its outcome to the text, or raises it."""
+def _call(answer: Callable, plan: list[tuple[str, object]], folder: Path, when: str) -> tuple[object, list[str]]:
+    """What `run_all` returned or raised, and which steps ran. A step adds its outcome to the text, or raises it."""
     ran, came = [], []
 
     def made(name: str, outcome: object) -> Callable[[str], object]:
@@ -177,88 +236,115 @@ def _call(answer: Callable, plan: list[tuple[str, object]], folder: Path, words:
             ran.append(f"{name}({before!r})")
             if isinstance(outcome, Exception):
                 raise outcome
-            return before + str(outcome)
+            return f"{before}{outcome}"
 
         return step
 
     error = raised(lambda: came.append(answer([(name, made(name, outcome)) for name, outcome in plan], folder)))
     may_fail = any(isinstance(outcome, Exception) or "\ud800" in str(outcome) for _, outcome in plan)
-    expect(error is None or may_fail, words, case=f"It raised {error!r}.")
+    expect(error is None or may_fail, f"{when}, run_all raised {error!r}.")
     return (came[0] if error is None else error), ran
 
 
-@contextmanager
+def _expect_ran(ran: list[str], expected: list[str], words: str, *, when: str) -> None:
+    told = f"{when}, the calls were {', '.join(ran) or 'none'}; expected {', '.join(expected) or 'none'}."
+    expect(ran == expected, words, case=told)
+
+
+def _expect_result(came: object, expected: str, words: str, *, when: str) -> None:
+    expect(isinstance(came, str) and came == expected, words, case=f"{when}, {came!r} came, expected {expected!r}.")
+
+
+def _expect_files(folder: Path, expected: list[str], *, when: str) -> None:
+    there = sorted(path.name for path in folder.iterdir())
+    words = f"{when}, the folder holds {there}, expected {expected}: the results and nothing more."
+    expect(there == expected, words)
+
+
+@contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         yield Path(place)
 
 
 @check(
-    "What may fail, and what lies in the folder at that moment? Let everything that can fail come first.",
-    "If `NAME.txt` is there, read it. If not: run the step, make bytes, write them under another name, rename.",
-    "`text.encode()` fails on what UTF-8 cannot hold; `Path.replace` gives a file its name in one step.",
+    "What may fail, and what does the folder hold at that moment? Let everything that can fail come first.",
+    "If `NAME.txt` exists, read it. If not: run the step, make bytes, write them under another name, rename.",
+    "`text.encode()` fails on what UTF-8 cannot hold; `Path.replace` gives a file its name in one moment.",
 )
 def run_all(answer):
-    """Each step runs once over all calls, and a file that has its name holds a whole result."""
+    """Each step runs once over all calls, and a file NAME.txt holds a whole result."""
     with _folder() as folder:
         opened = _kept(answer, folder)
-    _crashed(answer, RuntimeError("the battery is empty"), "the second step fails")
-    _crashed(answer, "\ud800", "the second result cannot be written")
-    words = "A file that has its name holds a whole result: here it had its name before anything was in it."
-    early = sorted(opened & set(FILES))
-    expect(not early, words, case=f"Opened to be written: {', '.join(early)}.")
+    _crashed(answer, RuntimeError("the battery is empty"), "the second step raises an error")
+    _crashed(answer, "\ud800", "UTF-8 cannot hold the second result")
+    early = ", ".join(sorted(opened & set(FILES)))
+    words = "A file NAME.txt must hold a whole result at any moment."
+    expect(not early, words, case=f"Yours is opened under that name before anything is in it: {early}.")
     with _folder() as folder:
-        empty = [("one", ""), ("two", "2")]
-        _call(answer, empty, folder, "run_all fails on a result without letters.")
-        _, ran = _call(answer, empty, folder, "A second call fails.")
-        expect(not ran, "An empty result is a result, and is not made again.", case=f"A second call ran {ran}.")
+        empty, when = [("one", ""), ("two", "2")], "On a first step that returns the empty text"
+        came, _ = _call(answer, empty, folder, when)
+        _expect_result(came, "2", "An empty text is a result as well.", when=when)
+        when = "In a second call"
+        _, ran = _call(answer, empty, folder, when)
+        _expect_ran(ran, [], "An empty file is a result as well, and its step is not run again.", when=when)
     with _folder() as folder:
-        came = result(answer, [], folder, case="", hint="run_all fails without a step.")
-        expect(came == "", "Without a step the last result is the first text, which is empty.", case=f"{came!r} came.")
+        came = result(answer, [], folder, case="", hint="Without steps, run_all fails.")
+        _expect_result(came, "", "Without steps, the last result is the empty text.", when="Without steps")
 
 
 def _kept(answer: Callable, folder: Path) -> set[str]:
     """Results are kept as they are, and not made a second time; gives the names of files opened to be written."""
+    when = "In the first call on three steps"
     with _opened_to_write() as opened:
-        came, ran = _call(answer, THREE, folder, "run_all fails on three steps.")
-    turned = isinstance(came, str) and came.split() == ["12ü", "3"] and came != "12ü\r\n3"
-    expect(not turned, "Text mode changes line ends; bytes keep them as the step gave them.", case=f"{came!r} came.")
-    words = "Each step gets the result of the one before."
-    expect(came == "12ü\r\n3", words, case=f"{came!r} came, expected '12ü\\r\\n3'.")
-    expect(ran == ["one('')", "two('1')", "three('12')"], "Each step runs once, in order.", case=f"They were {ran}.")
-    there = sorted(path.name for path in folder.iterdir())
-    expect(there == FILES, "The folder holds the results and nothing more.", case=f"It holds {there}.")
-    kept = (folder / "three.txt").read_bytes()
-    expect(kept == "12ü\r\n3".encode(), "A result is kept in UTF-8, as it is.", case=f"three.txt holds {kept!r}.")
-    came, ran = _call(answer, THREE, folder, "A second call fails.")
-    expect(not ran, "What has a result is not run again.", case=f"A second call ran {ran}.")
-    words = "A second call gives the same; text mode changes line ends, bytes keep them."
-    expect(came == "12ü\r\n3", words, case=f"{came!r} came.")
-    (folder / "two.txt").write_bytes(b"other")
-    (folder / "three.txt").unlink()
-    came, ran = _call(answer, THREE, folder, "A call after one file was deleted fails.")
-    expect(ran == ["three('other')"], "What is in a file is read, and not run.", case=f"It ran {ran}.")
+        came, ran = _call(answer, THREE, folder, when)
+    _expect_ran(ran, CALLS, "Each step runs once, in order, on the result of the step before.", when=when)
+    _expect_result(came, LAST, _changed(came), when=when)
+    _expect_files(folder, FILES, when="After the first call on three steps")
+    raw = (folder / "fit.txt").read_bytes()
+    words = f"The file fit.txt holds {raw!r}, expected {LAST.encode()!r}."
+    expect(raw == LAST.encode(), _changed(raw.decode(errors="replace")), case=words)
+    when = "In a second call on the same steps"
+    came, ran = _call(answer, THREE, folder, when)
+    _expect_ran(ran, [], "A step whose file exists is not run.", when=when)
+    _expect_result(came, LAST, _changed(came), when=when)
+    (folder / "rows.2.txt").write_bytes(b"other")
+    (folder / "fit.txt").unlink()
+    when = "After rows.2.txt got another content and fit.txt was deleted"
+    came, ran = _call(answer, THREE, folder, when)
+    _expect_ran(ran, ["fit('other')"], "What a file holds is the result of its step.", when=when)
+    (folder / "rows.1.txt").unlink()
+    when = "After rows.1.txt was deleted"
+    came, ran = _call(answer, THREE, folder, when)
+    _expect_ran(ran, CALLS[:1], "Each step is looked at by itself: it runs if its own file is missing.", when=when)
+    _expect_result(came, "other" + THREE[2][1], "The last file holds the last result.", when=when)
     return opened
+
+
+def _changed(came: object) -> str:
+    """What has become of a result that had to stay as it was."""
+    if not isinstance(came, str):
+        return "Return the last result, a text."
+    if came.split() == LAST.split():
+        return "Line ends or blanks were changed: text mode changes line ends, bytes keep them."
+    return "A result has to stay as it is, letter for letter."
 
 
 def _crashed(answer: Callable, crash: object, what: str) -> None:
     """What was done before a failure stays, and the next call goes on there."""
     with _folder() as folder:
-        plan = [("one", "1"), ("two", crash), ("three", "3")]
-        came, ran = _call(answer, plan, folder, f"If {what}, another error came.")
-        words = f"If {what}, the error comes out."
-        expect(isinstance(came, RuntimeError | UnicodeEncodeError), words, case=f"{came!r} came.")
-        right = "three('')" not in ran and len(ran) == 2
-        expect(right, f"If {what}, the third is not run.", case=f"They were {ran}.")
+        plan, when = [("one", "1"), ("two", crash), ("three", "3")], f"If {what}"
+        came, ran = _call(answer, plan, folder, when)
+        right = came is crash if isinstance(crash, Exception) else isinstance(came, UnicodeEncodeError)
+        expect(right, f"{when}, let its error out.", case=f"What came instead is {came!r}.")
+        _expect_ran(ran, ["one('')", "two('1')"], "The steps after a failure are not run.", when=when)
         there = sorted(path.name for path in folder.glob("*.txt"))
-        expect("one.txt" in there, f"If {what}, what was done before stays.", case=f"The folder holds {there}.")
-        words = f"If {what}, there must be no two.txt: a file that has its name holds a whole result."
-        expect("two.txt" not in there, words, case=f"The folder holds {there}.")
-        plan[1] = ("two", "2")
-        came, ran = _call(answer, plan, folder, f"After {what}, the next call fails.")
-        right = ran == ["two('1')", "three('12')"]
-        expect(right, f"After {what}, the next call goes on there.", case=f"It ran {ran}.")
-        there = sorted(path.name for path in folder.iterdir())
-        words = "When all is done, the folder holds the results and nothing more."
-        expect(there == FILES, words, case=f"It holds {there}.")
-        expect(came == "123", f"After {what}, the next call gives the last result.", case=f"{came!r} came.")
+        told = f"{when}, the folder holds {there}, expected ['one.txt']."
+        expect("one.txt" in there, "The files of the steps before stay.", case=told)
+        words = "The step that failed has no file: a file NAME.txt holds a whole result."
+        expect(there == ["one.txt"], words, case=told)
+        plan[1], when = ("two", "2"), f"In the next call, after {what}"
+        came, ran = _call(answer, plan, folder, when.replace("raises", "raised"))
+        _expect_ran(ran, ["two('1')", "three('12')"], "The next call goes on at the step that failed.", when=when)
+        _expect_files(folder, ["one.txt", "three.txt", "two.txt"], when=when)
+        _expect_result(came, "123", "Return the last result.", when=when)
