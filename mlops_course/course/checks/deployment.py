@@ -103,20 +103,23 @@ def reply(answer):
             if not keep:
                 raise OSError("the disk is full")
 
-        said = result(answer, row, champion, shadow, record, case="", hint=f"If {what}: {words}")
-        right = f"The caller has to get the champion's answer, {says}."
-        expect(said == says, right, case=f"If {what}, {said!r} came.")
-        expect(notes == [kept], f"{words} On record should be {[kept]}.", case=f"If {what}, it is {notes}.")
-        expect(len(calls) == 1, "The champion is asked once.", case=f"It was asked {len(calls)} times.")
+        said = result(answer, row, champion, shadow, record, case="", hint=f"If {what}, reply fails. {words}")
+        told = f"If {what}, the caller got {said!r}, expected {says!r}."
+        expect(said == says, "The caller has to get the champion's answer.", case=told)
+        told = f"If {what}, record was called with {notes}, expected {[kept]}."
+        expect(notes == [kept], words, case=told)
+        expect(len(calls) == 1, "The champion is asked once.", case=f"If {what}, it was asked {len(calls)} times.")
 
-    ask("the shadow says 0.7", lambda given: 0.7, (0.2, 0.7), "Both are kept, the champion's first.")
-    ask("the shadow raises an error", fails, (0.2, None), "It is on record with None.")
-    ask("the shadow has changed its row", spoils, (0.2, 0.7), "The shadow gets a row of its own.")
+    failed = "A failure of the shadow is on record with None, and the answer goes out."
+    ask("the shadow says 0.7", lambda given: 0.7, (0.2, 0.7), "Both answers are kept, the champion's first.")
+    ask("the shadow raises an error", fails, (0.2, None), failed)
+    ask("the shadow changes the row that it gets", spoils, (0.2, 0.7), "The shadow gets a row of its own.")
     ask("the shadow says 0", lambda given: 0.0, (0.2, 0.0), "0 is an answer, and no failure.")
-    ask("the shadow says 7", lambda given: 7.0, (0.2, 7.0), "It is kept as it came.")
-    ask("the shadow raises a KeyError", lambda given: {}["wind"], (0.2, None), "It is on record with None.")
-    ask("record raises an error", lambda given: 0.7, (0.2, 0.7), "The answer goes out.", keep=False)
-    ask("both raise an error", fails, (0.2, None), "The answer goes out.", keep=False)
+    ask("the shadow says 7", lambda given: 7.0, (0.2, 7.0), "The answer of the shadow is kept as it came.")
+    ask("the shadow raises a KeyError", lambda given: {}["wind"], (0.2, None), failed)
+    lost = "The answer goes out, even if nothing can be kept."
+    ask("record raises an error", lambda given: 0.7, (0.2, 0.7), lost, keep=False)
+    ask("both raise an error", fails, (0.2, None), lost, keep=False)
     words = "0 is an answer of the champion like any other."
     ask("the champion says 0", lambda given: 0.7, (0.0, 0.7), words, says=0.0)
     asked, notes, came = [], [], []
