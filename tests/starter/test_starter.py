@@ -20,6 +20,7 @@ import yaml
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 
 from mlops_course import starter
 from mlops_course.commands.starter import new
@@ -437,6 +438,34 @@ def test_a_project_asks_for_what_it_imports_and_pins_it(made):
     asked = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
     assert {"mlflow", "scikit-learn", "fastapi", "pyarrow"} <= asked <= set(pins) | {"uvloop"}
     assert {"numpy", "pytest"} <= set(pins)
+
+
+@pytest.fixture
+def container(made):
+    """The instructions of the Containerfile: of each kind the words that follow it, line by line."""
+    lines = (made[0] / "Containerfile").read_text(encoding="utf-8").splitlines()
+    told = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    return {kind: [rest for word, rest in told if word == kind] for kind, _ in told}
+
+
+def test_a_container_has_a_python_that_the_project_allows(made, container):
+    project = tomllib.loads((made[0] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    [version] = re.findall(r"/python:(\d+\.\d+)-slim$", container["FROM"][0])
+    assert version in SpecifierSet(project["requires-python"])
+
+
+def test_a_container_copies_only_what_is_there_and_all_that_its_installation_reads(made, container):
+    copied = {name for line in container["COPY"] for name in line.split()[:-1]}
+    assert [name for name in copied if not (made[0] / name).exists()] == []
+    assert {"pyproject.toml", "pumps", *re.findall(r"-c (\S+)", container["RUN"][0])} <= copied
+
+
+def test_a_container_runs_a_command_of_the_project_on_the_port_that_it_opens(made, container):
+    started, *command = json.loads(container["CMD"][0])
+    assert (started, command[command.index("--port") + 1]) == ("python", container["EXPOSE"][0])
+    helped = python(made[0], *command, "--help")
+    assert (helped.returncode, "Answer requests" in helped.stdout) == (0, True), helped.stderr
+    assert python(made[0], *command[:2], "srve", "--help").returncode == 2, "an unknown command is refused"
 
 
 def test_the_specification_has_no_defect_and_says_why(made):
