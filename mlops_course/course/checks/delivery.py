@@ -1,6 +1,6 @@
-"""Checks of delivery: rules for jobs, a way into production, and four delivery metrics."""
+"""Checks of delivery: runs that never happened, a way into production, files to refuse, and what incidents say."""
 
-from collections.abc import Callable
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -9,105 +9,120 @@ from mlops_course.course.checks import YourTurn, check, expect, expect_same, hin
 from mlops_course.course.checks.cases import result
 from mlops_course.operations.delivery import Workflow, metrics
 
-__all__ = ["YourTurn", "allowed", "hint", "pace", "stability", "summary", "workflow"]
+__all__ = ["YourTurn", "allowed", "hint", "missed", "refused", "stability", "summary"]
 
-ALL = ["unit", "data", "equality", "gate", "style"]
-
-
-def _jobs() -> dict[str, dict]:
-    """The jobs of the task and one more, each with another command than in the example."""
-    needs = {"equality": {"needs": ["unit"]}, "gate": {"needs": ["data"]}}
-    return {name: {"run": f"python -m jobs.{name}", **needs.get(name, {})} for name in ALL}
-
-
-@check(
-    "Go through the table line by line: which pattern holds for these files, and for no others?",
-    "What no pattern knows needs every job already. So which files need no line at all?",
-    "All patterns that fit a file count together. A text in `data` fits `*.md`, and perhaps one more.",
+NEEDS = {"style": [], "unit": [], "data": [], "gate": ["data"], "report": ["gate"]}
+WORKFLOW = Workflow(
+    {name: {"run": f"python -m jobs.{name}", "needs": before} for name, before in NEEDS.items()},
+    {"*.md": [], "tests.py": ["unit"], "bars.yaml": ["gate"], "*.py": ["style"]},
+    {"new data": ["data"], "night": list(NEEDS)},
 )
-def workflow(answer):
-    """Twelve kinds of change get the jobs that they need, and no others."""
-    fails = "workflow fails on the jobs of the task and one more."
-    made = result(answer, _jobs(), case="", hint=fails, kind=Workflow, give="a delivery.Workflow")
-    expect(dict(made.jobs) == _jobs(), "The workflow has other jobs than came in: pass them on as they are.")
-
-    def ask(expected: list[str], words: str, *changes: str | list[str]) -> None:
-        for change in changes:
-            paths = [change] if isinstance(change, str) else change
-            came, case = made.required(paths), f"A change of {', '.join(paths)} needs"
-            said = f"{case} {', '.join(expected) or 'no job'}; you have {', '.join(came) or 'none'}."
-            expect(set(came) == set(expected), words, case=said)
-
-    words = "Texts for people are read by no job: nobody should wait for a training because of a word."
-    ask([], words, "README.md", "docs/how_to.md")
-    words = "The code of a feature is a part of the model, so the job that tests the function is not enough."
-    ask(ALL[:4], words, "features.py")
-    ask(ALL[:4], "The code of the model goes into equality and gate.", "model.py")
-    words = "The trained model is read by equality, which needs unit, and by no other."
-    ask(["unit", "equality"], words, "model.json")
-    words = "No code has changed, and still the model may be another one: new data go into data and gate."
-    ask(["data", "gate"], words, "data/2013-05.parquet")
-    ask(["data", "gate"], "The bars are read by the gate, which needs data.", "bars.yaml")
-    ask(["unit"], "The unit test is read by unit alone.", "checks/unit.py")
-    words = "A file that nobody has thought about needs every job: a pattern of yours is too wide."
-    ask(ALL, words, "clock.py", "checks/gate.py", "old_features.py", "data/schema.yaml", "notes.txt")
-    words = "What everything is run with, or run by, needs every job there is, those that come later as well."
-    ask(ALL, words, "requirements.txt", "delivery.yaml")
-    ask([], "A text needs nothing, in whatever folder it is: look at the pattern of that folder.", "data/about.md")
-    ask(["data", "gate"], "A text adds nothing to what the other file needs.", ["README.md", "data/2013-05.parquet"])
-    ask(["unit", "data", "gate"], "Two files need the jobs of both.", ["checks/unit.py", "bars.yaml"])
-    ask([], "No file, no job.", [])
-    for trigger, expected in (("new data", ["data", "gate"]), ("drift alert", ["data"]), ("schedule", ALL)):
-        expect(trigger in made.triggers, f"There is no trigger {trigger!r}: the task names three.")
-        came = made.required(trigger=trigger)
-        said = f"The trigger {trigger!r} needs {', '.join(expected)}; you have {', '.join(came) or 'none'}."
-        expect(set(came) == set(expected), "A trigger starts too much or too little.", case=said)
-    expect(len(made.triggers) == 3, f"The task names three triggers, and you have {[*made.triggers]}.")
+START = pd.Timestamp("2013-11-03 00:30", tz="America/New_York")  # an hour and a half before the clock is set back
+SECOND, DAY = 1 / 60, 24 * 60  # in minutes
 
 
-RULES = Workflow(
-    {"unit": {"run": "python -m unit"}, "gate": {"run": "python -m gate", "needs": ["unit"]}},
-    {"*.md": [], "tests.py": ["unit"], "features.py": ["unit", "gate"]},
-    {},
-)
-GREEN = {"unit": "green", "gate": "green"}
-LIVE = {"README.md": "v1", "features.py": "v1"}
+def _after(minutes: float, zone: str = "UTC") -> pd.Timestamp:
+    return (START + pd.Timedelta(seconds=round(60 * minutes))).tz_convert(zone)
 
 
-def _commit(name: str, verdicts: dict[str, str] | None = None, **files: str | None) -> dict:
-    """A commit that differs from what is live in some files, named without their endings; None removes one."""
-    paths = {"readme": "README.md", "features": "features.py", "tests": "tests.py"}
-    whole = {**LIVE, **{paths[name]: content for name, content in files.items()}}
-    whole = {path: content for path, content in whole.items() if content is not None}
-    return {"id": name, "files": whole, "verdicts": dict(verdicts or {})}
+def _change(name: str, minutes: float, *paths: str, zone: str = "UTC") -> dict:
+    return {"id": name, "time": _after(minutes, zone), "paths": list(paths)}
 
 
-def _right(history: list[dict], production: str | None, required: Callable) -> list[str]:
-    names = [commit["id"] for commit in history]
-    first = 0 if production is None else names.index(production) + 1
-    live = {} if production is None else history[first - 1]["files"]
-    found = []
-    for commit in history[first:]:
-        paths = [path for path in {**live, **commit["files"]} if live.get(path) != commit["files"].get(path)]
-        if all(commit["verdicts"].get(job) == "green" for job in required(sorted(paths))):
-            found.append(commit["id"])
+def _run(job: str, minutes: float, state: str = "green", zone: str = "UTC") -> dict:
+    return {"job": job, "time": _after(minutes, zone), "state": state}
+
+
+def _missing(events: list[dict], runs: list[dict], now: pd.Timestamp) -> set[tuple[str, str]]:
+    none, hour, found = pd.Timedelta(0), pd.Timedelta("1h"), set()
+    for event in [event for event in events if now - event["time"] > hour]:
+        counted = [run for run in runs if run["state"] != "cancelled" and none <= run["time"] - event["time"] <= hour]
+        needed = WORKFLOW.required(event.get("paths", ()), trigger=event.get("trigger"))
+        found |= {(event["id"], job) for job in needed} - {(event["id"], run["job"]) for run in counted}
     return found
 
 
-def _random_history(seed: int) -> tuple[list[dict], str | None]:
-    rng = np.random.default_rng(seed)
-    files, history = dict(LIVE), []
-    for number in range(int(rng.integers(1, 6))):
-        path = str(rng.choice(["README.md", "tests.py", "features.py", "new.py"], p=[0.4, 0.2, 0.3, 0.1]))
-        if rng.random() < 0.2:
-            files = {name: content for name, content in files.items() if name != path}
-        else:
-            files = {**files, path: str(rng.choice(["v1", "v2"]))}
-        verdicts = {job: str(rng.choice(["green", "red", "not run"], p=[0.8, 0.1, 0.1])) for job in GREEN}
-        verdicts = {job: verdict for job, verdict in verdicts.items() if rng.random() < 0.8}
-        history.append({"id": f"c{number}", "files": files, "verdicts": verdicts})
-    live = None if rng.random() < 0.3 else history[int(rng.integers(0, len(history)))]["id"]
-    return history, live
+@check(
+    "For each event: which jobs did it need? `workflow.required` takes the changed paths, or the name of a trigger.",
+    "For each of these jobs look for a run that counts: same job, not cancelled, begun in the hour after the event.",
+    "An event counts once `now` lies more than an hour after it. The end of the hour itself is still in time.",
+)
+def missed(answer):
+    """Each job that an event needed is named if no run of it began within the hour, and no other job."""
+
+    def ask(words: str, events: list[dict], runs: list[dict], now: float = 3000) -> None:
+        told = [f"{one['id']} at {one['time']:%d %H:%M:%S%z} {one.get('paths', one.get('trigger'))}" for one in events]
+        told += [f"run of {one['job']} at {one['time']:%d %H:%M:%S%z} {one['state']}" for one in runs]
+        case = f"With {'; '.join(told) or 'no event'}; and now {_after(now):%d %H:%M:%S%z},"
+        fails, give = f"missed fails. {case}", "a set of pairs"
+        came = result(answer, WORKFLOW, events, runs, _after(now), case="", hint=fails, kind=set | frozenset, give=give)
+        expected = _missing(events, runs, _after(now))
+        said = f"{case} missed gave {sorted(came, key=str) or 'nothing'}, expected {sorted(expected) or 'nothing'}."
+        expect(came == expected, words, case=said)
+
+    one, unit, style = _change("a", 0, "tests.py"), _run("unit", 5), _run("style", 6)
+    ask("All its jobs have run, so none is missing.", [one], [unit, style])
+    ask("A job that never ran is missing.", [one], [unit])
+    words = "The jobs that have to run before are needed as well: `required` adds them."
+    ask(words, [_change("b", 0, "bars.yaml")], [])
+    ask(words, [_change("b", 0, "bars.yaml")], [_run("gate", 5)])
+    ask("A file that no rule knows needs all jobs.", [_change("c", 0, "new.toml")], [unit])
+    ask("An event may have a trigger instead of paths.", [{"id": "d", "time": _after(0), "trigger": "new data"}], [])
+    ask("A text needs no job, and nothing needs no job.", [_change("e", 0, "README.md"), _change("f", 0)], [])
+    ask("A red run has run.", [one], [unit, _run("style", 6, "red")])
+    cancelled = _run("style", 6, "cancelled")
+    ask("A cancelled run has judged nothing.", [one], [unit, cancelled])
+    for minutes in (3, 9):
+        runs = sorted([unit, cancelled, _run("style", minutes)], key=lambda run: run["time"])
+        ask("A cancelled run takes nothing away from another run of the same job.", [one], runs)
+    for minutes in (-300, -SECOND, 5 - DAY):
+        ask("A run that began before the event has not seen it.", [one], [unit, _run("style", minutes)])
+    words = "A run that begins at the very time of the event, or exactly an hour after it, is in time."
+    for minutes in (0, 60):
+        ask(words, [one], [unit, _run("style", minutes)])
+    for minutes in (60 + SECOND, 300, 5 + DAY):
+        ask("A run that begins over an hour after the event is too late.", [one], [unit, _run("style", minutes)])
+    for now in (5, 60 - SECOND, 60):
+        ask("The hour is not over yet, so nothing is missing.", [one], [], now)
+    ask("The hour is over by a second.", [one], [], 60 + SECOND)
+    later = _change("g", 30, "tests.py")
+    words = "A run counts for each event that it follows within the hour."
+    ask(words, [one, later], [_run("unit", 40), _run("style", 40)])
+    ask("A run between two events counts for the first one only.", [one, later], [unit, style])
+    ask("Events and runs come in any order.", [later, one], [_run("style", 70), unit])
+    words = "Times of different zones are compared as moments, also when the clock is set back."
+    for zone in ("America/New_York", "Asia/Tokyo"):
+        for minutes in (59, 61, 119):
+            runs = [_run(job, 60 + minutes, zone="Europe/Paris") for job in ("unit", "style")]
+            ask(words, [_change("h", 60, "tests.py", zone=zone)], runs)
+    ask("Without an event nothing is missing.", [], [unit])
+    rng = np.random.default_rng(8)
+    for _ in range(30):
+        events = [_change(f"e{n}", rng.integers(200), "tests.py" if n else "bars.yaml") for n in range(4)]
+        states = ["green", "red", "cancelled"] * 5
+        runs = [_run(str(rng.choice([*NEEDS])), rng.integers(260), state) for state in states]
+        ask("One of these pairs is wrong.", events, runs, 200)
+
+
+JOBS = {"unit": {"run": "python -m unit"}, "gate": {"run": "python -m gate", "needs": ["unit"]}}
+RULES = Workflow(JOBS, {"*.md": [], "tests.py": ["unit"], "features.py": ["unit", "gate"]}, {})
+GREEN = {"unit": "green", "gate": "green"}
+LIVE = {"README.md": "v1", "features.py": "v1"}
+TEXT = {"README.md": "v2"}
+
+
+def _commit(name: str, verdicts: dict[str, str] | None = None, files: dict[str, str | None] | None = None) -> dict:
+    """A commit that differs from what is live in some files; None removes one."""
+    whole = {path: content for path, content in {**LIVE, **(files or {})}.items() if content is not None}
+    return {"id": name, "files": whole, "verdicts": dict(verdicts or {})}
+
+
+def _may_go(history: list[dict], production: str | None) -> list[str]:
+    first = 0 if production is None else [commit["id"] for commit in history].index(production) + 1
+    live = set() if production is None else set(history[first - 1]["files"].items())
+    jobs = {one["id"]: RULES.required({path for path, _ in live ^ {*one["files"].items()}}) for one in history[first:]}
+    verdicts = {one["id"]: one["verdicts"] for one in history}
+    return [name for name, needed in jobs.items() if all(verdicts[name].get(job) == "green" for job in needed)]
 
 
 @check(
@@ -118,164 +133,190 @@ def _random_history(seed: int) -> tuple[list[dict], str | None]:
 def allowed(answer):
     """No red commit reaches production, not even below a harmless one, and a green one is not held up."""
 
-    def ask(history: list[dict], expected: list[str], words: str, *, case: str, production: str | None = "c0") -> None:
-        fails = f"allowed fails on {case.rstrip(',')}."
-        came = result(
-            answer, history, production, RULES.required, case=case, hint=fails, give="a list of ids", kind=list | tuple
-        )
-        expect(list(came) == expected, words, case=f"Of {case} it let {came} through, expected {expected}.")
+    def ask(words: str, history: list[dict], production: str | None = "c0") -> None:
+        told = "; ".join(f"{one['id']} {one['files']} {one['verdicts']}" for one in history)
+        case = f"Of the history {told or 'without commits'}, with {production} live,"
+        fails, give = f"allowed fails. {case}", "a list of ids"
+        came = result(answer, history, production, RULES.required, case="", hint=fails, kind=list | tuple, give=give)
+        expected = _may_go(history, production)
+        expect(list(came) == expected, words, case=f"{case} allowed let {came} through, expected {expected}.")
 
-    live, new_readme = _commit("c0"), {"readme": "v2"}
-    red = _commit("c1", {"unit": "green", "gate": "red"}, features="v2")
-    words = "Its jobs were green."
-    ask([live, _commit("c1", GREEN, features="v2")], ["c1"], words, case="one green change of the features")
-    ask([live, red], [], "A red commit went live.", case="a change of the features with a red gate")
+    live, red = _commit("c0"), _commit("c1", {"unit": "green", "gate": "red"}, {"features.py": "v2"})
+    fresh, green = {"features.py": "v2"}, _commit("c1", GREEN, {"features.py": "v2"})
+    ask("Its jobs were green.", [live, green])
+    ask("A red commit went live.", [live, red])
     words = "A job that never ran is not green: ask for green, and not for the absence of red."
-    ask([live, _commit("c1", {}, features="v2")], [], words, case="a change of the features without any verdict")
-    half = _commit("c1", {"unit": "green", "gate": "not run"}, features="v2")
-    ask([live, half], [], words, case="a change of the features whose gate was not run")
+    ask(words, [live, _commit("c1", {}, fresh)])
+    ask(words, [live, _commit("c1", {"unit": "green", "gate": "not run"}, fresh)])
     words = "A harmless commit took a red one along: compare with what is in production, not with the commit before."
-    fix = _commit("c2", {}, features="v2", **new_readme)
-    ask([live, red, fix], [], words, case="a new README on top of a red change of the features")
+    ask(words, [live, red, _commit("c2", {}, fresh | TEXT)])
     words = "A green commit on top of a red one may go live: it is judged as a whole, and the red one is mended in it."
-    mended = [live, red, _commit("c2", GREEN, features="v3")]
-    ask(mended, ["c2"], words, case="a red change of the features, then a green one")
-    words = "A text needs no job, so no verdict is missing."
-    ask([live, _commit("c1", {}, **new_readme)], ["c1"], words, case="a new README without verdicts")
-    words = "A job that the difference does not need has no say here: it judges what is in production already."
-    ask([live, _commit("c1", {"gate": "red"}, **new_readme)], ["c1"], words, case="a new README with a red gate")
+    ask(words, [live, red, _commit("c2", GREEN, {"features.py": "v3"})])
+    ask("A text needs no job, so no verdict is missing.", [live, _commit("c1", {}, TEXT)])
+    words = "The verdict of a job that the difference does not need has no say."
+    ask(words, [live, _commit("c1", {"gate": "red"}, TEXT)])
     words = "What is again as in production has not changed: compare the contents, and do not add up the changes."
-    back = [live, red, _commit("c2", {}, **new_readme)]
-    ask(back, ["c2"], words, case="a red change of the features that is taken back, with a new README")
-    words = "A file that was removed is a change: look at the paths of both sides."
-    ask([live, _commit("c1", {}, features=None)], [], words, case="a commit that removes features.py, without verdicts")
-    words = "A file that was added is a change: look at the paths of both sides."
-    ask([live, _commit("c1", {}, tests="v1")], [], words, case="a commit that adds tests.py, without verdicts")
-    ask([live, _commit("c1", {}, tests="")], [], words, case="a commit that adds an empty tests.py, without verdicts")
+    ask(words, [live, red, _commit("c2", {}, TEXT)])
+    for how, files in (("removed", {"features.py": None}), ("added", {"tests.py": "v1"}), ("added", {"tests.py": ""})):
+        words = f"A file that was {how} is a change: look at the paths of both sides."
+        ask(words, [live, _commit("c1", {}, files)])
     words = "A verdict belongs to one commit: the commit after it has other files."
-    again = [live, _commit("c1", GREEN, features="v2"), _commit("c2", {}, features="v3")]
-    ask(again, ["c1"], words, case="a green change of the features, and one more without verdicts")
-    words = "Only commits after production count: to go back is another decision, a rollback."
-    ask([_commit("c", GREEN), live], [], words, case="one commit before production and none after it")
-    ask(
-        [_commit("c0", GREEN)], [], "Production itself is live already.", case="a history of one commit, which is live,"
-    )
-    words = "Before the first deployment nothing is live, so every file is a change."
-    ask([live], [], words, case="a first commit without verdicts, nothing live,", production=None)
-    ask([_commit("c0", GREEN)], ["c0"], words, case="a first green commit, nothing live,", production=None)
-    text, three = _commit("c1", {}, **new_readme), [{**red, "id": "c3"}, _commit("c2", GREEN, features="v3")]
+    ask(words, [live, green, _commit("c2", {}, {"features.py": "v3"})])
+    ask("Only commits after production count.", [_commit("c", GREEN), live])
+    ask("Production itself is live already.", [_commit("c0", GREEN)])
+    for verdicts in ({}, GREEN):
+        ask("Before the first deployment nothing is live: every file is a change.", [_commit("c0", verdicts)], None)
     words = "Give all that may go live, oldest first."
-    ask([live, text, *three], ["c1", "c2"], words, case="a text, a red and a green commit")
-    ask([], [], "Without commits there is none.", case="an empty history", production=None)
-    for seed in range(150):
-        history, production = _random_history(seed)
-        said = "; ".join(f"{one['id']} {one['files']} {one['verdicts']}" for one in history)
-        case, words = f"the history {said} with {production} live", "One is missing, or should not be there."
-        ask(history, _right(history, production, RULES.required), words, case=case, production=production)
+    ask(words, [live, _commit("c1", {}, TEXT), red | {"id": "c3"}, _commit("c2", GREEN, {"features.py": "v3"})])
+    ask("Without commits there is none.", [], None)
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        history, names = [], [f"c{n}" for n in range(4)]
+        for name in names:
+            verdicts = dict(zip(GREEN, rng.choice(["green", "red"], 2, p=[0.8, 0.2]).tolist(), strict=True))
+            path = str(rng.choice(["README.md", "tests.py", "features.py", "new.py"]))
+            history.append(_commit(name, verdicts, {path: [None, "v1", "v2"][rng.integers(3)]}))
+        ask("One is missing, or should not be there.", history, [None, *names][rng.integers(5)])
 
 
-START, END = pd.Timestamp("2013-04-01", tz="UTC"), pd.Timestamp("2013-04-11", tz="UTC")
-IDS = ["commit", "deployment", "incident"]
-OTHERWISE = "Something is counted that should not be, or the other way round."
+WHEEL, MAC = "desk_rule-1.0-py3-none-any.whl", "desk_rule-1.0-cp311-cp311-macosx_11_0_arm64.whl"
+TESTED, SWAPPED = b"threshold 0.2", b"threshold 0.9"
 
 
-def _log(*events: tuple) -> pd.DataFrame:
-    """Events such as ("deployed", "03 12:00", "c1", "d1") or ("failed", "03 13:00", "i1", "d1"), of April 2013."""
-    rows = []
-    for kind, time, name, *more in events:
-        names = {"incident": name} if kind in ("failed", "restored") else {"commit": name}
-        when = pd.Timestamp(f"2013-{time if time.count('-') else '04-' + time}", tz="UTC")
-        rows.append({"kind": kind, "time": when, **names, **({"deployment": more[0]} if more else {})})
-    log = pd.DataFrame(rows, columns=["kind", "time", *IDS])
-    return log.assign(time=pd.to_datetime(log["time"], utc=True), **{name: log[name].astype(object) for name in IDS})
+def _hash(content: bytes, kind: str = "sha256") -> str:
+    return f"{kind}:{hashlib.new(kind, content).hexdigest()}"
 
 
-def _random_log(seed: int) -> pd.DataFrame:
-    """A team's log around the window, shuffled, with repeated events, deployments of several commits and open ends."""
-    rng = np.random.default_rng(seed)
-    events = []
-    moved = START + pd.to_timedelta(np.sort(rng.uniform(-4, 13, 14)), unit="D").round("min")
-    for number, time in enumerate(moved):
-        for one in range(int(rng.integers(1, 4))):
-            name = f"c{number}{'abc'[one]}"
-            events.append(("committed", time - pd.Timedelta(hours=float(rng.lognormal(3, 0.7))), name, None, None))
-            events.append(("deployed", time, name, f"d{number}", None))
-            if rng.random() < 0.2 and number + 1 < len(moved):
-                events.append(("deployed", moved[number + 1], name, f"d{number + 1}", None))
-        for one in range(int(rng.choice([0, 1, 2], p=[0.6, 0.25, 0.15]))):
-            name, began = f"i{number}{one}", time + pd.Timedelta("1h") * float(rng.uniform(0.1, 20))
-            events.append(("failed", began, None, f"d{number}" if rng.random() < 0.8 else None, name))
-            if rng.random() < 0.7:
-                events.append(("restored", began + pd.Timedelta("1h") * float(rng.lognormal(2, 1)), None, None, name))
-    events.append(("committed", START, "waiting", None, None))
-    log = pd.DataFrame(events, columns=["kind", "time", *IDS])
-    twice = log.sample(frac=0.3, random_state=seed)
-    twice = twice.assign(time=twice["time"] + pd.to_timedelta(rng.integers(0, 3, len(twice)) * 7, unit="min"))
-    return pd.concat([log, twice]).sample(frac=1, random_state=seed, ignore_index=True)
+def _entry(*hashes: str, name: str = "desk-rule", version: str = "1.0") -> dict:
+    return {"name": name, "version": version, "hashes": list(hashes)}
+
+
+GOOD, OTHER = _hash(TESTED), _hash(SWAPPED)
 
 
 @check(
-    "The order of rows says nothing: which events of the log do you need, and which time of each?",
-    "For each commit take its earliest `committed` and its earliest `deployed`, over the whole log.",
-    "Throw away first what happened at `end` or later. Only then ask what went live in the window.",
+    "Split the name of the file at `-`. Which entries of the lock are about this package, after normalisation?",
+    "`packaging.utils.canonicalize_name` normalises; `hashlib.new(algorithm, content).hexdigest()` makes a digest.",
+    "Refuse if there is no such entry, or if one of them has another version or no hash that counts and fits.",
 )
-def pace(answer):
-    """Frequency and lead time are right whatever order, repetition and window the events come in."""
+def refused(answer):
+    """Only a file that each entry for its package accepts may be installed, whatever else fits by chance."""
 
-    def ask(log: pd.DataFrame, per_day: float, hours: float, words: str, *, case: str) -> None:
-        _metrics(answer, log, {"per_day": per_day, "lead_hours": hours}, words, case=case)
+    def ask(words: str, lock: list[dict], files: dict[str, bytes], expected: set[str]) -> None:
+        case = f"With the lock {lock} and the files {files}"
+        fails, give = f"refused fails. {case}", "a set of file names"
+        came = result(answer, lock, files, case="", hint=fails, kind=set | frozenset, give=give)
+        said = f"{case} refused gave {sorted(came, key=str) or 'nothing'}, expected {sorted(expected) or 'nothing'}."
+        expect(came == expected, words, case=said)
 
-    plain = [("committed", "02 10:00", "c1"), ("deployed", "02 15:00", "c1", "d1")]
-    ask(_log(*plain), 0.1, 5.0, "One deployment in ten days, five hours.", case="one commit that is live after 5 h")
-    words = "Rows come in any order: tell `committed` and `deployed` apart by their kind."
-    ask(_log(*plain[::-1]), 0.1, 5.0, words, case="the same with the later event first")
-    more = [("committed", "02 13:00", "c2"), ("deployed", "02 15:00", "c2", "d1")]
-    words = "A deployment has as many rows as it has commits: count deployments, not rows."
-    ask(_log(*plain, *more), 0.1, 3.5, words, case="two commits in one deployment")
-    words = "An event that is in the log twice happened once."
-    ask(_log(*plain, *plain), 0.1, 5.0, words, case="two events, each of them twice")
-    slow = [("committed", "01 10:00", "c3"), ("deployed", "05 14:00", "c3", "d2")]
-    words = "One slow commit should not move the number so much: a median is asked for."
-    ask(_log(*plain, *more, *slow), 0.2, 5.0, words, case="three commits that took 5, 2 and 100 h")
-    words = "A commit that was made before the window and went live within it counts in full."
-    march = _log(("committed", "03-30 00:00", "c1"), plain[1])
-    ask(march, 0.1, 87.0, words, case="a commit of 30 March, live on 2 April")
-    words = "A commit that is waiting has no lead time yet."
-    ask(_log(*plain, ("committed", "03 10:00", "c9")), 0.1, 5.0, words, case="a commit that is live and one that waits")
-    words = "A repeated event that was written down late happened at its earliest time."
-    late = [("committed", "02 12:00", "c1"), ("deployed", "02 18:00", "c1", "d1")]
-    ask(_log(*late, *plain), 0.1, 5.0, words, case="a commit whose events are there again with later times")
-    words = "A commit is live when it first goes live. If a later deployment has it again, only that one counts."
-    ask(_log(*plain, ("deployed", "04 15:00", "c1", "d2")), 0.2, 5.0, words, case="one commit in two deployments")
-    before = [("committed", "03-20 10:00", "c1"), ("deployed", "03-31 23:59", "c1", "d1")]
-    words = "What went live before the window belongs to the window before, even if a later deployment holds it again."
-    ask(_log(*before), 0.0, np.nan, words, case="one commit that was live before the window")
-    ask(_log(*before, ("deployed", "04 15:00", "c1", "d2")), 0.1, np.nan, words, case="that commit, deployed again")
-    ask(_log(*before, ("deployed", "01 08:00", "c1", "d1")), 0.0, np.nan, words, case="that deployment, repeated later")
-    words = "The window holds its start and not its end."
-    first = [("committed", "03-31 22:00", "c1"), ("deployed", "01 00:00", "c1", "d1")]
-    ask(_log(*first), 0.1, 2.0, words, case="a deployment at the very start")
-    last = [("committed", "10 22:00", "c1"), ("deployed", "11 00:00", "c1", "d1")]
-    ask(_log(*last), 0.0, np.nan, words, case="a deployment at the very end")
-    words = "A commit whose making is not in the log has no lead time, and its deployment counts."
-    ask(_log(*plain, ("deployed", "05 14:00", "c7", "d2")), 0.2, 5.0, words, case="one commit, and one never made")
-    ask(_log(), 0.0, np.nan, "Nothing happened: frequency 0, and no lead time (NaN).", case="no events")
-    for seed in range(12):
-        log = _random_log(seed)
-        table = metrics(log, start=START, end=END).table["value"]
-        ours = table["deployment frequency"], table["lead time for changes"]
-        ask(log, *ours, OTHERWISE, case=f"a team with {len(log)} events")
+    def accept(words: str, *lock: dict, file: str = WHEEL) -> None:
+        ask(words, list(lock), {file: TESTED}, set())
+
+    def refuse(words: str, *lock: dict) -> None:
+        ask(words, list(lock), {WHEEL: TESTED}, {WHEEL})
+
+    words = "It is one name after normalisation."
+    accept("The package is in the lock and its hash fits.", _entry(GOOD, name="desk_rule"))
+    refuse("A hash that does not fit refuses the file.", _entry(OTHER, name="desk_rule"))
+    for name in ("desk-rule", "Desk-Rule", "DESK.RULE", "desk--rule", "Desk_.Rule"):
+        accept(words, _entry(GOOD, name=name))
+    for file in ("Desk_Rule-1.0-py3-none-any.whl", "desk.rule-1.0-py3-none-any.whl", "desk__rule-1.0-cp3-abi3-any.whl"):
+        accept(words, _entry(GOOD), file=file)
+    words = "A hash belongs to one package and one version."
+    refuse(words, _entry(OTHER), _entry(GOOD, name="extra"))
+    for version in ("1.1", "1", "1.0.0", "11.0"):
+        refuse(words, _entry(GOOD, version=version))
+    for name in ("desk", "desk-rule-extra", "deskrule"):
+        refuse("A package that is not in the lock is refused.", _entry(GOOD, name=name))
+    refuse("A package that is not in the lock is refused.")
+    words = "The name of a wheel may have six parts: the package and the version are the first two."
+    accept(words, _entry(GOOD), file="desk_rule-1.0-7-py3-none-any.whl")
+    refuse("An entry without a hash that counts accepts nothing.", _entry())
+    words = "One hash that fits is enough: an entry may list the hashes of several files."
+    for two in ([OTHER, GOOD], [GOOD, OTHER], [OTHER, _hash(TESTED, "sha512")]):
+        accept(words, _entry(*two))
+    for kind in ("sha384", "sha512"):
+        accept(f"The algorithm {kind} counts.", _entry(_hash(TESTED, kind)))
+    words = "A hash of any other algorithm counts for nothing, and is no reason to crash."
+    for weak in (_hash(TESTED, "md5"), _hash(TESTED, "sha1"), _hash(TESTED, "sha3_256"), "blake9:00", "shake_128:00"):
+        refuse(words, _entry(weak))
+        refuse(words, _entry(weak, OTHER))
+        accept(words, _entry(weak, GOOD))
+    for kind, wrong in (("sha256", GOOD[7:20]), ("sha256", ""), ("sha256", GOOD[7:] + "00"), ("sha512", GOOD[7:])):
+        refuse("Compare algorithm and digest, and the digest as a whole.", _entry(f"{kind}:{wrong}"))
+    words = "A name may stand in the lock several times, and each entry for a package has a say."
+    again = _entry(GOOD, name="Desk_Rule")
+    accept(words, _entry(GOOD), again)
+    for spoiled in (_entry(OTHER), _entry(), _entry(GOOD, version="2.0")):
+        refuse(words, spoiled, again)
+        refuse(words, again, spoiled)
+    words, both = "Each file is judged for itself, by its own content.", {WHEEL: TESTED, MAC: SWAPPED}
+    ask(words, [_entry(GOOD, OTHER)], both, set())
+    ask(words, [_entry(OTHER)], both, {WHEEL})
+    extra = "extra-1.0-py3-none-any.whl"
+    ask(words, [_entry(GOOD), _entry(OTHER, name="extra")], {extra: TESTED, **both}, {MAC, extra})
+    ask("An empty file has a hash, too.", [_entry(_hash(b""), name="extra")], {extra: b""}, set())
+    ask("Without files there is nothing to refuse.", [_entry(GOOD)], {}, set())
 
 
-def _metrics(answer: Callable, log: pd.DataFrame, expected: dict[str, float], words: str, *, case: str) -> None:
-    """Ask for the metrics of the window, by name."""
-    fails, give = f"{answer.__name__} fails on {case}.", f"a dictionary with the names {[*expected]}"
-    came = result(answer, log, START, END, case=case, hint=fails, kind=dict, give=give)
-    expect_same(came, expected, words, case=f"The log of {case}")
+FIRST, LAST = pd.Timestamp("2013-04-01", tz="UTC"), pd.Timestamp("2013-04-11", tz="UTC")
+IDS = ["commit", "deployment", "incident"]
+DEPLOYED = "deployed 04-02 12:00 c2 d2; deployed 04-03 12:00 c3 d3"
+MENDED = "failed 04-03 13:00 i1 d3; restored 04-03 16:00 i1"
+PLAIN = f"{DEPLOYED}; deployed 04-04 12:00 c4 d4; deployed 04-05 12:00 c5 d5; {MENDED}"
+TOLD = (  # what a wrong answer is told; further events; failure rate, hours to restore, open incidents
+    ("An incident that is still open was left out: it has lasted until `end` at least, and may be the longest.",
+     "failed 04-05 14:00 i2 d5", 0.5, (3 + 130) / 2, 1),
+    ("Two incidents of one deployment are one failed deployment: count deployments.",
+     "failed 04-03 14:00 i2 d3; restored 04-03 19:00 i2", 0.25, 4.0, 0),
+    ("A deployment with several commits has several rows, and is one deployment.",
+     "deployed 04-03 12:00 c9 d3", 0.25, 3.0, 0),
+    ("An event that is in the log twice happened once, at its earliest time.",
+     "failed 04-03 15:00 i1 d3; restored 04-03 20:00 i1", 0.25, 3.0, 0),
+    ("An incident without a known cause belongs to no deployment, and lasts all the same.",
+     "failed 04-06 13:00 i2; restored 04-06 18:00 i2", 0.25, 4.0, 0),
+    ("A median is asked for: one long incident should not move it so much.",
+     "failed 04-04 13:00 i2 d4; restored 04-08 13:00 i2; failed 04-05 13:00 i3; restored 04-05 17:00 i3", 0.5, 4.0, 0),
+    ("An end without a begin has no length.", "restored 04-06 18:00 i9", 0.25, 3.0, 0),
+    ("What happens at `end` or later is not known yet: an incident that is restored then is open.",
+     "failed 04-10 14:00 i2 d5; restored 04-11 00:00 i2", 0.5, 6.5, 1),
+    ("What happens at `end` or later is not known yet.", "failed 04-11 00:00 i2 d5", 0.25, 3.0, 0),
+    ("An incident counts where it is over: one that was over before the window counts in another.",
+     "failed 03-28 13:00 i0 d0; restored 03-29 13:00 i0", 0.25, 3.0, 0),
+    ("An incident that began before the window and was over in it, or at `start`, counts in full.",
+     "failed 03-31 23:00 i0 d0; restored 04-01 00:00 i0", 0.25, 2.0, 0),
+    ("The rate is about the deployments of the window: one that failed before it is not among them.",
+     "deployed 03-31 22:00 c0 d0; failed 03-31 23:00 i0 d0; restored 04-01 00:00 i0", 0.25, 2.0, 0),
+    ("A deployment that is written down again later happened at its earliest time, here before the window.",
+     "deployed 04-02 10:00 c0 d0; deployed 03-31 22:00 c0 d0", 0.25, 3.0, 0),
+    ("An incident that began before the window and is still open counts.", "failed 03-28 12:00 i0 d0", 0.25, 163.5, 1),
+    ("The window holds its start and not its end.", "deployed 04-01 00:00 c d; deployed 04-11 00:00 a b", 0.2, 3.0, 0),
+)  # fmt: skip
 
 
-def _deployed(*days: int) -> list[tuple]:
-    return [("deployed", f"{day:02d} 12:00", f"c{day}", f"d{day}") for day in days]
+def _log(text: str) -> pd.DataFrame:
+    """Events such as "deployed 04-03 12:00 c1 d1; failed 04-03 13:00 i1 d1" as a table, with an index of its own."""
+    rows = []
+    for kind, day, clock, name, *deployment in (event.split() for event in text.split("; ") if event):
+        names = {"incident" if kind in ("failed", "restored") else "commit": name}
+        time = pd.Timestamp(f"2013-{day} {clock}", tz="UTC")
+        rows.append({"kind": kind, "time": time, **names, **({"deployment": deployment[0]} if deployment else {})})
+    log = pd.DataFrame(rows, columns=["kind", "time", *IDS], index=range(100, 100 + len(rows)))
+    return log.astype(dict.fromkeys(IDS, object)).assign(time=pd.to_datetime(log["time"], utc=True))
+
+
+def _random_log(rng: np.random.Generator) -> pd.DataFrame:
+    """A team's log around the window, shuffled, with repeated events, deployments of several commits and open ends."""
+    hour, moved = pd.Timedelta("1h"), [FIRST + pd.Timedelta(hours=round(at)) for at in rng.uniform(-96, 300, 14)]
+    rows = [("deployed", moved[n // 2], f"c{n}", f"d{n // 2}", None) for n in range(28)]
+    for n in np.flatnonzero(rng.random(28) < 0.4):
+        began = moved[n // 2] + hour * rng.uniform(0.1, 20)
+        rows.append(("failed", began, None, f"d{n // 2}" if rng.random() < 0.8 else None, f"i{n}"))
+        rows += [("restored", began + hour * rng.lognormal(2, 1), None, None, f"i{n}")] * int(rng.random() < 0.7)
+    log = pd.DataFrame(rows, columns=["kind", "time", *IDS])
+    twice = log.sample(frac=0.3, random_state=0)
+    later = twice["time"] + pd.to_timedelta(rng.integers(0, 3, len(twice)) * 7, unit="min")
+    return pd.concat([log, twice.assign(time=later)]).sample(frac=1, random_state=0)
 
 
 @check(
@@ -286,68 +327,26 @@ def _deployed(*days: int) -> list[tuple]:
 def stability(answer):
     """Open incidents count as long as they have lasted, and a deployment fails once at most."""
 
-    def ask(events: list[tuple], rate: float, hours: float, still: int, words: str, *, case: str) -> None:
-        expected = {"failure_rate": rate, "restore_hours": hours, "open": still}
-        _metrics(answer, _log(*events), expected, words, case=case)
+    def ask(words: str, log: str | pd.DataFrame, rate: float, hours: float, still: int) -> None:
+        case = f"From 1 to 10 April the log {log or 'without events'!r}" if isinstance(log, str) else "A random log"
+        table = _log(log) if isinstance(log, str) else log
+        give = "a dictionary with failure_rate, restore_hours and open"
+        came = result(answer, table, FIRST, LAST, case=case, hint=f"stability fails. {case}.", kind=dict, give=give)
+        expect_same(came, {"failure_rate": rate, "restore_hours": hours, "open": still}, words, case=case)
 
-    one = [("failed", "03 13:00", "i1", "d3"), ("restored", "03 16:00", "i1")]
-    plain = [*_deployed(2, 3, 4, 5), *one]
-    ask(plain, 0.25, 3.0, 0, "One of four failed, for 3 h.", case="four deployments and one incident of 3 h")
+    ask("One of four deployments failed, for 3 h.", PLAIN, 0.25, 3.0, 0)
     words = "Rows come in any order: tell the kinds apart, and look at times."
-    ask(plain[::-1], 0.25, 3.0, 0, words, case="the same in opposite order")
-    words = "An incident that is still open was left out: it has lasted until `end` at least, and may be the longest."
-    still = ("failed", "05 14:00", "i2", "d5")
-    ask([*plain, still], 0.5, (3 + 130) / 2, 1, words, case="one incident of 3 h, and one open for 130 h")
-    ask([*_deployed(5), still], 1.0, 130.0, 1, words, case="a single incident, open for 130 h")
-    words = "Two incidents of one deployment are one failed deployment: count deployments."
-    two = [("failed", "03 14:00", "i2", "d3"), ("restored", "03 19:00", "i2")]
-    ask([*plain, *two], 0.25, 4.0, 0, words, case="four deployments, one with incidents of 3 and 5 h")
-    words = "A deployment with several commits has several rows, and is one deployment."
-    several = ("deployed", "03 12:00", "c9", "d3")
-    ask([*plain, several], 0.25, 3.0, 0, words, case="four deployments, one with two commits")
-    words = "An event that is in the log twice happened once, at its earliest time."
-    late = [("failed", "03 15:00", "i1", "d3"), ("restored", "03 20:00", "i1")]
-    ask([*late, *plain, *plain], 0.25, 3.0, 0, words, case="four deployments and one incident, all repeated")
-    words = "A median is asked for: one long incident should not move it so much."
-    long = [("failed", "04 13:00", "i2", "d4"), ("restored", "08 13:00", "i2")]
-    short = [("failed", "05 13:00", "i3", "d5"), ("restored", "05 17:00", "i3")]
-    ask([*plain, *long, *short], 0.75, 4.0, 0, words, case="incidents of 3, 96 and 4 h")
-    words = "An incident without a known cause belongs to no deployment, and lasts all the same."
-    strange = [("failed", "06 13:00", "i2"), ("restored", "06 18:00", "i2")]
-    ask([*plain, *strange], 0.25, 4.0, 0, words, case="one incident of 3 h and one of 5 h that names no deployment")
-    words = "An end without a begin has no length."
-    ask([*plain, ("restored", "06 18:00", "i9")], 0.25, 3.0, 0, words, case="an incident whose begin is missing")
+    ask(words, "; ".join(PLAIN.split("; ")[::-1]), 0.25, 3.0, 0)
+    for words, more, *expected in TOLD:
+        ask(words, f"{PLAIN}; {more}", *expected)
     words = "Without deployments there is no share, and without incidents no time: both are missing (NaN)."
-    ask([], np.nan, np.nan, 0, words, case="no events")
-    ask(_deployed(2, 3), 0.0, np.nan, 0, words, case="two deployments and no incident")
-    ask(one, np.nan, 3.0, 0, words, case="an incident and no deployment")
-    _window(ask, plain)
-    for seed in range(100, 112):
-        log = _random_log(seed)
-        table = metrics(log, start=START, end=END).table
+    ask(words, "", np.nan, np.nan, 0)
+    ask(words, DEPLOYED, 0.0, np.nan, 0)
+    ask(words, MENDED, np.nan, 3.0, 0)
+    rng = np.random.default_rng(100)
+    for _ in range(8):
+        log = _random_log(rng)
+        table = metrics(log, start=FIRST, end=LAST).table
         rate, restore = table.loc["change failure rate", "value"], table.loc["time to restore"]
-        expected = {"failure_rate": rate, "restore_hours": restore["at_least"], "open": int(restore["open"])}
-        _metrics(answer, log, expected, OTHERWISE, case=f"a team with {len(log)} events")
-
-
-def _window(ask: Callable, plain: list[tuple]) -> None:
-    """What happens at the ends of the window, before and after it."""
-    words = "What happens at `end` or later is not known yet: an incident that is restored then is open."
-    future = [("failed", "10 14:00", "i2", "d5"), ("restored", "11 00:00", "i2")]
-    ask([*plain, *future], 0.5, 6.5, 1, words, case="an incident of 3 h and one that is restored at the very end")
-    ask([*plain, ("failed", "11 00:00", "i2", "d5")], 0.25, 3.0, 0, words, case="one that begins at the very end")
-    words = "An incident counts where it is over: one that was over before the window counts in another."
-    old = [("failed", "03-28 13:00", "i0", "d0"), ("restored", "03-29 13:00", "i0")]
-    ask([*plain, *old], 0.25, 3.0, 0, words, case="an incident of 3 h and one of March")
-    words = "An incident that began before the window and was over in it, or at `start`, counts in full."
-    across = [("failed", "03-31 23:00", "i0", "d0"), ("restored", "01 00:00", "i0")]
-    ask([*plain, *across], 0.25, 2.0, 0, words, case="an incident of 3 h and one of an hour, over at the start")
-    words = "The rate is about the deployments of the window: one that failed before it is not among them."
-    before = ("deployed", "03-31 22:00", "c0", "d0")
-    ask([*plain, before, *across], 0.25, 2.0, 0, words, case="the same, with the deployment of March in the log")
-    words = "A deployment that is written down again later happened at its earliest time, here before the window."
-    repeated = ("deployed", "02 10:00", "c0", "d0")
-    ask([*plain, repeated, before], 0.25, 3.0, 0, words, case="five deployments, one of them of March and repeated")
-    words = "The window holds its start and not its end."
-    ends = [("deployed", "01 00:00", "ca", "da"), ("deployed", "11 00:00", "cb", "db")]
-    ask([*plain, *ends], 0.2, 3.0, 0, words, case="five deployments, one of them at the start, and one at the end")
+        words = "Something is counted that should not be, or the other way round."
+        ask(words, log, rate, restore["at_least"], int(restore["open"]))
