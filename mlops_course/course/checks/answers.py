@@ -87,8 +87,9 @@ def watched(answer: Callable, *, name: str, nothing: bool = False) -> Callable:
         except Exception as error:
             raise Rejected(_explained(error, answer, name=name, arguments=(*arguments, *named.values()))) from error
         if result is None and not nothing:
-            how = "printed its result and returned nothing" if printed.getvalue().strip() else "returned nothing"
-            raise Rejected(f"{name} {how}: end it with `return`.")
+            if printed.getvalue().strip():
+                raise Rejected(f"{name} printed its result and returned nothing: end it with `return`.")
+            raise Rejected(f"{name} returned nothing, or None: end each way through it with `return` and a value.")
         if not _same([arguments, named], handed):
             raise Rejected(f"What {name} was given came back changed: work on a copy, somebody else still needs it.")
         return result

@@ -1,15 +1,27 @@
-"""Checks of retraining: the price of age, a fingerprint, rows that are fit to train on, a policy."""
+"""Checks of retraining: the price of age, the price of a training, rows that are fit to train on, a policy."""
 
 import itertools
+import math
+import numbers
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
-from mlops_course.course.checks.cases import TRUTH, calls_hash, expect_error, expect_items, result
+from mlops_course.course.checks.cases import TRUTH, expect_error, expect_items, result
 
-__all__ = ["YourTurn", "decide", "fingerprint", "fit_to_train", "hint", "lived", "price_of_age", "summary"]
+__all__ = [
+    "YourTurn",
+    "calm_year",
+    "cheapest_between",
+    "decide",
+    "fit_to_train",
+    "hint",
+    "lived",
+    "price_of_age",
+    "summary",
+]
 
 
 @check(
@@ -30,7 +42,7 @@ def price_of_age(answer):
         expect(np.allclose(came.to_numpy(dtype=float), [expected[month] for month in came.index]), words, case=told)
 
     may, june = {"2013-05": 0.4, "2013-06": 0.6}, {"2013-05": 0.3, "2013-06": 0.55}
-    words = "Compare with the fresh model of the same month, and not with another month."
+    words = "From the loss of the frozen model take that of the fresh one in the same month, and round nothing."
     ask(may, june, {"2013-05": 0.1, "2013-06": 0.05}, words)
     ask({"2013-05": 0.4}, {"2013-05": 0.5}, {"2013-05": -0.1}, "A fresh model may be the worse one.")
     words = "The months came in another order: bring them together by their names."
@@ -47,82 +59,74 @@ def price_of_age(answer):
     ask({}, {"2013-05": 0.3}, {}, words)
 
 
-def _answers(size: int = 40) -> pd.DataFrame:
-    rng = np.random.default_rng(13)
-    ids = [f"2013-05-{n % 28 + 1:02d}-UA{rng.integers(1, 2_000)}-{n}" for n in range(size)]
-    return pd.DataFrame({"id": ids, "probability": rng.beta(2, 6, size)})
-
-
-def _next_bit(rows: pd.DataFrame, place: int, towards: float) -> pd.DataFrame:
-    """Rows of which one probability differs in its last bit."""
-    moved = rows.copy()
-    moved.loc[place, "probability"] = np.nextafter(moved.loc[place, "probability"], towards)
-    return moved
-
-
-def _pair(ids: list[str], *probabilities: float) -> pd.DataFrame:
-    return pd.DataFrame({"id": ids, "probability": probabilities or [0.25, 0.5]})
-
-
 @check(
-    "What has to be the same, and what may differ? Bring the rows into one order first.",
-    "`float.hex` or `repr` writes a number so that no bit is lost; or take the bytes of the array.",
-    "`hashlib.sha256(text.encode()).hexdigest()` is the same on every computer; `hash` is not.",
+    "At a price p of a training a policy costs errors + trainings × p. Which other policy costs less at p?",
+    "Take one other policy at a time: at which p do the two cost the same? Divide by the difference in trainings.",
+    "A policy with fewer trainings sets a highest price, one with more trainings a lowest one.",
+    nothing=True,
 )
-def fingerprint(answer):
-    """The same answers have the same fingerprint anywhere, and one bit makes another one."""
-    rows = _answers()
-    first = result(answer, rows, case="", hint="fingerprint fails on forty answers.", kind=str, give="a text")
+def cheapest_between(answer):
+    """At each price in the range no other policy costs less, and just outside of it one does."""
+    assumed = {"never": (97_590, 0), "combined": (24_045, 2), "monthly": (0, 5)}
 
-    def differ(left: pd.DataFrame, right: pd.DataFrame, words: str, *, case: str = "") -> None:
-        expect(answer(left) != answer(right), words, case=case)
+    def ask(policies: dict[str, tuple], name: str, expected: tuple | None, words: str) -> None:
+        case = f"cheapest_between({policies}, {name!r})"
+        came = result(answer, policies, name, case=case)
+        told = f"{case} gave {came}, expected {expected}."
+        if came is None or expected is None:
+            expect(came is None and expected is None, words, case=told)
+            return
+        pair = isinstance(came, tuple | list) and len(came) == 2
+        expect(pair, "Give a pair, the lowest and the highest price, or None.", case=told)
+        real = [float(one) for one in came if isinstance(one, numbers.Real)]
+        endless = expected[1] < math.inf or math.inf in came
+        expect(endless, "No price is too high for it: its highest price is math.inf.", case=told)
+        same = len(real) == 2 and np.allclose(real, expected, rtol=1e-9, atol=1e-9)
+        expect(same, words, case=told)
 
-    def probability(place: int, value: float) -> pd.DataFrame:
-        return rows.assign(probability=rows["probability"].where(rows.index != place, value))
-
-    expect(answer(rows) == first, "The same answers got two fingerprints.")
-    expect(answer(rows.sample(frac=1, random_state=1)) == first, "The order of rows made another fingerprint.")
-    expect(answer(rows.set_index(rows.index + 7)) == first, "Another index made another fingerprint.")
-    words = "A probability changed in its last bit, and nobody noticed: round nothing."
-    for place, towards in ((0, 1.0), (17, 0.0), (39, 1.0)):
-        differ(rows, _next_bit(rows, place, towards), words, case=f"It was row {place} of 40.")
-    small = pd.DataFrame({"id": list("abcd"), "probability": [1e-3, 1e-5, 0.1, 0.9]})
-    words = "A small probability changed in its last bit, and nobody noticed: round nothing."
-    for place, value in small["probability"].items():
-        differ(small, _next_bit(small, place, 1.0), words, case=f"It was {value}.")
-    swapped = rows.assign(probability=rows["probability"].iloc[[1, 0, *range(2, 40)]].to_numpy())
-    words = "Two rows have swapped their probabilities unnoticed: keep the id beside its number."
-    differ(rows, swapped, words)
-    renamed = rows.assign(id=rows["id"].where(rows.index != 3, "another flight"))
-    differ(rows, renamed, "Another flight got the answer, and nobody noticed.")
-    beside = rows.assign(id=rows["id"].where(rows.index != 3, rows["id"] + "x"))  # at the same place in order
-    differ(rows, beside, "A flight has another name, and nobody noticed: the id belongs to its number.")
-    tied = pd.DataFrame({"id": ["a", "b", "c"], "probability": 0.5})
-    words = "The same answers in another order, and with a new index, have another fingerprint: sort by the id."
-    expect(answer(tied[::-1].reset_index(drop=True)) == answer(tied), words, case="All probabilities were 0.5.")
-    gap = _pair(["a", "b"], np.nan, 0.1)
-    differ(gap, _pair(["a", "b"], 0.1, np.nan), "Another row has lost its probability, and nobody noticed.")
-    differ(gap, _pair(["a", "b"], 0.5, 0.1), "A probability that is missing is taken for one of 0.5.")
-    words = "Two tables with other ids have one fingerprint: what stands between ids may be in an id."
-    differ(_pair(["a,b", "c"]), _pair(["a", "b,c"]), words, case="The ids were 'a,b', 'c' and 'a', 'b,c'.")
-    words = "Two tables with other ids have one fingerprint: keep parts apart when you put them together."
-    differ(_pair(["ab", "c"]), _pair(["a", "bc"]), words, case="The ids were ab, c and a, bc.")
-    differ(rows, rows.head(39), "An answer is missing, and nobody noticed.")
-    gap, zero = probability(5, np.nan), probability(5, 0.0)
-    missing = result(answer, gap, case="", hint="fingerprint fails on a missing probability.")
-    expect(missing == answer(gap), "The same answers, one of them missing, got two fingerprints.")
-    expect(missing != first, "A probability has gone missing unnoticed.")
-    differ(gap, zero, "A probability that is missing is taken for one of 0.")
-    differ(gap, rows.drop(index=5), "A probability that is missing is taken for a row that is not there.")
-    differ(zero, probability(5, -0.0), "0.0 and -0.0 are equal, and differ in a bit.")
-    words = "`hash` gives other numbers in another process, so the same answers get another fingerprint there."
-    expect(not calls_hash(answer, rows), words)
+    words = "Below the price at which both cost the same, the one with more trainings costs less."
+    ask({"never": (50, 0), "yearly": (0, 5)}, "yearly", (0, 10), words)
+    words = "Divide what the errors differ by by the difference in trainings, and not by the trainings of one policy."
+    ask({"seldom": (60, 2), "often": (0, 5)}, "often", (0, 20), words)
+    words = "Where trainings are cheap, a policy that trains more often costs less: there is a lowest price."
+    ask({"seldom": (60, 2), "often": (0, 5)}, "seldom", (20, math.inf), words)
+    ask(assumed, "monthly", (0, 8_015), "Each other policy sets a bound: take the tightest.")
+    ask(assumed, "combined", (8_015, 36_772.5), "One policy sets the lowest price, another one the highest.")
+    ask(
+        assumed,
+        "never",
+        (36_772.5, math.inf),
+        "Each other policy sets a bound: take the tightest.",
+    )
+    turned = dict(reversed(assumed.items()))
+    ask(turned, "combined", (8_015, 36_772.5), "The policies may come in any order.")
+    ask({"monthly": (10, 5)}, "monthly", (0, math.inf), "Without another policy, no price is too low or too high.")
+    words = "With as many trainings, the one with fewer errors costs less at each price."
+    ask({"all past": (10, 5), "last month": (30, 5)}, "last month", None, words)
+    ask({"all past": (10, 5), "last month": (30, 5)}, "all past", (0, math.inf), words)
+    words = "Another policy that costs exactly as much is not cheaper."
+    ask({"monthly": (10, 5), "on drift": (10, 5), "never": (60, 0)}, "on drift", (0, 10), words)
+    words = "Never a price below 0: it costs less than that one even if trainings are free."
+    ask({"seldom": (0, 2), "often": (60, 5)}, "seldom", (0, math.inf), words)
+    words = "It has more trainings and more errors: there is no price at which it is the cheapest."
+    ask({"seldom": (0, 2), "often": (60, 5)}, "often", None, words)
+    words = (
+        "At each price one of the other two costs less, so there is no price for it: the lowest lies above the highest."
+    )
+    ask({"never": (100, 0), "combined": (70, 2), "monthly": (0, 5)}, "combined", None, words)
+    words = "A range may be a single price, at which others cost exactly as much."
+    ask({"never": (100, 0), "combined": (60, 2), "monthly": (0, 5)}, "combined", (20, 20), words)
+    ask({"seldom": (10, 2), "often": (10, 5)}, "often", (0, 0), words)
+    words = "Choose the policy by its whole name."
+    ask({"monthly, last": (80, 5), "monthly": (0, 5), "never": (50, 0)}, "monthly", (0, 10), words)
+    words = "Prices need not be whole numbers."
+    ask({"a": (1.0, 0), "b": (0.25, 3)}, "b", (0, 0.25), words)
 
 
 @check(
-    "Go through the alerts: from when to when does it reach, and what does its kind ask for?",
+    "Go through the alerts: from when to when does each reach, and what does its kind ask for?",
     "`Series.between` includes both ends, and `Series.mask` makes values missing where a condition holds.",
-    "What about kinds that you do not know, and what if hardly anything is left? Both end in ValueError.",
+    "What about a kind that you do not know, and what if hardly anything is left? Both end in ValueError.",
 )
 def fit_to_train(answer):
     """What cannot be trusted is left out, what is news is kept, and on scraps nothing is trained."""
@@ -130,23 +134,33 @@ def fit_to_train(answer):
     rows = pd.DataFrame({"asked": days, "temp": np.arange(50.0, 58.0), "wind": np.arange(8.0), "late": [0.0, 1.0] * 4})
     rows = rows.set_axis([3, 1, 4, 7, 5, 9, 2, 6], axis="index")
 
-    def alert(kind: str, column: str | None, since: int, until: int | None) -> dict:
-        return {"kind": kind, "column": column, "since": days[since], "until": None if until is None else days[until]}
+    def moment(day: float | None) -> pd.Timestamp | None:
+        return None if day is None else days[0] + pd.Timedelta(hours=24 * day)
 
-    def ask(alerts: list[tuple], gone: list[int], masked: dict[str, list[int]], words: str, *, now: int = 7) -> None:
+    def alert(kind: str, column: str | None, since: float, until: float | None) -> dict:
+        return {"kind": kind, "column": column, "since": moment(since), "until": moment(until)}
+
+    def ask(alerts: list[tuple], gone: list[int], masked: dict[str, list[int]], words: str, *,
+            now: float = 7, of: pd.DataFrame = rows) -> None:  # fmt: skip
         given = [alert(*one) for one in alerts]
-        case = f"Eight days, the first has number 0, now {now}, alerts (kind, column, since, until) {alerts}."
-        came = result(answer, rows, given, days[now], case=case, kind=pd.DataFrame, give="a table of rows")
-        expected = rows.copy()
-        for column, places in masked.items():
-            expected.loc[expected.index[places], column] = np.nan
-        expected = expected.drop(expected.index[gone])
+        asked = [f"{(time - days[0]) / pd.Timedelta('1D'):g}" for time in of["asked"]]
+        case = f"Rows asked on the days {', '.join(asked)}, now is day {now:g}, (kind, column, since, until): {alerts}."
+        came = result(
+            answer, of, given, moment(now), case=case, hint=f"{words} {case}", kind=pd.DataFrame, give="a table of rows"
+        )
+        kept = [place for place in range(len(of)) if place not in gone]
+        expected = of.iloc[kept]
         left = f"{case} {len(came)} rows came, expected {len(expected)}."
         expect(len(came) == len(expected), words, case=left)
+        expect(list(came.columns) == list(of.columns), "Give the same columns, in the same order.", case=case)
         expect(list(came.index) == list(expected.index), "Rows keep index and order.", case=case)
-        for column in rows:
-            same = column in came and came[column].equals(expected[column])
-            expect(same, words, case=f"{case} The column {column} is another one.")
+        for column in of:
+            values = of[column].mask(np.isin(np.arange(len(of)), masked.get(column, []))).iloc[kept].tolist()
+            given_back = came[column].tolist()
+            same = all(
+                one == two or (pd.isna(one) and pd.isna(two)) for one, two in zip(given_back, values, strict=True)
+            )
+            expect(same, words, case=f"{case} {column} came as {given_back}, expected {values}.")
 
     ask([], [], {}, "Without an alert everything stays.")
     words = "Labels of that time cannot be trusted: rows that asked in it go, both ends included."
@@ -159,18 +173,59 @@ def fit_to_train(answer):
     ask([("column", "wind", 5, None)], [], {"wind": [5, 6, 7]}, words)
     words = "An open alert reaches to now, and no further; rows that asked later stay as they are."
     ask([("column", "wind", 3, None)], [], {"wind": [3, 4, 5]}, words, now=5)
+    ask([("labels", None, 3, None)], [3, 4], {}, words, now=4.5)
+    words = "An alert begins and ends at an instant, and not at a midnight: compare instants, and not days."
+    ask([("labels", None, 1.25, 3.5)], [2, 3], {}, words)
+    ask([("column", "temp", 1.25, 3.5)], [], {"temp": [2, 3]}, words)
+    hours = rows.assign(asked=[moment(4 + hour / 24) for hour in range(0, 24, 3)])
+    ask([("labels", None, 4.125, 4.375)], [1, 2, 3], {}, words, of=hours)
     words = "Two alerts of one kind hold side by side, also where they overlap."
     ask([("labels", None, 0, 1), ("labels", None, 1, 2)], [0, 1, 2], {}, words)
     ask([("labels", None, 0, 0), ("labels", None, 7, None)], [0, 7], {}, words)
     ask([("column", "temp", 0, 0), ("column", "temp", 2, 2)], [], {"temp": [0, 2]}, words)
     both = [("column", "temp", 0, 1), ("labels", None, 1, 2), ("column", "wind", 0, 0)]
     ask(both, [1, 2], {"temp": [0, 1], "wind": [0]}, "Several alerts hold side by side.")
+    ask([("shift", None, 0, None), ("labels", None, 2, 2)], [2], {}, "Several alerts hold side by side.")
+    mixed = rows.iloc[[5, 0, 7, 2, 1, 6, 3, 4]]
+    words = "Rows may come in any order: choose them by `asked`, and keep their order."
+    ask([("labels", None, 1, 2), ("column", "temp", 6, 7)], [3, 4], {"temp": [2, 5]}, words, of=mixed)
+    twice = rows.set_axis([0, 0, 1, 1, 2, 2, 3, 3], axis="index")
+    words = "Labels of the index may repeat: choose rows by `asked`, and not by their label."
+    ask([("labels", None, 1, 1), ("column", "wind", 4, 4)], [1], {"wind": [4]}, words, of=twice)
+    empty = rows.assign(temp=rows["temp"].where(rows["temp"] > 51))
+    ask(
+        [("column", "temp", 3, 3)],
+        [],
+        {"temp": [3]},
+        "What was missing before stays missing, and its row stays.",
+        of=empty,
+    )
+    ask([], [], {}, "A table without rows stays one: nothing of it is lost.", of=rows.head(0))
     ask([("labels", None, 0, 3)], [0, 1, 2, 3], {}, "Half of the rows are enough.")
+    ask([("labels", None, 0, 2)], [0, 1, 2], {}, "Four of seven rows are left, more than half.", of=rows.head(7))
+    words = "An alert of labels outside of the time of all rows takes nothing."
+    ask([("labels", None, -5, -1)], [], {}, words)
+
+    def refuse(alerts: list[tuple], of: pd.DataFrame, words: str, *, names: str = "") -> None:
+        expect_error(lambda: answer(of, [alert(*one) for one in alerts], moment(7)), ValueError, words, names=names)
+
     words = "Three of eight rows are left, fewer than half: raise ValueError, as somebody has to look first."
-    expect_error(lambda: answer(rows, [alert("labels", None, 0, 4)], days[7]), ValueError, words)
+    refuse([("labels", None, 0, 4)], rows, words)
+    words = "Three of seven rows are left, fewer than half: raise ValueError. Half of seven is three and a half."
+    refuse([("labels", None, 0, 3)], rows.head(7), words)
+    words = "The only row is gone, so fewer than half are left: raise ValueError."
+    refuse([("labels", None, 0, 0)], rows.head(1), words)
+    words = "Two alerts together leave three of eight rows: compare with all rows that came in."
+    refuse([("labels", None, 0, 1), ("labels", None, 5, None)], rows, words)
     words = "Nobody knows what an alert of the kind 'sun storm' means: raise ValueError that names it."
-    odd = alert("sun storm", None, 0, 0)
-    expect_error(lambda: answer(rows, [odd], days[7]), ValueError, words, names="sun storm")
+    refuse([("sun storm", None, 0, 0)], rows, words, names="sun storm")
+    refuse([("labels", None, 0, 0), ("sun storm", None, -5, -4)], rows, words, names="sun storm")
+    refuse(
+        [("column", "temp", 0, 0), ("labelss", None, 1, 1)],
+        rows,
+        words.replace("sun storm", "labelss"),
+        names="labelss",
+    )
 
 
 DAYS, WINDOW, RECENT = 365, 10, 7  # days of a year, of a training, and of the mean that shows a rise
@@ -178,12 +233,20 @@ TRAINING, LOSS = 60.0, 100.0  # EUR: of a training, and of a day with a loss of 
 WRONG = 1.5  # how far a broken feed leads a model astray that learns from nothing else
 
 
-def lived(policy: Callable[[Mapping[str, float]], bool], *, seed: int) -> float:
+Policy = Callable[[Mapping[str, float]], bool]
+
+
+def lived(policy: Policy, *, seed: int) -> float:
     """What a year costs under a policy, in EUR: trainings, and the loss of each day."""
     return _year(policy, seed)[0]
 
 
-def _year(policy: Callable[[Mapping[str, float]], bool], seed: int) -> tuple[float, int, int]:
+def calm_year(policy: Policy, *, seed: int) -> int:
+    """How often a policy trains in a year without a jump and without a broken feed."""
+    return _year(policy, seed, calm=True)[1]
+
+
+def _year(policy: Policy, seed: int, *, calm: bool = False) -> tuple[float, int, int]:
     """Cost, number of trainings, and how many of them learned from a broken day."""
     rng = np.random.default_rng(seed)
     truth, broken = np.zeros(DAYS), np.zeros(DAYS, bool)
@@ -192,6 +255,7 @@ def _year(policy: Callable[[Mapping[str, float]], bool], seed: int) -> tuple[flo
     for day in (rng.integers(30, 110), rng.integers(140, 220), rng.integers(250, 330)):
         broken[day : day + rng.integers(8, 16)] = True
     season = 0.03 * np.sin(2 * np.pi * (np.arange(DAYS) / DAYS + rng.random())) + rng.normal(0, 0.004, DAYS)
+    truth, broken = truth * (not calm), broken & (not calm)
     told = truth + WRONG * broken  # what labels say
     model, trained, promised, cost, trainings, spoilt = 0.0, 0, season[:RECENT].mean(), 0.0, 0, 0
     for day in range(DAYS):
@@ -209,27 +273,39 @@ def _year(policy: Callable[[Mapping[str, float]], bool], seed: int) -> tuple[flo
     return cost, trainings, spoilt
 
 
+SEEDS = range(101, 113)  # of the years of the check
+
+
 @check(
     "Three questions: is what would be learned sound, is there a reason, did the last training have time to show?",
-    "By how much do the seasons move `rise`, and by how much does a jump? The bar belongs between them.",
-    "`checks.lived(decide, seed=1)` lives a year. Print it for a few bars and a few seeds.",
+    "By how much can the seasons alone move `rise`, and by how much does a jump? The bar belongs between them.",
+    "`checks.lived(decide, seed=1)` lives a year, `checks.calm_year(decide, seed=1)` one in which nothing happens.",
 )
 def decide(answer):
     """It costs less than never and monthly in years that it has not seen, and learns from no broken day."""
+
+    def ask(state: Mapping[str, float]) -> bool:
+        case = f"It was decide({state})."
+        return bool(result(answer, state, case=case, kind=TRUTH, give="True or False"))
+
     calm = {"age": 30, "rise": 0.0, "broken_days": 0}
-    result(answer, calm, case="", hint=f"decide fails on {calm}.", kind=TRUTH, give="True or False")
+    ask(calm)
     words = "It trains on labels of a broken feed. Its rise may be the feed's, and so would be what is learned."
-    for broken, rise in itertools.product((1, 5, 10), (0.0, 0.2, 3.0)):
-        state = {"age": 90, "rise": rise, "broken_days": broken}
-        expect(not answer(state), words, case=f"decide({state}) said True.")
+    states = [dict(zip(calm, one, strict=True)) for one in itertools.product((5, 90, 400), (0.0, 0.2, 3.0), (1, 5, 10))]
+    for state in states:
+        expect(not ask(state), words, case=f"decide({state}) said True.")
+    states += [calm | {"rise": rise} for rise in (-0.5, 0.02, 0.05, 0.1, 0.25, 3.0)]
+    before = list(map(ask, states))
     ours, trainings, never, monthly = [], [], [], []
-    for seed in range(101, 113):
-        cost, trained, spoilt = _year(answer, seed)
+    for seed in SEEDS:
+        cost, trained, spoilt = _year(ask, seed)
         expect(not spoilt, "It trained on days of a broken feed.", case=f"That was in the year of seed {seed}.")
         ours.append(cost)
         trainings.append(trained)
         never.append(lived(lambda state: False, seed=seed))
         monthly.append(lived(lambda state: state["age"] >= 30 and not state["broken_days"], seed=seed))
+    words = "The same state got two answers: decide by what stands in `state`, and keep nothing between two calls."
+    expect(list(map(ask, states)) == before, words)
     mean, of_never, of_monthly, often = map(float, map(np.mean, (ours, never, monthly, trainings)))
     costs = f"In twelve years it cost {mean:,.0f} EUR a year with {often:.0f} trainings; "
     costs += f"never costs {of_never:,.0f}, monthly {of_monthly:,.0f}."
@@ -237,3 +313,7 @@ def decide(answer):
     expect(cheap or often <= 30, words, case=costs)
     expect(mean <= 0.5 * of_never, "It costs more than half of what a team does that never trains.", case=costs)
     expect(cheap, "It costs more than nine tenths of what a team does that trains each month.", case=costs)
+    words = "Without a jump it trains more than once: neither the seasons nor the calendar are a reason."
+    for seed in SEEDS:
+        times = calm_year(ask, seed=seed)
+        expect(times <= 1, words, case=f"In the calm year of seed {seed} it trained {times} times.")
