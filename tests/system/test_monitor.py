@@ -1,6 +1,7 @@
 """The monitor: every row counted once, nothing seen before its time, and the same after a restart."""
 
 import json
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import small_case
 from mlflow import MlflowClient
 
-from mlops_course.operations.deployment.prediction_log import PredictionLog
+from mlops_course.operations.deployment.prediction_log import LogUnavailableError, PredictionLog
 from mlops_course.operations.monitoring import alerting
 from mlops_course.operations.registry import Registry, TamperedError
 from mlops_course.system import monitor as monitors
 from mlops_course.system import pipeline, scoring
 from mlops_course.system.monitor import Monitor
+from mlops_course.system.service import processes
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
@@ -249,6 +251,55 @@ def test_a_first_version_that_is_spoilt_or_knew_other_inputs_says_nothing_of_wha
 def test_without_a_champion_there_is_nothing_to_watch(system, tmp_path):
     with pytest.raises(ValueError, match="train and promote one first"):
         Monitor.of(System("small_case", Workspace(tmp_path, shared=system.workspace.root)))
+
+
+class Watching:
+    """The loop of the process that watches, in this one: before each look, the next thing happens."""
+
+    def __init__(self, system, file, happenings):
+        self.system, self.file, self.happenings = system, file, iter(happenings)
+        self.known = []
+
+    def __call__(self):
+        """Whether the process is still wanted; notes what the file says after each look."""
+        self.known.append(json.loads(self.file.read_text()) if self.file.exists() else None)
+        if (happens := next(self.happenings, None)) is not None:
+            happens()
+        return happens is not None
+
+    def run(self, log, monkeypatch):
+        monkeypatch.setattr(processes, "WATCH_SECONDS", 0)
+        monkeypatch.setattr(processes, "_background", lambda name: nullcontext(self))
+        processes._watch("small_case", self.system.workspace, f"sqlite:///{log.url.database}", self.file)
+        return self.known
+
+
+def test_what_watches_outlives_an_outage_of_the_log_and_says_that_it_cannot_look(system, log, tmp_path, monkeypatch):
+    trouble, read = [], PredictionLog.predictions
+
+    def read_or_fail(log, **asked):
+        if trouble:
+            raise LogUnavailableError(*trouble)
+        return read(log, **asked)
+
+    monkeypatch.setattr(PredictionLog, "predictions", read_or_fail)
+    happenings = [list, list, list, lambda: trouble.append("the disk is full"), list, list, trouble.clear, list, list]
+    known = [state for state in Watching(system, tmp_path / "monitor.json", happenings).run(log, monkeypatch) if state]
+    assert "LogUnavailableError: the disk is full" in [state.get("trouble") for state in known]
+    assert "traffic" in known[0]
+    assert "traffic" in known[-1], "it does not look again"
+    assert known[-1]["traffic"] == known[0]["traffic"]
+
+
+def test_what_watches_outlives_a_row_that_is_forgotten(system, log, tmp_path, monkeypatch):
+    copy = tmp_path / "log.db"
+    with closing(PredictionLog(f"sqlite:///{copy.as_posix()}")) as own:
+        scoring.stream(system, LIVE, log=own, consumer="desk")
+        name = own.predictions(limit=1)["id"].iloc[0]
+        happenings = [list, list, list, lambda: own.delete([name]), list, list]
+        known = Watching(system, tmp_path / "monitor.json", happenings).run(own, monkeypatch)
+    assert [name for state in known if state for name in state if name == "trouble"] == []
+    assert sum(day["rows"] for day in known[-1]["traffic"]) == sum(day["rows"] for day in known[2]["traffic"])
 
 
 def test_the_report_is_one_page_that_loads_nothing(monitor):

@@ -298,7 +298,7 @@ from functools import partial
 from mlops_course import cli
 from mlops_course.system import service
 service.run = partial(service.run, watch=False)
-service.shadow.RESTART_SECONDS = 0
+service.processes.RESTART_SECONDS = 0
 cli.main()
 """
     command = [sys.executable, "-c", code, "--case", CASE, "serve", "--port", "0"]

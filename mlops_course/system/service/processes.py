@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from mlops_course.system.workspace import Workspace
 _logger = logging.getLogger(__name__)
 
 WATCH_SECONDS = 5.0  # between two looks of the monitor at the log
+RESTART_SECONDS = 10.0  # at least between two starts of a process beside the service
 
 
 def _log_as_json() -> None:
@@ -50,9 +51,31 @@ def _start(target: Callable[..., None], *task: Any) -> Any:
     return process
 
 
-def _stop(process: Any) -> None:
-    process.terminate()
-    process.join(10)
+class _Beside:
+    """A process beside the service that is started again when it has ended."""
+
+    def __init__(self, name: str, target: Callable[..., None], *task: Any) -> None:
+        self._name, self._target, self._task = name, target, task
+        self._process: Any = None
+        self._next_start = 0.0
+
+    def keep_running(self) -> None:
+        """Start the process, or start it again if it has ended, at most once in RESTART_SECONDS."""
+        if self.is_alive() or time.monotonic() < self._next_start:
+            return
+        if self._process:
+            facts = {"exit": self._process.exitcode}
+            _logger.warning(f"{self._name} ended and is started again", extra={"facts": facts})
+        self._process = _start(self._target, *self._task)
+        self._next_start = time.monotonic() + RESTART_SECONDS
+
+    def is_alive(self) -> bool:
+        return bool(self._process and self._process.is_alive())
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.join(10)
 
 
 @contextmanager
@@ -83,31 +106,53 @@ class _Watcher:
     def __init__(self, system: System, log: PredictionLog) -> None:
         self._file = system.workspace.create().reports / "monitor.json"
         self._file.unlink(missing_ok=True)
-        self._process = _start(_watch, system.case_name, system.workspace, _url(log), self._file)
+        self._process = _Beside("watcher", _watch, system.case_name, system.workspace, _url(log), self._file)
+        self._process.keep_running()
 
     def state(self) -> dict[str, Any] | None:
-        """What the monitor knows, None before it has looked. Raises RuntimeError if the process has ended."""
+        """What the monitor knows, None before it has looked. Raises RuntimeError while it cannot look."""
+        self._process.keep_running()
         if not self._process.is_alive():
-            raise RuntimeError(f"the process that watches ended with {self._process.exitcode}; see its last lines")
-        return json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None
+            raise RuntimeError(f"the process that watches ended, and is started again within {RESTART_SECONDS:g} s")
+        known = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else None
+        if known and (trouble := known.get("trouble")):
+            raise RuntimeError(f"it cannot look at the moment, and tries again: {trouble}")
+        return known
 
     def stop(self) -> None:
-        _stop(self._process)
+        self._process.stop()
 
 
 def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
-    """Follow the log and write what a monitor knows to the file, every few seconds, as long as the service lives."""
+    """Follow the log and write what a monitor knows to the file, every few seconds, as long as the service lives.
+
+    Whatever goes wrong, such as a log or a registry that does not answer, is said in the file and in a line of the
+    log. Then a new monitor reads everything from the start, because the old one may have read half of something.
+    """
+    with _background("watcher") as wanted:
+        while wanted():
+            try:
+                with closing(PredictionLog(url)) as log:
+                    _watch_until_it_fails(System(case_name, workspace), log, file, wanted=wanted)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                _logger.warning("watcher tries again", extra={"facts": {"why": why}})
+                with suppress(OSError):  # the disk may be what fails
+                    report.write(json.dumps({"trouble": why}), file)
+            time.sleep(WATCH_SECONDS)
+
+
+def _watch_until_it_fails(system: System, log: PredictionLog, file: Path, *, wanted: Callable[[], bool]) -> None:
     from mlops_course.system.monitor import Monitor, reference_rows
 
-    with _background("watcher") as wanted, closing(PredictionLog(url)) as log:
-        system, monitor, version = System(case_name, workspace), None, None
-        while wanted():
-            if (champion := system.registry.champion()) is not None:
-                if monitor is None:
-                    monitor = Monitor.of(system)
-                elif champion != version:
-                    monitor.rebase(reference_rows(system, champion))
-                version = champion
-                monitor.read(log)
-                report.write(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), file)
-            time.sleep(WATCH_SECONDS)
+    monitor, version = None, None
+    while wanted():
+        if (champion := system.registry.champion()) is not None:
+            if monitor is None:
+                monitor = Monitor.of(system)
+            elif champion != version:
+                monitor.rebase(reference_rows(system, champion))
+            version = champion
+            monitor.read(log)
+            report.write(json.dumps(monitor.state(pd.Timestamp.now("UTC"))), file)
+        time.sleep(WATCH_SECONDS)

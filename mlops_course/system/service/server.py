@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
+MANY_FILES = 65_536
+DRAIN_SECONDS = 10  # that requests may still take when the service is told to stop
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a service listens, the bearer token that its callers must send, and other names that it goes by.
@@ -142,13 +146,18 @@ def run(
     """
     import uvicorn
 
+    from .protocol import _LimitedProtocol
+
     _log_as_json()
+    _allow_many_connections()
     log = PredictionLog(log_url)
     watcher = _Watcher(system, log) if watch else None
     watched = watcher.state if watcher else None
     app = application(system, log=log, endpoint=endpoint, loaded=_freeze_memory, watched=watched)
     prepare(app)
-    config = uvicorn.Config(app, host=endpoint.host, port=endpoint.port, log_config=None, access_log=False)
+    limits = {"http": _LimitedProtocol, "ws": "none", "timeout_graceful_shutdown": DRAIN_SECONDS}
+    where = {"host": endpoint.host, "port": endpoint.port}
+    config = uvicorn.Config(app, **where, **limits, log_config=None, access_log=False)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list | None = None) -> None:
@@ -169,6 +178,17 @@ def run(
         if watcher:
             watcher.stop()
         log.close()
+
+
+def _allow_many_connections() -> None:
+    """Take as many open files as the system gives: 1,024, which is usual, are soon used up by callers who only wait."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, MANY_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _freeze_memory() -> None:

@@ -18,13 +18,12 @@ from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 from .models import servable
-from .processes import _background, _start, _stop, _url
+from .processes import _background, _Beside, _url
 
 _logger = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 0.2  # between two looks of the shadow at the log, when there was nothing new
 FOLLOW_ROWS = 500  # that the shadow answers at once
-RESTART_SECONDS = 10.0  # at least between two starts of the shadow
 
 
 def shadow_log(url: str) -> PredictionLog:
@@ -35,28 +34,12 @@ def shadow_log(url: str) -> PredictionLog:
     return PredictionLog(url.removesuffix(".db") + ".shadow.db" if url.startswith("sqlite") else url, prefix="shadow_")
 
 
-class _Shadow:
+class _Shadow(_Beside):
     """The process that answers in shadow; it ends when it is stopped, or when the service is gone."""
 
     def __init__(self, system: System, log: PredictionLog, trial: Trial) -> None:
+        super().__init__("shadow", _follow, system.case_name, system.workspace, _url(log), trial)
         self.trial = trial
-        self._task = (system.case_name, system.workspace, _url(log), trial)
-        self._process: Any = None
-        self._next_start = 0.0
-
-    def keep_running(self) -> None:
-        """Start the process, or start it again if it has ended, at most once in RESTART_SECONDS."""
-        if (self._process and self._process.is_alive()) or time.monotonic() < self._next_start:
-            return
-        if self._process:
-            facts = {"version": self.trial.version, "exit": self._process.exitcode}
-            _logger.warning("shadow ended", extra={"facts": facts})
-        self._process = _start(_follow, *self._task)
-        self._next_start = time.monotonic() + RESTART_SECONDS
-
-    def stop(self) -> None:
-        if self._process:
-            _stop(self._process)
 
 
 def _consumer(trial: Trial) -> str:

@@ -12,10 +12,11 @@ from time import monotonic
 
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import schemathesis
 
-from mlops_course.operations.deployment import serving
+from mlops_course.operations.deployment import batch, serving
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.deployment.serving import (
     ModelSource,
@@ -495,6 +496,43 @@ def test_a_number_that_is_none_is_named(log, number):
     content = json.dumps({"rows": [ROW]}).replace("4.5", number).encode()
     (defect,) = World(log).ask(None, content=content, headers=JSON).json()["detail"]
     assert (defect["loc"], defect["msg"]) == (["body", "rows", 0, "wind"], "Input should be a finite number")
+
+
+@pytest.mark.parametrize("number", ["1e101", "-1e150", "1.7e308"])
+def test_a_number_that_no_model_can_add_up_is_named_in_a_request_and_in_a_file(log, number):
+    content = json.dumps({"rows": [ROW]}).replace("4.5", number).encode()
+    (defect,) = World(log).ask(None, content=content, headers=JSON).json()["detail"]
+    assert defect["loc"] == ["body", "rows", 0, "wind"]
+    (problem,) = batch.problems(pd.DataFrame({"wind": [number]}), {"wind": "double"})["expected"]
+    assert problem == "a number between -1e+100 and 1e+100"
+
+
+@pytest.mark.parametrize("number", ["1e100", "-1e100", "5e-324", "0"])
+def test_the_largest_and_the_smallest_numbers_are_taken_in_a_request_and_in_a_file(log, number):
+    content = json.dumps({"rows": [ROW]}).replace("4.5", number).encode()
+    assert World(log, servable(predict=lambda rows: [0.5])).ask(None, content=content, headers=JSON).status_code == 200
+    assert batch.problems(pd.DataFrame({"wind": [number]}), {"wind": "double"}).empty
+
+
+@pytest.mark.parametrize("where", ["beside the rows", "in a row", "in each row"])
+def test_many_defects_are_counted_and_not_listed(log, monkeypatch, where):
+    """To list them would keep all other callers waiting."""
+    monkeypatch.setattr(refusals.ValidationError, "errors", lambda *_, **__: pytest.fail("listed"), raising=False)
+    unknown = {f"x{number}": 0 for number in range(refusals.COUNTED + 1)}
+    rows = {"beside the rows": {"rows": [ROW]} | unknown, "in a row": {"rows": [ROW | unknown]}}
+    body = rows.get(where, {"rows": [ROW | {"x": 0, "y": 0}] * (refusals.COUNTED // 2 + 1)})
+    reply = World(log).ask(body)
+    assert (reply.status_code, "defects" in reply.text, len(reply.content) < 1_000) == (422, True, True)
+
+
+def test_a_body_that_does_not_come_is_refused(log, monkeypatch):
+    async def half():
+        yield b'{"rows": ['
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(refusals, "BODY_SECONDS", 0.01)
+    world = World(log)
+    assert (world.ask(None, content=half(), headers=JSON).status_code, world.writes) == (408, 0)
 
 
 def test_a_name_without_end_is_cut_short(log):

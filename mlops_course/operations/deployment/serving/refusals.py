@@ -1,5 +1,6 @@
 """What a caller gets when a request is refused."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ from .service import _NotKeptError, _Service
 
 MAX_BODY = 4 * 2**20  # bytes; a thousand rows of thirty columns are about 0.7 MB
 MAX_ERRORS = 20  # of one request that are named
+COUNTED = 1_000  # defects of a request from which they are only counted: to list 300,000 takes a second for all
+BODY_SECONDS = 30.0  # that a caller may take to send a body
 RETRY_SECONDS = 1
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     401: {"description": "the token is missing or wrong"},
     403: {"description": "sent by a page of another site"},
+    408: {"description": f"the body took more than {BODY_SECONDS:g} seconds to come"},
     409: {"description": "an id was used for something else; nothing was kept"},
     413: {"description": f"more than {MAX_BODY} bytes"},
     415: {"description": "the body is compressed, or not declared as application/json"},
@@ -34,10 +38,13 @@ async def _body(request: Request) -> bytes:
         raise HTTPException(415, "expected a body that is not compressed")
     body = bytearray()
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY:
-                raise HTTPException(413, f"expected {MAX_BODY} bytes at most; send the rows in several requests")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    raise HTTPException(413, f"expected {MAX_BODY} bytes at most; send the rows in several requests")
+    except TimeoutError:
+        raise HTTPException(408, f"expected the whole body within {BODY_SECONDS:g} seconds") from None
     except ClientDisconnect:
         raise HTTPException(400, "the caller hung up") from None
     return bytes(body)
@@ -76,6 +83,9 @@ def _refusal(error: Exception) -> Exception:
 
 def _defects(error: ValidationError) -> list[dict[str, Any]]:
     """Field, expectation and value of each defect, in FastAPI's form; a value is shown as text and cut short."""
+    if (count := error.error_count()) > COUNTED:
+        said = f"expected rows that fit the contract of the model (GET /model), got {count:,} defects"
+        return [{"loc": ["body"], "msg": said, "type": "too_many_defects", "input": ""}]
     defects = error.errors(include_url=False, include_context=False)
     described = [
         {

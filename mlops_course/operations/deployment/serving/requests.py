@@ -13,12 +13,13 @@ from .guard import OPEN
 from .interface import Servable
 
 MAX_ROWS = 1_000  # in one request
+LARGEST = 1e100  # of a number, as in a file: models square and add, and would overflow beyond 1e150
 MAX_TEXT = 1_000  # characters of one text input
 _STRICT = ConfigDict(extra="forbid", strict=True)  # no type is guessed, no unknown field passed over
 Id = Annotated[str, Field(pattern=r"^[!-~]{1,100}$", description="letters, digits and signs of ASCII, without space")]
 _MOMENT = r"^[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]$"
 TYPES: Mapping[str, Any] = {
-    "double": Annotated[float, Field(allow_inf_nan=False)],
+    "double": Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)],
     "long": Annotated[int, Field(ge=-(2**63), le=2**63 - 1)],
     "boolean": bool,
     "string": Annotated[str, Field(max_length=MAX_TEXT)],
