@@ -13,37 +13,52 @@ __all__ = ["YourTurn", "compared", "hint", "objections", "sound", "summary", "wo
 
 
 def _ranked(right: int, wrong: int) -> pd.DataFrame:
-    """Pairs of a late row and one in time, in which the late one got more, or less."""
+    """Pairs of a late row and a punctual one: in the right ones the late row got more, in the wrong ones less."""
     rows = [(0.7, 1), (0.3, 0)] * right + [(0.2, 1), (0.6, 0)] * wrong
     return pd.DataFrame(rows, columns=["p", "late"])
 
 
 @check(
-    "For each value of the column: are there enough rows, and are both kinds of answers among them?",
-    "`groupby` leaves rows out whose value is missing: give them a name first.",
+    "For each value of the column, ask two questions. Are there enough rows? Are both kinds of flights among them?",
+    "`groupby` leaves out the rows whose value is missing. Give them a name first.",
     "Collect the AUC of each slice in a dictionary; `min(found, key=found.get, default=None)` gives the name.",
     nothing=True,
 )
 def worst_slice(answer):
-    """The worst slice is one of those that can be told, and rows without a value are a slice as well."""
+    """The worst slice is large enough to be judged, and rows without a value are a slice as well."""
 
-    def ask(slices: dict[object, pd.DataFrame], expected: object, words: str, *, least: int = 4) -> None:
+    def ask(
+        slices: dict[object, pd.DataFrame], expected: object, words: str, *, least: int = 4, repeated: bool = False,
+        tail: str | None = "N1",
+    ) -> None:  # fmt: skip
         rows = pd.concat([part.assign(group=name) for name, part in slices.items()]).astype({"group": object})
-        rows = rows.sample(frac=1, random_state=1)  # labels of the index occur more than once
+        rows = rows.sample(frac=1, random_state=1).assign(tail=[tail, "N1"] * (len(rows) // 2))
+        rows = rows if repeated else rows.reset_index(drop=True)
         sizes = {name: f"{len(part)} rows, {part['late'].sum()} late" for name, part in slices.items()}
         case = f"worst_slice(rows with {sizes}, least={least})"
-        came = result(answer, rows, "group", least, case=case)
+        kinds = {"kind": str | float | None, "give": "the name of one slice, or None"}
+        came = result(answer, rows, "group", least, case=case, **kinds)
         expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
 
-    good, bad = _ranked(6, 0), _ranked(3, 3)
+    good, bad, wrong = _ranked(6, 0), _ranked(3, 3), _ranked(0, 6)
     ask({"a": good, "b": bad}, "b", "The slice with the lowest ROC AUC is the worst.")
+    ask({"a": bad, "b": wrong}, "b", "An AUC of 0 is worse than one of 0.5: all late rows are ranked below the others.")
     sure = pd.DataFrame({"p": [0.9, 0.6] * 4 + [0.1, 0.2] * 2, "late": [1, 0] * 4 + [1, 0] * 2})
     modest = pd.DataFrame({"p": [0.4, 0.3] * 5, "late": [1, 0] * 5})
-    ask({"a": modest, "b": sure}, "b", "ROC AUC is about the order of rows, and not about 0.5.")
+    ask({"a": modest, "b": sure}, "b", "The ROC AUC is about the order of rows, and not about 0.5.")
     shifted = pd.DataFrame({"p": [0.49, 0.48, 0.47, 0.46, 0.0, 0.5, 0.51, 0.52, 0.53, 0.54], "late": [0] * 5 + [1] * 5})
     plain = pd.DataFrame({"p": [0.1] * 5 + [0.9, 0.9, 0.9, 0.9, 0.05], "late": [0] * 5 + [1] * 5})
     words = "Another number than the ROC AUC calls a the worst: all of its late rows are ranked above the others."
     ask({"a": shifted, "b": plain}, "b", words)
+    rare = pd.DataFrame({"p": [0.1, 0.2] + [0.5] * 10, "late": [1, 1] + [0] * 10})
+    ask({"a": bad, "b": rare}, "b", "`least` counts the rows of a slice, not only its late rows.")
+    tied = pd.DataFrame({"p": 0.3, "late": [0, 1] * 4})
+    below = pd.DataFrame({"p": [0.2, 0.4, 0.6, 0.3, 0.5, 0.1], "late": [1, 1, 1, 0, 0, 0]}).assign(
+        late=[1, 0, 0, 1, 1, 0]
+    )
+    words = "Rows with the same probability are a tie, which counts one half: all ties make an AUC of 0.5."
+    ask({"a": tied, "b": below}, "b", words)
+    ask({"a": below.assign(p=1 - below["p"]), "b": tied}, "b", words)
     ask({"a": good, "b": bad, "c": _ranked(0, 1)}, "b", "A slice of too few rows came out as the worst.")
     ask({"a": good, "b": bad, "c": _ranked(0, 2)}, "c", "A slice of exactly `least` rows is large enough.")
     one = pd.DataFrame({"p": [0.2, 0.4, 0.6, 0.8], "late": 1})
@@ -53,8 +68,17 @@ def worst_slice(answer):
     words = "Rows whose value is missing are a slice called missing."
     ask({"a": good, None: _ranked(2, 4), "b": bad}, "missing", words)
     ask({"a": good, np.nan: _ranked(2, 4)}, "missing", words)
-    ask({"a": good, None: good.head(2)}, "a", "Rows whose value is missing were too few to be told.")
+    ask(
+        {"a": bad, None: _ranked(0, 1)},
+        "a",
+        "The rows whose value is missing are too few to be judged, like any others.",
+    )
     ask({"a": good.head(2)}, None, "No slice is large enough, so there is none to name.")
+    words = "The labels of the index may occur more than once: select rows by True and False, not by label."
+    ask({"a": good, "b": bad}, "b", words, repeated=True)
+    ask({"a": shifted, "b": plain}, "b", words, repeated=True)
+    words = "A row takes part even if another column, here `tail`, is missing."
+    ask({"a": good, "b": _ranked(1, 3)}, "b", words, least=8, tail=None)
 
 
 @check(
@@ -63,7 +87,7 @@ def worst_slice(answer):
     "Falls means: after is less than before, by more than 0.000001. The mean of True and False is a share.",
 )
 def wrong_way(answer):
-    """Each row is compared with itself, and who stays where it was has not gone the wrong way."""
+    """Each row is compared with itself, and a probability that stays where it was has not gone the wrong way."""
     rows = pd.DataFrame({"delay": [0.0, 10.0, 20.0, 30.0], "hour": [6, 9, 12, 15]}, index=[5, 2, 9, 1])
 
     def ask(
@@ -79,14 +103,18 @@ def wrong_way(answer):
     def constant(r: pd.DataFrame) -> np.ndarray:
         return np.full(len(r), 0.4)
 
-    ask("goes up with the delay", lambda r: (r["delay"] / 100).to_numpy(), 0.0, "Nothing falls.")
-    ask("goes down with the delay", down, 1.0, "Every row falls.")
-    ask("always says 0.4", constant, 0.0, "What stays as it is has not fallen.")
-    half, words = (
-        "goes down above 22 minutes",
-        "Two rows of four fall. Compare row by row: on average that may not show.",
-    )
-    ask(half, lambda r: np.where(r["delay"] > 22, 0.1, r["delay"] / 30), 0.5, words)
+    def drops(r: pd.DataFrame) -> np.ndarray:
+        return np.where(r["delay"] > 22, 0.1, r["delay"] / 30)
+
+    def mute(r: pd.DataFrame) -> np.ndarray:
+        return np.where(r["hour"].isna() & (r["delay"] > 22), 0.1, 0.5)
+
+    ask("goes up with the delay", lambda r: (r["delay"] / 100).to_numpy(), 0.0, "No probability falls.")
+    ask("goes down with the delay", down, 1.0, "All rows fall, and the share of all is 1.")
+    ask("always says 0.4", constant, 0.0, "A probability that stays as it is has not fallen.")
+    half = "goes down above 22 minutes"
+    ask(half, drops, 0.5, "Two rows of four fall. Compare row by row: on average the fall may not show.")
+    ask(half, drops, 0.25, "The column rises by what is handed in as `by`.", by=5.0)
     words = "Such a small step is rounding."
     ask("goes down by 0.0000005", lambda r: 0.5 - 5e-7 * (r["delay"].to_numpy() % 7 > 0), 0.0, words, by=1)
     words = "Such a step is no rounding."
@@ -94,17 +122,21 @@ def wrong_way(answer):
     gaps = rows.assign(delay=[0.0, np.nan, 20.0, np.nan])
     words = "Rows without a delay cannot rise, and are not counted."
     ask(half, lambda r: np.where(r["delay"] > 22, 0.1, 0.5), 0.5, words, of=gaps)
-    ask("always says 0.4", constant, 0.0, "No row can rise, so none falls.", of=gaps.iloc[[1, 3]])
+    ask("always says 0.4", constant, 0.0, "No row can rise, so the share is 0.", of=gaps.iloc[[1, 3]])
+    ask("always says 0.4", constant, 0.0, "Without any row the share is 0.", of=rows.iloc[:0])
     early = rows.assign(delay=[-10.0, 20.0, -20.0, 30.0])
     words = "An early aircraft has a delay below 0, and can be later as well."
     ask("goes down above -6 minutes", lambda r: np.where(r["delay"] > -6, 0.1, 0.5), 0.5, words, of=early)
-    unknown = rows.assign(hour=[6, None, 12, None])
-    words = "Only the column that rises has to be there; what others lack does not matter."
-    ask("goes down, where hours are missing", down, 1.0, words, of=unknown)
+    unknown = rows.assign(hour=[6, None, None, 15])
+    words = "A row takes part if its delay is known. It does not matter that another column is missing."
+    ask("goes down above 22 minutes where the hour is missing", mute, 0.5, words, of=unknown)
     words = "The column is the one that is handed in."
     ask("falls with the column inbound", down, 1.0, words, of=rows.rename(columns={"delay": "inbound"}))
     ask("looks at the hour", lambda r: 0.5 - 0.1 * (r["hour"].to_numpy() > 12), 0.0, "Only the delay may change.")
-    ask("goes down and gives a list", lambda r: list(down(r)), 1.0, "A list of probabilities will do.")
+    ask("goes down and gives a list", lambda r: list(down(r)), 1.0, "A model may answer with a list.")
+    twice = rows.set_axis([7, 7, 7, 8])
+    words = "Labels of the index may occur more than once: compare the answers by position."
+    ask(half, drops, 0.5, words, of=twice)
 
 
 def _hall(seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
@@ -117,13 +149,29 @@ def _hall(seed: int = 7) -> tuple[pd.DataFrame, np.ndarray]:
     return rows.iloc[order], truth[order]
 
 
+def _judged(
+    answer: Callable, rows: pd.DataFrame, candidate: np.ndarray, champion: np.ndarray, *, expected: set[str],
+    what: str, words: str,
+) -> None:  # fmt: skip
+    """Compare the reasons of an answer with the expected ones, and name those too many and those that are missing."""
+    fails, kind = f"objections fails on {what}.", set | frozenset
+    handed = rows, candidate, champion
+    came = result(answer, *handed, case=f"On {what}.", hint=fails, kind=kind, give="a set of reasons")
+    told = f"Against {what} it said {sorted(came)}, expected {sorted(expected)}."
+    if came - expected:
+        told += f" Too many: {sorted(came - expected)}."
+    if expected - came:
+        told += f" Missing: {sorted(expected - came)}."
+    expect(came == expected, words, case=told)
+
+
 @check(
     "Answer the four questions one by one, each for itself, and collect the reasons.",
     "The loss of a row is -log(p) if it was late, and -log(1 - p) if not; means of it give every log loss you need.",
     "For the carriers: the mean of the differences of each, but only of those with at least 100 rows.",
 )
 def objections(answer):
-    """Six bad models are stopped for their own reasons, and sound ones go out, also where they are only as good."""
+    """Bad models are stopped for their own reasons, and a model that is as good as the champion goes out."""
     rows, truth = _hall()
     late, carrier = rows["late"].to_numpy(), rows["carrier"].to_numpy()
     rng = np.random.default_rng(0)
@@ -137,18 +185,14 @@ def objections(answer):
     def ask(
         what: str, candidate: np.ndarray, expected: set[str], words: str, *, against: np.ndarray = champion
     ) -> None:
-        fails, kind = f"objections fails on {what}.", set | frozenset
-        handed = rows, candidate, against
-        came = result(answer, *handed, case=f"On {what}.", hint=fails, kind=kind, give="a set of reasons")
-        told = f"Against {what} it said {sorted(came)}, expected {sorted(expected)}."
-        expect(came == expected, words, case=told)
+        _judged(answer, rows, candidate, against, expected=expected, what=what, words=words)
 
     ask("a better model", truth, set(), "A better model had to go out.")
     as_good = np.where(carrier == "HA", champion, at(logit + rng.normal(0, 0.36, 1_000)))
-    ask("a model that is as good", as_good, set(), "Not worse is enough: a sound one was stopped.")
+    ask("a model that is as good", as_good, set(), "It does not have to be better: a sound one was stopped.")
     ask("the champion itself", champion, set(), "The champion itself is a sound one, and was stopped.")
     noisy = at(logit + rng.normal(0, 0.5, 1_000))
-    words = "It clears both fixed bars, and is worse than the champion on the same rows."
+    words = "It clears both fixed bars. On the same rows it is worse than the champion."
     ask("a model with noise", noisy, {"champion"}, words, against=truth)
     gain = at(logit + 0.5 * (2 * late - 1))
     paid = np.where(carrier == "DL", at(logit + rng.normal(0, 1.3, 1_000)), gain)
@@ -163,7 +207,7 @@ def objections(answer):
     constant = np.full(1_000, late.mean())
     words = "It ranks nothing: name all reasons that hold."
     ask("the share of late rows for everybody", constant, {"rank", "champion", "carrier"}, words)
-    words = "As bad as the champion is still too bad to rank."
+    words = "A model that ranks nothing stays too bad, even if the champion is as bad."
     ask("a constant against itself", constant, {"rank"}, words, against=constant)
     words = "All four reasons hold, and all reasons are to be named."
     ask("0.9 for everybody", np.full(1_000, 0.9), {"rank", *three}, words)
@@ -177,17 +221,40 @@ def _bars(answer: Callable) -> None:
     truth = rows["late"].to_numpy()
     p = np.where(truth == 1, 0.6, 0.25)
     base = p - p.mean() + truth.mean()
+
+    def said(p: np.ndarray) -> np.ndarray:
+        return np.where(truth == 1, p, 1 - p)  # of what happened
+
     words = "The mean probability may differ by 0.05 from the share of late rows, above or below, and no more."
     for step in (0.045, 0.055, -0.045, -0.055):
-        came = answer(rows, base + step, base + step)
         expected = {"calibration"} if abs(step) > 0.05 else set()
-        expect(came == expected, words, case=f"It differs by {step:+.3f}, and {sorted(came)} came.")
-    kinds = pd.DataFrame({"carrier": ["AA"] * 100 + ["BB"] * 100, "late": [0] * 100 + [1] * 100})
-    worse, fine = np.repeat([0.4, 0.8], 100), np.repeat([0.3, 0.8], 100)
-    words = "A carrier whose rows are all late, or none, has a loss as well."
+        what = f"a mean probability that differs by {step:+.3f}"
+        _judged(answer, rows, base + step, base + step, expected=expected, what=what, words=words)
+    words = "The log loss of all rows may be 0.01 above the champion's, and no more."
+    for shrunk in (0.99, 0.97):
+        less = truth.mean() + (base - truth.mean()) * shrunk
+        more = float(np.log(said(base) / said(less)).mean())
+        expected = {"champion"} if more > 0.01 else set()
+        what = f"a log loss that is {more:.4f} above the champion's"
+        _judged(answer, rows, less, base, expected=expected, what=what, words=words)
+    for carrier, factor in (("UA", 0.9), ("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
+        here = carriers == carrier
+        there = np.where(truth == 1, base + 0.03, base - 0.015)
+        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), there)
+        came, size = answer(rows, candidate, base), int(here.sum())
+        worse = float(np.log(said(base) / said(candidate))[here].mean())
+        words = "A carrier counts from exactly 100 rows on, if its log loss is more than 0.05 above the champion's."
+        case = f"For {size} rows it is {worse:.3f} above; {sorted(came)} came."
+        expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
+    kinds = pd.DataFrame({"carrier": ["AA"] * 120 + ["BB"] * 120, "late": [0] * 120 + [1] * 120})
+    worse, fine = np.repeat([0.4, 0.8], 120), np.repeat([0.3, 0.8], 120)
+    words = "A carrier whose rows are all late, or none, has a log loss as well."
     expect("carrier" in answer(kinds, worse, fine), words, case="AA has no late row, and its loss rises by 0.15.")
     words = "A carrier that is served better is no objection."
     expect("carrier" not in answer(kinds, fine, worse), words, case="The loss of AA falls by 0.15.")
+    nobody = kinds.assign(carrier=[None] * 120 + ["BB"] * 120)
+    words = "Rows without a carrier are no carrier."
+    expect("carrier" not in answer(nobody, worse, fine), words, case="The loss of the 120 rows without one rises.")
     noise = np.random.default_rng(3).normal(size=349)
     for strength in np.linspace(0.2, 0.8, 25):
         made = 0.04 * (strength * truth + noise)
@@ -197,60 +264,63 @@ def _bars(answer: Callable) -> None:
         came = answer(rows, candidate, candidate)
         expect(came == ({"rank"} if auc < 0.65 else set()), words, case=f"It is {auc:.3f}, and {sorted(came)} came.")
 
-    def said(p: np.ndarray) -> np.ndarray:
-        return np.where(truth == 1, p, 1 - p)  # of what happened
 
-    for carrier, factor in (("AA", 0.9), ("DL", 0.9), ("AA", 0.97)):
-        here = carriers == carrier
-        there = np.where(truth == 1, base + 0.03, base - 0.015)
-        candidate = np.where(here, np.where(truth == 1, base * factor, base + (1 - factor) * 0.4), there)
-        came, size = answer(rows, candidate, base), int(here.sum())
-        worse = float(np.log(said(base) / said(candidate))[here].mean())
-        words = "A carrier counts from 100 rows on, if its loss is more than 0.05 higher."
-        case = f"For {size} rows it is {worse:.3f} higher; {sorted(came)} came."
-        expect(("carrier" in came) == (size >= 100 and worse > 0.05), words, case=case)
+VERDICTS = ("pass", "fail", "not known")
 
 
 @check(
     "How many independent things were observed: flights or days? Make one number of each day first.",
     "`pd.Series(loss).groupby(np.asarray(day)).mean()` has one value a day; the interval is that of their mean.",
-    "Two comparisons: is the upper end at most `tolerated`, is the lower end above it? What is left is not known.",
+    "Compare twice. Is the upper end at most `tolerated`? Is the lower end above it? The rest is not known.",
 )
 def compared(answer):
-    """The whole interval decides, it comes from days, and what it cannot tell is called so."""
+    """The whole interval decides. It comes from days, and where it cannot tell, the answer says so."""
 
-    def ask(means: list[float], expected: str, words: str, *, tolerated: float = 0.01, flights: int = 6) -> None:
-        sizes = [flights + place % 3 for place in range(len(means))]
-        day = np.repeat(np.arange(len(means)), sizes)
-        loss = np.repeat(means, sizes) + np.concatenate([np.linspace(-0.01, 0.01, size) for size in sizes])
-        mixed = np.random.default_rng(5).permutation(len(day))
+    def ask(
+        means: list[float], expected: str, words: str, *, tolerated: float = 0.01, sizes: list[int] | None = None,
+        days: list | None = None, together: bool = False,
+    ) -> None:  # fmt: skip
+        sizes, days = sizes or [6 + place % 3 for place in range(len(means))], days or list(range(len(means)))
+        day = np.repeat(np.array(days), sizes)
+        spread = [np.linspace(-0.01, 0.01, size) if size > 1 else np.zeros(1) for size in sizes]
+        loss = np.repeat(means, sizes) + np.concatenate(spread)
+        order = np.arange(len(day)) if together else np.random.default_rng(5).permutation(len(day))
         case = f"compared of {len(day)} flights on days with the means {means}, tolerated {tolerated}"
-        came = result(answer, loss[mixed], day[mixed], tolerated, case=case)
+        came = result(answer, loss[order], day[order], tolerated, case=case, kind=str, give="a text")
+        expect(came in VERDICTS, "Say 'pass', 'fail' or 'not known'.", case=f"{came!r} came.")
         if (came, expected) == ("fail", "not known"):
             words = f"The mean is above what is tolerated, and part of the interval is not. {words}"
         expect(came == expected, words, case=f"{case} gave {came!r}, expected {expected!r}.")
 
     ask([-0.05, -0.04, -0.06, -0.05], "pass", "All of the interval lies below what is tolerated.")
     ask([0.05, 0.04, 0.06, 0.05], "fail", "All of the interval lies above what is tolerated.")
-    ask([-0.03, 0.05, -0.02, 0.06], "not known", "What is not proven worse is not as good.")
-    ask([-0.06, 0.07, -0.05, 0.06], "not known", "The interval reaches from better to much worse: that is not as good.")
-    ask([0.004, 0.006, 0.005, 0.005], "pass", "Worse by less than is tolerated is as good as was agreed on.")
-    ask([-0.004, -0.006, -0.005, -0.005], "fail", "A tolerated loss below 0 asks for a gain.", tolerated=-0.02)
-    words = "Many flights on few days are few observations: the flights of a day hang together, so count days."
-    ask([0.07, -0.02, 0.08], "not known", words, flights=400)
-    ask(
-        [0.02, 0.03], "not known", "Two days: divide by n - 1, and by the root of the number of days.", tolerated=0.0165
-    )
-    ask([-0.002, 0.01, 0.0, 0.008], "pass", "The interval reaches two standard errors to each side.")
-    ask(
-        [-0.002, 0.01, 0.0, 0.008],
-        "not known",
-        "The interval reaches two standard errors to each side.",
-        tolerated=0.009,
-    )
-    ask([0.014, 0.022, 0.012, 0.024], "fail", "The interval reaches two standard errors to each side.", tolerated=0.012)
+    words = "What is not proven worse is not as good: what is tolerated lies inside the interval."
+    ask([-0.03, 0.05, -0.02, 0.06], "not known", words)
+    ask([-0.06, 0.07, -0.05, 0.06], "not known", words)
+    words = "The end of the interval is compared with what is tolerated, not with 0."
+    ask([0.004, 0.006, 0.005, 0.005], "pass", words, sizes=[1] * 4)
+    few = {"sizes": [1] * 4}
+    ask([-0.004, -0.006, -0.005, -0.005], "fail", "A tolerated loss below 0 asks for a gain.", tolerated=-0.02, **few)
+    words = "With two days: divide by n - 1, and by the root of the number of days."
+    ask([0.02, 0.03], "not known", words, tolerated=0.0165, sizes=[1, 1])
+    words = "The interval reaches two standard errors to each side: 2 s/√n."
+    ask([-0.002, 0.01, 0.0, 0.008], "pass", words, **few)
+    ask([-0.002, 0.01, 0.0, 0.008], "not known", words, tolerated=0.009, **few)
+    ask([-0.002, 0.01, 0.0, 0.008], "not known", f"{words} It is 2, not 1.96.", tolerated=0.0098, **few)
+    ask([0.014, 0.022, 0.012, 0.024], "fail", words, tolerated=0.012, **few)
+    words = "Many flights on few days are few observations: the flights of a day share their weather, so count days."
+    ask([0.07, -0.02, 0.08], "not known", words, sizes=[400, 401, 402], together=True)
+    ask([0.07, -0.02, 0.08], "not known", "The flights of a day need not stand together in the array.")
+    words = "The value of a day is the mean of its flights."
+    ask([0.004, 0.006, 0.005, 0.005], "pass", words)
+    words = "Each day counts once, however many flights it has."
+    ask([0.02, 0.02, 0.021, 0.0], "not known", words, sizes=[60, 60, 60, 2], tolerated=0.009)
+    words = "A day may be a date or a text."
+    ask([0.05, 0.04, 0.06], "fail", words, days=["2013-04-03", "2013-04-01", "2013-04-02"])
+    ask([0.05, 0.04, 0.06], "fail", words, days=[pd.Timestamp(f"2013-04-0{day}").date() for day in (3, 1, 2)])
     alike = result(answer, np.full(6, 0.25), np.repeat([1, 2, 3], 2), 0.25, case="On days that are all alike.")
-    expect(alike == "pass", "An interval that ends at what is tolerated is not above it.", case=f"{alike!r} came.")
+    words = "An interval that ends at what is tolerated is not above it."
+    expect(alike == "pass", words, case=f"Three days with the mean 0.25, tolerated 0.25: {alike!r} came.")
     ask([0.2], "not known", "One day says nothing of other days.")
     ask([-0.2], "not known", "One day says nothing of other days.")
 
@@ -293,7 +363,8 @@ def _sure(rows: pd.DataFrame) -> np.ndarray:
 
 
 SOUND = {
-    "a model that is sure now and then": _sure,
+    "a model that says 0 or 1 now and then": _sure,
+    "a model that answers with a list": lambda rows: _base(rows).tolist(),
     "a smooth model": _base,
     "a model of steps": _steps,
     "a model for stormy days": _stormy,
