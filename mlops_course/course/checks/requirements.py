@@ -1,6 +1,7 @@
 """Checks of requirements: an error budget, a form that is fit for use, a threshold, and a goal."""
 
 import functools
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from mlops_course import flights
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import attempt, expect_fit, expect_items, expect_unfit, result
+from mlops_course.course.checks.cases import expect_fit, expect_items, expect_unfit, result
 
 __all__ = ["YourTurn", "budget_left", "cheapest", "hint", "kpi", "open_questions", "summary"]
 
@@ -22,29 +23,35 @@ def budget_left(answer):
     """It is the share of the budget of 28 days that is left, and it may be overdrawn."""
     today = pd.Timestamp("2013-03-31")
 
-    def ask(days: list[tuple[int, int, int]], expected: float, words: str, *, promised: float = 0.9) -> None:
+    def ask(days: list[tuple], expected: float, words: str, *, promised: float = 0.9, first: int = 0) -> None:
         table = pd.DataFrame(days, columns=["before", "asked", "failed"])
         table = table.assign(day=today - pd.to_timedelta(table.pop("before"), unit="D"))[["day", "asked", "failed"]]
+        table.index += first
         told = ", ".join(f"{a} asked and {f} failed {n} days ago" for n, a, f in days) or "no day at all"
-        case = f"budget_left({told}; promised {promised})"
-        expect_same(result(answer, table, promised, today, case=case), expected, words, case=case, tolerance=1e-6)
+        case = f"budget_left({told}; promised {promised}{f'; the index begins at {first}' if first else ''})"
+        came = result(answer, table, promised, today, case=case)
+        came = round(came, 6) if isinstance(came, float) else came
+        expect_same(came, expected, words, case=case, tolerance=1e-6)
 
     words = "Of 1,000 questions 100 may fail, and 25 did: three quarters are left, not spent."
-    ask([(0, 1000, 25)], 0.75, f"{words} It is the share of the budget, not of the questions.")
-    ask([(3, 1000, 150)], -0.5, "More went wrong than was promised, and the result says by how much.")
-    ask([(0, 1000, 0)], 1.0, "Nothing failed.")
+    ask([(0, 1000, 25)], 0.75, f"{words} It is a share of the budget, not of the questions.")
+    ask([(3, 1000, 150)], -0.5, "More went wrong than was promised: the result is below 0.")
+    ask([(0, 1000, 0)], 1.0, "Nothing failed, so nothing is spent.")
     ask([], 1.0, "Nothing was asked, so nothing is spent.")
-    words = "A day with many questions and one with few: add up before you divide."
-    ask([(0, 1980, 10), (1, 20, 10)], 0.9, words)
+    ask([(2, 0, 0), (1, 0, 0)], 1.0, "Nothing was asked, so nothing is spent.")
+    ask([(40, 1000, 100)], 1.0, "Nothing was asked in the 28 days, so nothing is spent.")
+    words = "One day has many questions and one with few: add up before you divide."
+    ask([(0, 1980, 10), (1, 20, 10)], 0.9, words.replace("one with few", "one has few"))
     ask([(27, 1000, 50), (28, 1000, 100)], 0.5, "The window is today and the 27 days before it, 28 days in all.")
-    ask([(-1, 1000, 100), (0, 1000, 50)], 0.5, "Tomorrow is in the table and does not count.")
-    ask([(5, 400, 1), (2, 600, 1)], 0.6, "The promise says how much may fail.", promised=0.995)
+    ask([(0, 1000, 50), (-1, 1000, 100)], 0.5, "The last row is tomorrow, and a day after today does not count.")
+    ask([(5, 400, 20), (2, 600, 20)], 0.6, "The index means nothing.", first=7)
+    ask([(5, 400, 1), (2, 600, 1)], 0.6, "What may fail is the share that was not promised.", promised=0.995)
     rng = np.random.default_rng(1)
     before, asked = (rng.permutation(60) - 10).tolist(), rng.integers(10, 999, 60).tolist()
     counted = [(a, a // 20) for n, a in zip(before, asked, strict=True) if 0 <= n < 28]
     expected = 1 - sum(f for _, f in counted) / (0.1 * sum(a for a, _ in counted))
     many = [(n, a, a // 20) for n, a in zip(before, asked, strict=True)]
-    ask(many, expected, "Sixty days in any order give another number.")
+    ask(many, expected, "These are sixty days in any order.")
 
 
 GOOD = {
@@ -57,41 +64,57 @@ GOOD = {
     "risk": "minimal",
     "users": ["desk"],
 }
-GOAL = "A goal that cannot be measured was accepted: ask what is measured, for a number, and for a comparison."
+GOAL = "A goal that cannot be measured was accepted: ask for a measure, for a number, and for a comparison."
+FAIR = {"measure": "ratio", "goal": 0.95, "compared_to": "last year"}
 UNFIT = (  # field, what stands there, and what to say if it is let through
-    ("kpi", {"measure": "satisfaction", "goal": 0.9, "compared_to": "last year"}, GOAL),
+    ("kpi", {**FAIR, "measure": "satisfaction"}, GOAL),
     ("kpi", "satisfaction of the desk", GOAL),
-    ("kpi", {"measure": "ratio", "goal": "much better", "compared_to": "last year"}, GOAL),
+    ("kpi", {**FAIR, "goal": "much better"}, GOAL),
     ("kpi", {"measure": "ratio", "goal": 0.95}, GOAL),
-    ("kpi", {"measure": "ratio", "goal": 0.95, "compared_to": " "}, GOAL),
-    ("kpi", {"measure": "ratio", "goal": True, "compared_to": "last year"}, GOAL),
+    ("kpi", {"measure": "ratio", "compared_to": "last year"}, GOAL),
+    ("kpi", {**FAIR, "compared_to": " "}, GOAL),
+    ("kpi", {**FAIR, "compared_to": 2012}, GOAL),
+    ("kpi", {**FAIR, "goal": True}, GOAL),
+    ("kpi", {**FAIR, "measure": ["ratio"]}, GOAL),
+    ("kpi", {**FAIR, "measure": "Ratio"}, GOAL),
     ("kpi", {"goal": 0.95, "compared_to": "last year"}, GOAL),
-    ("decision", "   ", "Spaces are no decision."),
-    ("decision", None, "Nothing is no decision."),
-    ("decision", 7, "A number is no decision."),
+    ("kpi", {}, GOAL),
+    ("decision", "   ", "A text of spaces is empty."),
+    ("decision", None, "None is no text."),
+    ("decision", 7, "A number is no text."),
+    ("decision", ["rebook"], "A list is no text."),
     ("costs", {"false_alarm": 15}, "One of the two costs is missing."),
     ("costs", {"missed": 15}, "One of the two costs is missing."),
-    ("costs", {"false_alarm": 0, "missed": 60}, "An error that costs nothing needs no model."),
-    ("costs", {"false_alarm": 15, "missed": -1}, "An error that costs less than nothing is a gift."),
+    ("costs", {"false_alarm": 0, "missed": 60}, "A cost has to be above 0."),
+    ("costs", {"false_alarm": 15, "missed": -1}, "A cost has to be above 0."),
     ("costs", {"false_alarm": "15", "missed": 60}, "A text is no number."),
+    ("costs", {"false_alarm": 15, "missed": None}, "None is no number."),
     ("costs", {"false_alarm": True, "missed": 60}, "True is no number."),
-    ("costs", 15, "One number is not two costs."),
+    ("costs", 15, "The costs have to be a dictionary."),
+    ("costs", ["false_alarm", "missed"], "The costs have to be a dictionary."),
     ("inputs", ["hour", "late"], "Among the inputs is what is to be predicted."),
-    ("inputs", [], "Without an input there is nothing to learn from."),
+    ("inputs", [], "There has to be at least one input."),
     ("inputs", "hour", "A text is no list of names."),
+    ("inputs", {"hour": 1}, "A dictionary is no list of names."),
+    ("inputs", ("hour", "wind"), "A tuple is no list."),
     ("promise", 1, "A promise of 100 % leaves no error budget."),
-    ("promise", 0, "Nothing was promised."),
-    ("promise", 99.5, "A share lies below 1."),
+    ("promise", 0, "A promise has to be above 0."),
+    ("promise", -0.5, "A promise has to be above 0."),
+    ("promise", 99.5, "A promise has to be below 1."),
     ("promise", "0.995", "A text is no number."),
     ("promise", True, "True is no number."),
-    ("risk", "prohibited", "What the law forbids is not built."),
-    ("risk", "High", "The classes have the names that are written, letter for letter."),
-    ("risk", ["minimal"], "A list is no class of risk."),
-    ("target", "", "Nothing is no target."),
-    ("target", " ", "Spaces are no target."),
-    ("target", 3, "A number is no target."),
+    ("risk", "prohibited", "This is none of the three classes."),
+    ("risk", "High", "A class is written as in the table, letter for letter."),
+    ("risk", "", "An empty text is none of the three classes."),
+    ("risk", "limit", "A part of a name is no class."),
+    ("risk", ["minimal"], "A list is no class."),
+    ("target", "", "An empty text is no target."),
+    ("target", " ", "A text of spaces is empty."),
+    ("target", 3, "A number is no text."),
+    ("target", ["late"], "A list is no text."),
     ("inputs", ["hour", 3], "A number is no name."),
-    ("inputs", ["hour", " "], "Spaces are no name."),
+    ("inputs", ["hour", ["wind"]], "A list is no name."),
+    ("inputs", ["hour", " "], "A text of spaces is no name."),
 )
 
 
@@ -102,7 +125,13 @@ UNFIT = (  # field, what stands there, and what to say if it is let through
 )
 def open_questions(answer):
     """Everything that is not fit for use is named at once, and nothing else."""
-    other = {**GOOD, "costs": {"false_alarm": 0.5, "missed": 1}, "promise": 0.5, "inputs": ["hour"], "risk": "high"}
+    other = {
+        **GOOD,
+        "costs": {"false_alarm": 0.5, "missed": 1},
+        "promise": 0.5,
+        "inputs": ["late_before"],
+        "risk": "high",
+    }
     goals = [{"measure": measure, "goal": goal} for measure, goal in (("share", 1), ("mean", -9.5), ("ratio", 0))]
     fit = [{**other, "kpi": {**goal, "compared_to": "today's rule"}} for goal in goals]
     expect_fit(answer, [GOOD, *fit, {**GOOD, "risk": "limited"}], what="wish that is fit for use")
@@ -128,74 +157,114 @@ def cheapest(answer):
 
     def ask(points: Sequence[float], late: Sequence[int], words: str, *, case: str = "", **costs: float) -> None:
         points, late, costs = np.array(points), np.array(late), {"false_alarm": 15, "missed": 60, **costs}
-        case = case or f"points {points.tolist()}, late {late.tolist()}, {costs}"
-        came = result(answer, points, late, **costs, case=case, hint=f"cheapest fails on {case}.")
+        terms = ", ".join(f"{name}={value}" for name, value in costs.items())
+        case = f"cheapest({case or f'points={points.tolist()}, late={late.tolist()}'}, {terms})"
+        came = result(answer, points, late, **costs, case=case, hint=f"It fails: {case}.")
         pair = isinstance(came, tuple | list | np.ndarray) and len(came) == 2
-        expect(pair, f"Give two numbers, the threshold and the cost per flight; {came!r} came.", case=f"On {case}.")
+        expect(pair, f"Give two numbers, the threshold and the cost per flight; {came!r} came.", case=f"{case}.")
         threshold, said = came
+        number = isinstance(threshold, numbers.Real) and not np.isnan(threshold)
+        expect(number, f"The threshold has to be one number; {threshold!r} came.", case=f"{case}.")
 
-        def cost(at: float) -> float:
-            acts = points >= at
+        def cost(acts: np.ndarray) -> float:
             return float((costs["false_alarm"] * (acts & (late == 0)) + costs["missed"] * (~acts & (late == 1))).mean())
 
-        best = min(cost(at) for at in [*np.unique(points), np.inf])
-        real = attempt(lambda: cost(float(threshold)), hint=f"The threshold has to be a number; {threshold!r} came.")
-        told = f"From {threshold} on it costs {real:.4g} per flight; the best is {best:.4g}. On {case}."
-        expect(abs(real - best) < 1e-9, f"{words}another threshold would have cost less.", case=told)
-        words = "The second number is the cost per flight at that threshold."
-        expect_same(said, best, words, case=f"On {case}, cheapest")
+        best = min(cost(points >= at) for at in [*np.unique(points), np.inf])
+        real, above = cost(points >= threshold), cost(points > threshold)
+        told = (
+            f"{case} gave the threshold {threshold}. From there on, a flight costs {real:.4g}; the least is {best:.4g}."
+        )
+        if abs(above - best) < 1e-9 and (points > threshold).any():
+            words = "The desk also acts on flights whose points are equal to the threshold."
+        expect(abs(real - best) < 1e-9, f"Another threshold would have cost less. {words}".rstrip(), case=told)
+        said_words = "The second number has to be the cost per flight at that threshold."
+        expect_same(said, best, said_words, case=f"For the second number, {case}")
 
-    ask([5, 25, 50, 70], [0, 0, 1, 1], "Points are no probabilities: ")
-    ask([3, 8, 7, 1], [0, 1, 1, 0], "In another order of flights, ")
+    ask([5, 25, 50, 70], [0, 0, 1, 1], "")
+    ask([30, 40, 60, 90], [0, 1, 0, 1], "")
+    ask([3, 8, 7, 1], [0, 1, 1, 1], "The flights stand in any order.")
+    none, every = "Here it is cheapest to act on none.", "Here it is cheapest to act on all."
     rare, late = np.arange(1, 11), np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0])
-    words = "It is cheapest to act on none, as few flights are late: "
-    ask(rare, late, words, false_alarm=15, missed=60)
-    ask(rare + 90, late, f"The highest points are 100. {words}")
-    ask(rare, 1 - late, "It is cheapest to act on all: ", false_alarm=1)
-    ask([0.31, 0.32, 0.33, 0.34], [0, 0, 1, 1], "Points need not be whole numbers: ")
-    ask([50, 50, 50], [1, 0, 0], "To act on all costs 10 each: ")
-    ask([10, 20, 20, 20, 30], [0, 1, 0, 0, 1], "Flights with equal points are acted on together, and ")
+    ask(rare, late, none)
+    ask(rare + 90, late, f"{none} The highest points are 100.")
+    ask(rare, 1 - late, every, false_alarm=1)
+    ask(rare - 1, 1 - late, f"{every} The lowest points are 0.", false_alarm=1)
+    ask([40], [1], every)
+    ask([40, 60], [0, 0], none)
+    ask([0.31, 0.32, 0.33, 0.34], [0, 0, 1, 1], "Points need not be whole numbers.")
+    ask([50, 50, 50], [1, 0, 0], "The desk acts on all three or on none: to act on all costs 10 each.")
+    ask([10, 20, 20, 20, 30], [0, 1, 0, 0, 1], "The desk acts on flights with equal points together.")
+    ask([90, 80, 20, 10], [0, 0, 1, 1], f"{every} Many points need not mean that a flight is late.")
     points, known = _july()
     for false_alarm, missed in ((15, 60), (40, 30), (1, 500)):
         costs = {"false_alarm": false_alarm, "missed": missed}
-        ask(points, known, "Of real flights, ", case=f"400 flights of July with {costs}", **costs)
+        ask(points, known, "", case="400 flights of July", **costs)
 
 
 @check(
-    "Three costs for each row: of what was decided, of always acting, of never acting.",
-    "Add all three up by month first, and divide then.",
-    "`min(axis=1)` gives the better rule of each month; `where` puts a missing value where it costs nothing.",
+    "Each row has three costs: of what was decided, of acting on all, and of acting on none. Add them up by month.",
+    "`shift` moves the better rule down by one month. Its cost is the one of the month in which it is used.",
+    "Take the cost of one rule `where` it was better in the month before, and that of the other rule elsewhere.",
 )
 def kpi(answer):
-    """Decisions are compared with the better of the two rules of that month, on what is known."""
+    """Decisions are compared with the rule that was better in the month before, on what is known."""
 
-    def ask(rows: list[tuple[str, bool, float]], expected: dict[str, float], words: str, **costs: float) -> None:
+    def ask(
+        rows: list, expected: dict, words: str, *, slips: dict | None = None, label: int = 0, **costs: float
+    ) -> None:
         table = pd.DataFrame(rows, columns=["month", "act", "late"]).astype({"late": float, "act": bool})
+        table.index = [label] * len(rows) if label else range(len(rows))
         costs = {"false_alarm": 15, "missed": 60, **costs}
-        case = f"kpi on (month, act, late) {rows} with {costs}"
+        case = f"kpi on (month, act, late) {rows} with {costs}" + f", each row with the index {label}" * (label > 0)
         came = result(answer, table, **costs, case=case, kind=pd.Series, give="a series from month to ratio")
-        months = "Each month with a known label is in the result, also one that has no ratio, and no other month."
+        months = "Each month with a known label is in the result, the first month too, and no other month."
         expect_items(list(came.index), list(expected), months, case=case, order="Give the months in ascending order.")
-        expect_same(came.to_numpy(dtype=float), np.array([*expected.values()], dtype=float), words, case=case)
+        ratios = came.to_numpy(dtype=float)
+        words = (slips or {}).get(round(float(ratios[-1]), 6), words) if len(ratios) else words
+        expect_same(ratios, np.array([*expected.values()], dtype=float), words, case=case)
 
-    one = [("03", True, 1), ("03", True, 0), ("03", False, 1), ("03", False, 0)]
-    ask(one, {"03": 75 / 30}, "Divide by the better of the two rules: here always acting costs 30, never acting 120.")
-    few = [("03", True, 0), ("03", False, 1), *[("03", False, 0)] * 4]
-    ask(few, {"03": 75 / 60}, "Divide by the better of the two rules: here never acting costs 60, always acting 75.")
-    known = [*one, ("03", False, np.nan), ("03", True, np.nan), ("04", True, np.nan)]
-    ask(known, {"03": 75 / 30}, "What is not known has to be left out.")
-    july, june = [("07", True, 1), ("07", False, 1), ("07", True, 0)], [("06", True, 0), *[("06", False, 0)] * 8]
-    words = "The better rule is that in that month; in another it may be the other one."
-    ask([*july, *june, ("06", False, 1)], {"06": 75 / 60, "07": 75 / 15}, words)
-    free = [("05", True, 1), ("05", False, 1), ("04", True, 0), ("04", False, 0)]
-    ask(free, {"04": np.nan, "05": np.nan}, "Where a rule costs nothing there is no ratio.")
-    ask([*one, *few], {"03": 150 / 105}, "With more rows of a month it is still one ratio of sums.")
-    ask(one, {"03": (8 + 5) / 10}, "The costs are those that are handed in.", false_alarm=5, missed=8)
+    first = [("03", True, 1), ("03", True, 0), ("03", False, 1), ("03", False, 0)]  # all 30, none 120, decisions 75
+    next_one = [("04", True, 0), ("04", False, 1), *[("04", False, 0)] * 4]  # all 75, none 60, decisions 75
+    last = [("05", True, 1), ("05", False, 0), ("05", False, 1)]  # all 15, none 120, decisions 60
+    ask(first, {"03": np.nan}, "The first month has no month before.")
+    words = "In month 03 to act on all is better, so month 04 is compared with that rule."
+    slips = {
+        75 / 60: "Month 04 is compared with its own better rule: take the rule of the month before.",
+        75 / 30: "Take the rule of the month before, and what it would have cost in the same month as the decisions.",
+    }
+    ask([*first, *next_one], {"03": np.nan, "04": 75 / 75}, words, slips=slips)
+    words = "In month 04 to act on none is better, so month 05 is compared with that rule."
+    ask([*first, *next_one, *last], {"03": np.nan, "04": 1.0, "05": 60 / 120}, words)
+    ask([*last, *next_one, *first], {"03": np.nan, "04": 1.0, "05": 60 / 120}, "The rows stand in any order.")
+    ask([*first, *next_one], {"03": np.nan, "04": 1.0}, "The index means nothing.", label=9)
+    dark = [("03", False, np.nan), *[("03", True, np.nan)] * 9, ("04", True, np.nan)]
+    ask([*first, *next_one, *dark], {"03": np.nan, "04": 1.0}, "Rows whose label is not known are left out.")
+    ask([*first, ("035", True, np.nan), *next_one], {"03": np.nan, "04": 1.0}, "In month 035 nothing is known.")
+    ask([("02", True, np.nan), *first, *next_one], {"03": np.nan, "04": 1.0}, "In month 02 nothing is known.")
+    even = [("03", False, 1), *[("03", True, 0)] * 4]  # 60 and 60
+    words = "In month 03 both rules cost the same, so to act on none counts as the better one."
+    ask([*even, *next_one], {"03": np.nan, "04": 75 / 60}, words)
+    words = "In month 06 the rule of the month before costs nothing, so there is no ratio."
+    ask([*next_one, ("06", True, 0), ("06", False, 0)], {"04": np.nan, "06": np.nan}, words)
+    words = "After a month without a ratio, the next month has one again."
+    free = [("06", True, 0), ("07", True, 0), ("07", False, 1)]
+    ask([*next_one, *free], {"04": np.nan, "06": np.nan, "07": 75 / 60}, words)
+    words = "The costs are those that are handed in."
+    ask([*first, *next_one], {"03": np.nan, "04": (5 + 8) / 25}, words, false_alarm=5, missed=8)
+    ask([], {}, "A table without rows gives a series without months.")
     rng = np.random.default_rng(5)
-    rows = [(f"{m:02d}", bool(a), float(y)) for m, a, y in rng.integers([1, 0, 0], [5, 2, 2], (80, 3))]
-    expected = {}
-    for month in sorted({m for m, _, _ in rows}):
-        part = [(a, y) for m, a, y in rows if m == month]
-        paid = sum(15 * (a and not y) + 60 * (not a and y) for a, y in part)
-        expected[month] = paid / min(15 * sum(not y for _, y in part), 60 * sum(y for _, y in part))
-    ask(rows, expected, "Eighty rows of four months give other ratios.")
+    rows = [(f"{m:02d}", bool(a), float(y)) for m, a, y in rng.integers([1, 0, 0], [9, 2, 2], (160, 3))]
+    rows = [(m, a, y if m < "05" or number % 3 else 0.0) for number, (m, a, y) in enumerate(rows)]
+    ask(rows, _ratios(rows), "These are 160 rows of eight months in any order.", false_alarm=30, missed=31)
+
+
+def _ratios(rows: list[tuple[str, bool, float]]) -> dict[str, float]:
+    """The ratios for costs of 30 and 31, by a loop."""
+    found, act_on_all = {}, None
+    for month in sorted({month for month, _, _ in rows}):
+        part = [(act, late) for m, act, late in rows if m == month]
+        paid = sum(30 * (act and not late) + 31 * (not act and late) for act, late in part)
+        of_all, of_none = 30 * sum(not late for _, late in part), 31 * sum(late for _, late in part)
+        found[month] = np.nan if act_on_all is None else paid / (of_all if act_on_all else of_none)
+        act_on_all = of_all < of_none
+    return found
