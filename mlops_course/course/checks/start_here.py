@@ -38,6 +38,9 @@ def usable(answer):
         "Here the question comes one hour after the departure: compare with `asked`, not with 0.",
     )
     ask({"off": 0, "taxi": 0.4}, 0, ["off"], "A value known at 0 may be used by a question at 0: 0 is not None.")
+    ask({"mood": None, "off": 0}, 1, ["off"], "None is not 0: this value never becomes known.")
+    ask({"gate": -1.5, "crew": -1.75}, -1.75, ["crew"], "Hours need not be whole: -1.5 comes after -1.75.")
+    ask({"mood": None}, 0, [], "No column may be used, so the answer is an empty list.")
     ask({}, -2, [], "Without columns the answer is an empty list.")
 
 
@@ -63,13 +66,17 @@ def maturity(answer):
     ask({"tests": 1}, 1, "The weakest practice decides, not the average.")
     ask({}, 0, "A practice that is not named has level 0.", without="release")
     ask({"data": None}, 0, "A practice whose level nobody knows (None) has level 0.")
-    ask({"coffee": 0}, 2, "A practice that is not among PRACTICES does not count.")
+    for level in (0, None):
+        ask({"coffee": level}, 2, "A practice that is not among PRACTICES does not count.")
+    ask({"coffee": 2}, 0, "A practice that is not named has level 0.", without="data")
+    ask(dict.fromkeys(PRACTICES), 0, "A practice whose level nobody knows (None) has level 0.")
+    expect_same(result(answer, {}, case="maturity({})"), 0, "This team names no practice.", case="maturity({})")
     for practice in PRACTICES:
         ask({practice: 1}, 1, f"The weakest practice decides, here {practice}.")
         ask({practice: 0}, 0, f"The weakest practice decides, here {practice}.", level=1)
 
 
-PHASES, DEBTS = {"design", "development", "operations"}, {"data", "configuration", "glue code", "feedback loop"}
+PHASES, DEBTS = ("design", "development", "operations"), ("data", "configuration", "glue code", "feedback loop")
 PLACES = {  # incident: phase, debt, and what to say to another answer
     "A": ("design", "data", "The team could have asked what the value means before the project was approved."),
     "B": ("operations", "data", "A value has a new meaning, and nobody noticed while the service was running."),
@@ -99,7 +106,10 @@ def places(answer):
     fails = "places fails; it takes no argument."
     came = result(answer, case="", hint=fails, kind=dict, give="a dictionary from each letter to its phase and debt")
     lacking = [letter for letter in PLACES if letter not in came]
-    expect(not lacking, f"No answer for incident {', '.join(lacking)}.")
+    expect(
+        not lacking,
+        f"No answer for incident {', '.join(lacking)}: the dictionary has the keys {sorted(map(str, came))}.",
+    )
     for letter, (phase, debt, words) in PLACES.items():
         pair, case = came[letter], f"{letter} has {came[letter]!r}."
         expect(
@@ -107,10 +117,10 @@ def places(answer):
             "Each incident needs a pair: its phase and its debt.",
             case=case,
         )
-        expect(pair[0] in PHASES, f"The first of the pair is a phase: {', '.join(sorted(PHASES))}.", case=case)
-        expect(pair[1] in DEBTS, f"The second of the pair is a debt: {', '.join(sorted(DEBTS))}.", case=case)
+        expect(pair[0] in PHASES, f"The first of the pair is a phase: {', '.join(PHASES)}.", case=case)
+        expect(pair[1] in DEBTS, f"The second of the pair is a debt: {', '.join(DEBTS)}.", case=case)
         what = "phase" if pair[0] != phase else "debt"
-        expect(tuple(pair) == (phase, debt), f"Incident {letter} has the wrong {what}. {words}")
+        expect(tuple(pair) == (phase, debt), f"Incident {letter} has the wrong {what}. {words}", case=case)
     expect(len(came) == len(PLACES), "There are more answers than incidents.", case=f"{sorted(map(str, came))}")
 
 
@@ -127,16 +137,14 @@ def news(answer):
         table = pd.DataFrame(rows, columns=columns, index=range(len(rows), 0, -1))
         case = f"news of ({', '.join(columns)}) {list(rows)}"
         came = result(answer, table, case=case, kind=list, give="a list of months")
-        expect_items(came, gives, words, case=case)
+        expect_items(came, gives, words, case=case, order="Keep the order of the table.")
 
     ask(
         ("03", 0.2, 2_000, 10_000, 25, 0.1),
         gives=[],
         words="The share is exactly what was expected, so this month is no news.",
     )
-    words = (
-        "Flights of one day are late together, so count days, not flights: five points are 2.5 standard errors here."
-    )
+    words = "Five points are 2.5 standard errors here, which is no news. Do you count days, not flights?"
     ask(("04", 0.2, 2_500, 10_000, 25, 0.1), gives=[], words=words)
     ask(("04", 0.2, 2_700, 10_000, 25, 0.1), gives=["04"], words="Seven points are 3.5 standard errors here.")
     words = "Eight points are no news if the days differ this much: it depends on how far days lie apart (`spread`)."
@@ -146,17 +154,19 @@ def news(answer):
     words = "A month with fewer late flights than chance explains is news, too."
     ask(("06", 0.2, 1_300, 10_000, 25, 0.1), gives=["06"], words=words)
     ask(
-        ("07", 0.2, 2_290, 10_000, 9, 0.1),
+        ("07", 0.2, 2_900, 10_000, 9, 0.1),
         gives=[],
         words="Nine points are 2.7 standard errors here: there are nine days.",
     )
     ask(("08", 0.2, 2_290, 10_000, 100, 0.1), gives=[], words="Not quite three points are 2.9 standard errors here.")
+    ask(("08", 0.2, 2_304, 10_000, 100, 0.1), gives=["08"], words="These are 3.04 standard errors: do not round.")
+    ask(("09", 0.2, 3_600, 10_000, 4, 0.1), gives=["09"], words="16 points are 3.2 standard errors here: four days.")
     words = "The difference is exactly three standard errors, which is not more than three."
     ask(("08", 0.25, 6_250, 10_000, 16, 0.5), gives=[], words=words)
     words = "A month without flights is no news, and the others are still judged."
     ask(("11", 0.2, 0, 0, 0, 0.0), ("12", 0.2, 2_900, 10_000, 25, 0.1), gives=["12"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]
-    words = "Compare each month with what was expected of it, and keep the order of the table."
+    words = "Compare each month with what was expected of it."
     ask(*((*month, 25, 0.1) for month in months), gives=["03", "01"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)]
     ask(
@@ -166,3 +176,6 @@ def news(answer):
     )
     words = "Each month has its own number of days: with few days, chance moves the share further."
     ask(("05", 0.2, 2_800, 10_000, 9, 0.1), ("06", 0.2, 2_700, 10_000, 25, 0.1), gives=["06"], words=words)
+    words = "Each month has a spread of its own."
+    ask(("05", 0.2, 2_400, 10_000, 25, 0.05), ("06", 0.2, 2_700, 10_000, 25, 0.2), gives=["05"], words=words)
+    ask(gives=[], words="A table without months gives an empty list.")
