@@ -266,7 +266,7 @@ def _complete() -> dict[str, pd.DataFrame]:
 
 
 def _when(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Clocks of the flights, when each is asked, and the visibility in the hour of its departure and of its question."""
+    """Clocks of the flights, when each is asked, and the visibility at the hours of departure and question."""
     known, hour = instants(tables["flights"], tables["airports"]), ["origin", "time_hour"]
     weather = tables["weather"].set_index(hour)["visib"]
     asked = known["scheduled_departure"] - LEAD
