@@ -69,12 +69,23 @@ def audit(answer):
     words = "One column about persons is enough."
     ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
     ask(rows, [], "No column of the table is on that list.", case="a use without personal columns", personal=[])
+    words, listed = "The columns about persons are those in facts['personal'].", ["seat", "dest"]
+    ask(rows, ["personal data"], words, case="three years with the column dest on the list", personal=listed)
+    words = "crew_size is another column than crew."
+    ask(rows.assign(crew_size=6), [], words, case="three years with the column crew_size")
+    words = "The columns of label and time are those that `facts` names."
+    renamed = rows.rename(columns={"arr_delay": "late", "time_hour": "when"})
+    ask(renamed, [], words, case="three years with the columns late and when", label="late", time="when")
+    ask(rows, [], "A label may be a text.", case="three years with the label carrier", label="carrier")
+    ask(rows.assign(gate=None), [], "Other columns may be empty.", case="three years with an empty column gate")
     half = ((at % 2 == 0) | (at == 99)) & (at != 50)
     ask(with_label(half), [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
     words = "Fewer than half of the rows have a label."
     ask(with_label(half & (at != 52)), ["no label"], words, case="49 labels in 100 rows")
     ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
     ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
+    words = "Between 22:48 and 18:00, 730 days later, lie 729.8 days: fewer than 730."
+    ask(_labelled([0.7, 1, 730.5]), ["short history"], words, case="labels at 22:48, and at 18:00 730 days later")
     ask(_labelled([4]), ["short history"], "One row has no history.", case="a single row with a label")
     mixed = rows.sample(frac=1, random_state=3).set_axis([0] * len(rows), axis="index")
     ask(mixed, [], "Rows may come in any order, with any index.", case="shuffled rows that share one index label")
@@ -170,7 +181,7 @@ def ranked(answer):
     )
     for rows, first, words in ends:
         came = order(_ideas(rows), "a wide and a narrow range")
-        expect(came[:1] == [first], words, case=f"Of {rows} came {came}.")
+        expect(came[:1] == [first], words, case=f"Of {rows} came {came}, expected {first!r} first.")
     words = "What does not bring more than it costs is left out."
     same(_ideas({"fine": (400, 0.5, 0.5, 20), "lost": (400, 0.5, 0.5, 900)}), ["fine"], words)
     same(_ideas({"lost": (400, 0.5, 0.5, 900)}), [], "No idea brings more than it costs here: the list is empty.")
@@ -215,7 +226,7 @@ def verdicts(answer):
 
     def said(ideas: pd.DataFrame, case: str) -> dict:
         fails, give = f"verdicts fails on {case}.", "a dictionary from name to verdict"
-        came = result(answer, ideas, case=case, hint=fails, kind=dict, give=give)
+        came = result(answer, ideas, case=f"It was called on {case}.", hint=fails, kind=dict, give=give)
         missing = [name for name in ideas["name"] if name not in came]
         expect(not missing and len(came) == len(ideas), "Each idea needs one verdict.", case=f"Without one: {missing}.")
         odd = sorted({str(verdict) for verdict in came.values()} - {"kill", "ask", "rank"})
@@ -232,6 +243,7 @@ def verdicts(answer):
     each(broken, "kill", "One of the three rules is enough to end an idea.")
     each(broken, "kill", "A rule that ends an idea is not weighed against its value.", value=50_000_000.0)
     each({"poor": FINE}, "rank", "Value plays no part here, so a small one ends nothing.", value=1.0)
+    each({"new": FINE}, "rank", "Value plays no part here, also if it is missing.", value=np.nan)
     allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
     each(allowed, "rank", "A use of this class may be built, with the duties of its class.")
     unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
@@ -254,3 +266,6 @@ def verdicts(answer):
     columns = table[["eu_class", "known_in_time"]].astype(object)
     nan = table.assign(**columns.where(columns.notna(), np.nan))
     expect_same(said(nan, "seven ideas"), expected, words, case="NaN for None")
+    expect_same(
+        said(table.iloc[:0], "no idea"), {}, "Without rows, return an empty dictionary.", case="A list without rows"
+    )
