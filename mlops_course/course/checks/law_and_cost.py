@@ -49,7 +49,7 @@ def duties(answer):
     def ask(use: dict, day: date, words: str) -> None:
         told = ", ".join(f"{name} True" for name in FLAGS if use[name]) or "all facts False"
         case = f"With annex {use['annex']!r}, {told}, on {day}:"
-        came = result(answer, dict(use), day, case=case, kind=set | frozenset, give="a set of duties")
+        came = result(answer, dict(use), day, case=f"{case[:-1]}.", kind=set | frozenset, give="a set of duties")
         expected = _duties(use, day)
         case += f" {sorted(map(str, came))} came, expected {sorted(expected)}."
         expect(set(came) == expected, words, case=case)
@@ -69,6 +69,8 @@ def duties(answer):
     ask(_use("I"), first - DAY, "Products in Annex I have a later day than uses in Annex III.")
     ask(_use(None, "prohibited"), STOP - DAY, words)
     ask(_use("III", "narrow"), third, "An exempt use is not high risk, but it is still documented and registered.")
+    words = "A narrow task may use data about persons: only a use that profiles them is never exempt."
+    ask(_use("III", "narrow", "persons"), third, words)
     words = "A use that profiles persons is never exempt, however narrow its task is."
     ask(_use("III", "narrow", "profiles", "persons"), third, words)
     ask(_use("I", "narrow"), first, "There is an exemption for Annex III only.")
@@ -94,8 +96,8 @@ def duties(answer):
 
 
 def _places(*rows: tuple) -> pd.DataFrame:
-    """Places from name, euros an hour, capacity of a machine and euros an answer; all share one index label."""
-    table = pd.DataFrame(rows, columns=["name", "per_hour", "capacity", "per_answer"], index=[7] * len(rows))
+    """Places from name, euros an hour, capacity of a machine and euros an answer."""
+    table = pd.DataFrame(rows, columns=["name", "per_hour", "capacity", "per_answer"])
     return table.astype({"per_hour": float, "capacity": float, "per_answer": float})
 
 
@@ -121,7 +123,7 @@ def cheapest(answer):
         )
         case = f"Load {load if len(load) < 9 else f'of {len(load)} hours'}, places {rows}."
         came = result(answer, places, list(load), case=case, kind=tuple, give="a tuple of name and euros")
-        pair = len(came) == 2 and isinstance(came[1], int | float | np.number)
+        pair = len(came) == 2 and isinstance(came[0], str) and isinstance(came[1], int | float | np.number)
         expect(pair, "Give two things: the name, and the euros as a number.", case=f"{case} {came!r} came.")
         name, euros = places["name"].iloc[best], costs[best]
         told = f"{case} {(came[0], float(came[1]))} came, expected {(name, euros)}."
@@ -157,6 +159,8 @@ def cheapest(answer):
     ask(_places(machine, fee), [8], words)
     ask(_places(fee, machine), [8], words)
     ask(_places(machine, fee, both), [], words)
+    words = "The index may be any: here all places have the index 7."
+    ask(_places(fee, machine, both).set_axis([7, 7, 7], axis="index"), [80, 80, 80], words)
     words = "This is not the cheapest place, or not what it costs."
     rng = np.random.default_rng(5)
     for _ in range(40):
@@ -188,7 +192,7 @@ def volume(answer):
     build, run, each = (100.0, 900.0, "once"), (10.0, 900.0, "yearly"), (1.0, 0.25, "each")
     ask(40_000, "90,000 euros at 2.25 euros left of each prediction.", build, each)
     ask(36_000, "Without a cost of each prediction, all of its value is left.", build)
-    words = "What is paid every year has to be covered three times in three years."
+    words = "The build is paid once, and what is paid every year has to be covered three times in three years."
     ask(52_000, words, build, run, each, years=3)
     ask(12_000, "What is paid every year has to be covered, also if nothing was built.", run, each, years=3)
     ask(1_800, "Half a year is half of what is paid every year.", run, years=0.5)
