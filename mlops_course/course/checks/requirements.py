@@ -214,6 +214,7 @@ def kpi(answer):
     ) -> None:
         table = pd.DataFrame(rows, columns=["month", "act", "late"]).astype({"late": float, "act": bool})
         table.index = [label] * len(rows) if label else range(len(rows))
+        table["gate"] = None
         costs = {"false_alarm": 15, "missed": 60, **costs}
         case = f"kpi on (month, act, late) {rows} with {costs}" + f", each row with the index {label}" * (label > 0)
         came = result(answer, table, **costs, case=case, kind=pd.Series, give="a series from month to ratio")
@@ -251,6 +252,7 @@ def kpi(answer):
     ask([*next_one, *free], {"04": np.nan, "06": np.nan, "07": 75 / 60}, words)
     words = "The costs are those that are handed in."
     ask([*first, *next_one], {"03": np.nan, "04": (5 + 8) / 25}, words, false_alarm=5, missed=8)
+    ask([*first, *next_one], {"03": np.nan, "04": 1.0}, words, false_alarm=0.15, missed=0.6)
     ask([], {}, "A table without rows gives a series without months.")
     rng = np.random.default_rng(5)
     rows = [(f"{m:02d}", bool(a), float(y)) for m, a, y in rng.integers([1, 0, 0], [9, 2, 2], (160, 3))]
