@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import secrets
 import signal
 import socket
 import ssl
@@ -480,6 +481,29 @@ def test_nothing_is_left_of_a_learner_who_is_forgotten(room, forgotten):
     assert not [log for log in logs if log.exists() and re.search(r"maria(?!-2)", log.read_text(errors="replace"))]
     with pytest.raises(RoomError, match="nobody is called"):
         forgetting.forget(room, "maria")
+
+
+@pytest.mark.parametrize("step", ["_collect", "traces"])
+def test_a_deletion_that_was_killed_is_completed_by_the_next_one(line, room, place, monkeypatch, step):
+    gone = joins(line, f"olga-{step.strip('_')}", place / step)
+    logs_a_run(gone)
+    asks(gone, "registered-models/create", name=f"{gone.learner}.model").raise_for_status()
+    with monkeypatch.context() as patched:
+        patched.setattr(forgetting, step, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            forgetting.forget(room, gone.learner)
+    with suppress(RoomError):  # of one that had only to be looked at, nothing is left
+        forgetting.forget(room, gone.learner)
+    assert forgetting.traces(room, gone.learner) == []
+
+
+@pytest.mark.parametrize("name", ["artifact_location", "artifactLocation"])
+@pytest.mark.parametrize("location", ["file:///{place}", "mlflow-artifacts:/../../{place}", "{place}", "s3://bucket"])
+def test_no_learner_writes_outside_of_the_room(line, room, place, name, location):
+    writes = joins(line, "ivan", place / "ivan")
+    asked = {"name": f"ivan-{secrets.token_hex(4)}", name: location.format(place=place / "outside")}
+    reply = asks(writes, "experiments/create", **asked)
+    assert (reply.status_code, "files of this room stay" in reply.text) == (400, True)
 
 
 def test_others_keep_what_is_theirs_also_what_they_shared_with_one_who_is_forgotten(forgotten):

@@ -6,6 +6,8 @@ name.
 
 import shutil
 import time
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import sqlalchemy
@@ -43,7 +45,7 @@ def forget(room: Room, name: str) -> dict[str, int]:
     experiments = held.get("experiment", set()) | by_title()
     named = client.search_registered_models(f"name LIKE '{name}.%'", max_results=1_000)
     models = held.get("registered_model", set()) | {one.name for one in named if one.name.startswith(f"{name}.")}
-    if not (known or experiments):
+    if not (known or experiments or models):
         raise RoomError(f"expected somebody who has joined, nobody is called {name!r}")
     if known:
         accounts.lock(name, postgres.new_password())  # so that nothing is made again while it is removed
@@ -51,12 +53,14 @@ def forget(room: Room, name: str) -> dict[str, int]:
         experiments |= by_title()  # of the learner's last half minute
     runs = 0
     for experiment in sorted(experiments):
-        found = client.get_experiment(experiment)
+        if (found := _found(client.get_experiment, experiment)) is None:
+            continue  # a call that was killed had removed it
         runs += len(client.search_runs([experiment], run_view_type=3, max_results=50_000))
         if found.lifecycle_stage == "active":
             client.delete_experiment(experiment)
     for model in sorted(models):
-        client.delete_registered_model(model)
+        if _found(client.get_registered_model, model):
+            client.delete_registered_model(model)
     if experiments:
         _collect(room, sorted(experiments))
     if known:
@@ -79,6 +83,18 @@ def traces(room: Room, name: str) -> list[str]:
                     if connection.execute(sqlalchemy.select(column).where(named).limit(1)).first():
                         found.append(str(column))
     return found
+
+
+def _found(get: Callable[[str], Any], name: str) -> Any:
+    """What MLflow has under a name, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get(name)
+    except MlflowException as missing:
+        if missing.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    return None
 
 
 def _own(accounts: Accounts, name: str) -> dict[str, set[str]]:

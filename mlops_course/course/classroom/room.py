@@ -45,7 +45,7 @@ default_permission = NO_PERMISSIONS
 database_uri = {accounts}
 admin_username = {teacher}
 admin_password = {password}
-authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+authorization_function = mlops_course.course.classroom.login:authenticate
 auth_cache_ttl_seconds = {seconds}
 """
 

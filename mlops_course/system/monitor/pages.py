@@ -37,6 +37,7 @@ def state(monitor: Any, now: pd.Timestamp) -> dict[str, Any]:
                 "features": drift.assign(alarm=drift.index.isin(alarmed)).reset_index() if len(drift) else [],
             },
             "performance": monitor.performance(now).rename_axis("start").reset_index(),
+            "contradictions": monitor.observed.contradictions,
             "slices": monitor.slices(now),
             "alerts": [_row(alert) for alert in reversed(alerts)],
         }

@@ -21,6 +21,7 @@ class Observed:
         self.parts: list[pd.DataFrame] = []
         self._labels: list[pd.DataFrame] = []
         self._answer, self._label = 0, 0  # numbers read so far
+        self.contradictions = 0  # labels that contradict the one on record, which is the one that counts
 
     def read(self, log: PredictionLog) -> int:
         """Take in what is new in the log, and return the number of new rows and labels."""
@@ -28,6 +29,7 @@ class Observed:
         labels = log.labelled(after=self._label, inputs=False)[["id", "label", "label_time", "label_number"]]
         self._answer = max([self._answer, *answers["number"].tail(1).tolist()])
         self._label = max([self._label, *labels["label_number"].tail(1).tolist()])
+        self.contradictions = len(log.contradictions())
         self.add(self.parsed(answers), labels.drop(columns="label_number"))
         return len(answers) + len(labels)
 

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from queue import Queue
@@ -230,6 +230,19 @@ def test_a_label_that_contradicts_is_refused_with_all_that_came_along(log):
     assert state(log) == ([], [], 0)
     log.append([prediction("a"), prediction("b")])
     assert log.labelled()[["id", "label"]].to_dict("records") == [{"id": "a", "label": 1}]
+
+
+def test_a_label_that_contradicts_is_kept_beside_the_one_on_record_and_deleted_with_it(log):
+    """A false label may have come first: the true one must not be lost."""
+    log.append([prediction("a"), prediction("b")], labels=[label("a", 1), label("b", 1)])
+    for labels in ([label("a", 0)], [label("a", 0), label("b", 1)], [label("b", 1)]):
+        with suppress(LabelConflictError):
+            log.append(labels=labels)
+    found = log.contradictions()
+    assert found[["id", "label", "on_record"]].to_dict("records") == [{"id": "a", "label": 0, "on_record": 1}]
+    assert log.labelled()["label"].tolist() == [1, 1]
+    log.delete(["a"])
+    assert log.contradictions().empty
 
 
 @pytest.mark.parametrize("rows", [[1, 0], [0, 1]])

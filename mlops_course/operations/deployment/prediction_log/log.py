@@ -45,7 +45,8 @@ class PredictionLog:
     ) -> dict[str, dict[str, Any]]:
         """Keep predictions, labels and the position of a consumer, all or none, and return once they are on disk.
 
-        Returns, by id, the predictions that were on record before: they are not changed. A label may come first.
+        Returns, by id, the predictions that were on record before: they are not changed. A label may come first. One
+        that contradicts the label on record is kept as a contradiction, whatever comes of the rest.
 
         Raises PredictionConflictError, LabelConflictError or LogUnavailableError, and ValueError for a prediction that
         lacks a value or has an unknown one; then nothing was kept.
@@ -58,10 +59,17 @@ class PredictionLog:
                     self._insert(connection, predictions, labels, position)
                 return {}
             except IntegrityError:  # some are on record: rarely so, so it is not asked for before
-                with self._database.writing(deadline) as connection:
-                    known, new = _part(connection, tables.predictions, predictions, "inputs", PredictionConflictError)
-                    _, new_labels = _part(connection, tables.labels, labels, "label", LabelConflictError)
-                    self._insert(connection, new, new_labels, position)
+                try:
+                    with self._database.writing(deadline) as connection:
+                        known, new = _part(
+                            connection, tables.predictions, predictions, "inputs", PredictionConflictError
+                        )
+                        _, new_labels = _part(connection, tables.labels, labels, "label", LabelConflictError)
+                        self._insert(connection, new, new_labels, position)
+                except LabelConflictError as conflict:
+                    with self._database.writing(deadline) as connection:
+                        self._note_contradictions(connection, [row for row in labels if row["id"] in conflict.ids])
+                    raise
                 return known
 
     def position(self, consumer: str) -> int:
@@ -90,6 +98,13 @@ class PredictionLog:
         of_label = [labels.c.label, labels.c.time.label("label_time"), labels.c.number.label("label_number")]
         query = sa.select(*self._columns(inputs), *of_label).join(labels, labels.c.id == table.c.id)
         return self._read(query.where(labels.c.number > after), labels, since=since)
+
+    def contradictions(self) -> pd.DataFrame:
+        """Labels that contradict the one on record, each once: id, label, time, and `on_record`, the other label."""
+        table, labels = self._tables.contradictions, self._tables.labels
+        query = sa.select(table.c.id, table.c.label, table.c.time, labels.c.label.label("on_record"))
+        query = query.join(labels, labels.c.id == table.c.id)
+        return self._read(query, table, since=None, by=table.c.time)
 
     def unpredicted(self, ids: Sequence[str]) -> set[str]:
         """Those of `ids` for which no prediction is on record."""
@@ -120,12 +135,14 @@ class PredictionLog:
         With SQLite their bytes are gone from the file too: it is rewritten, which needs as much disk again and keeps
         writers waiting. Raises LogUnavailableError if somebody keeps it open for reading; then repeat it.
         """
-        predictions, labels, deleted = self._tables.predictions, self._tables.labels, 0
+        tables, deleted = self._tables, 0
         with self._database.turn() as deadline:
             with self._database.writing(deadline) as connection:
                 for some in _portions(ids):
-                    connection.execute(sa.delete(labels).where(labels.c.id.in_(some)))
-                    deleted += connection.execute(sa.delete(predictions).where(predictions.c.id.in_(some))).rowcount
+                    for table in (tables.contradictions, tables.labels):
+                        connection.execute(sa.delete(table).where(table.c.id.in_(some)))
+                    answered = tables.predictions.c.id.in_(some)
+                    deleted += connection.execute(sa.delete(tables.predictions).where(answered)).rowcount
             self._database.rewrite_file(deadline)
         self._database.empty_write_ahead_log()  # waits for readers, so no writer may have to wait for it
         return deleted
@@ -148,6 +165,20 @@ class PredictionLog:
             if not connection.execute(moved).rowcount:
                 connection.execute(sa.insert(table).values(consumer=consumer, position=reached))
 
+    def _note_contradictions(self, connection: sa.Connection, labels: list[dict]) -> None:
+        """Keep those of the labels that contradict the one on record, each once."""
+        table, ids = self._tables.contradictions, [row["id"] for row in labels]
+        on_record = {name: row["label"] for name, row in _on_record(connection, self._tables.labels, ids).items()}
+        query = sa.select(table.c.id, table.c.label)
+        noted = {tuple(row) for some in _portions(ids) for row in connection.execute(query.where(table.c.id.in_(some)))}
+        new = {
+            (row["id"], row["label"]): row
+            for row in labels
+            if row["label"] != on_record.get(row["id"], row["label"]) and (row["id"], row["label"]) not in noted
+        }
+        if new:
+            connection.execute(sa.insert(table), list(new.values()))
+
     def _number(self, query: sa.Select) -> int:
         with self._database.reading() as connection:
             return connection.execute(query).scalar() or 0
@@ -155,11 +186,13 @@ class PredictionLog:
     def _columns(self, inputs: bool) -> list[sa.Column]:
         return [column for column in self._tables.predictions.c if inputs or column.name != "inputs"]
 
-    def _read(self, query: sa.Select, order: sa.Table, *, since: datetime | None) -> pd.DataFrame:
+    def _read(
+        self, query: sa.Select, order: sa.Table, *, since: datetime | None, by: sa.Column | None = None
+    ) -> pd.DataFrame:
         if since is not None:
             query = query.where(self._tables.predictions.c.time >= since.astimezone(UTC).replace(tzinfo=None))
         with self._database.reading() as connection:
-            frame = pd.read_sql(query.order_by(order.c.number), connection)
+            frame = pd.read_sql(query.order_by(order.c.number if by is None else by), connection)
         types = {column.name: column.type.python_type for column in query.selected_columns}
         times = [name for name, kind in types.items() if kind is datetime]
         frame = frame.astype({name: kind for name, kind in types.items() if name not in times})  # also without rows

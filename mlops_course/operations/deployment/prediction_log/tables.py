@@ -32,7 +32,7 @@ class LabelConflictError(ValueError):
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__(
             f"expected the label that is on record, or none there; another one came for {', '.join(ids)}: find out "
-            "which is right; a label on record is not changed"
+            "which is right; a label on record is not changed, and the other one is kept beside it as a contradiction"
         )
         self.ids = tuple(ids)
 
@@ -58,6 +58,13 @@ class _Tables:
             "labels",
             sa.Column("id", sa.Text, nullable=False, unique=True),
             sa.Column("label", sa.Integer, nullable=False),
+            sa.Column("time", sa.DateTime, nullable=False),  # UTC
+        )
+        self.contradictions = sa.Table(
+            f"{prefix}contradictions",
+            self.metadata,
+            sa.Column("id", sa.Text, primary_key=True),
+            sa.Column("label", sa.Integer, primary_key=True),
             sa.Column("time", sa.DateTime, nullable=False),  # UTC
         )
         consumer = sa.Column("consumer", sa.Text, primary_key=True)

@@ -43,8 +43,9 @@ def live_page(state: State, *, refresh_seconds: float | None = REFRESH_SECONDS, 
     since, trained_on), trial (version, mode, share, note), traffic (a row a day: day, rows, positive_rate,
     latency_p95_ms), drift (reference, days, warning, alert, features: a row each with feature, alarm and the measures
     of `drift.drift`), performance (a row a window: start, rows, labelled, log_loss, cost, and both estimated with _low
-    and _high), slices (slice, value, rows, labelled, log_loss, cost, roc_auc) and alerts (kind, subject, value, usual,
-    threshold, since, until, slice, cost, first_step, text).
+    and _high), contradictions (how many labels contradict one on record), slices (slice, value, rows, labelled,
+    log_loss, cost, roc_auc) and alerts (kind, subject, value, usual, threshold, since, until, slice, cost,
+    first_step, text).
 
     Raises KeyError if title or now is not there.
     """
@@ -74,6 +75,7 @@ def live_page(state: State, *, refresh_seconds: float | None = REFRESH_SECONDS, 
         latest=_latest(weeks, "log_loss") or {},
         performance=_performance_charts(weeks, unit),
         drift=_drift_table(state.get("drift") or {}),
+        contradictions=state.get("contradictions") or 0,
         slices=_slice_table(state.get("slices") or []),
         shown_slices=SHOWN_SLICES,
         style=_text("page.css"),
