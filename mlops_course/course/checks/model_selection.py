@@ -23,7 +23,7 @@ def _distance(said: np.ndarray, came: np.ndarray, groups: int) -> float:
     "The mean of the distances is weighted: `np.average` takes weights.",
 )
 def calibration_error(answer):
-    """Groups hold the same number of rows, and what is said too much does not cancel what is said too little."""
+    """Parts hold the same number of rows, and too much in one does not cancel too little in another."""
 
     def ask(said: Sequence[float], came: Sequence[int], groups: int, words: str, *, case: str = "") -> None:
         p, y = np.array(said), np.array(came)
@@ -31,76 +31,124 @@ def calibration_error(answer):
         found = result(answer, p, y, groups, case=case, hint=f"calibration_error fails on {len(p)} rows.")
         expect_same(found, _distance(p, y, groups), words, case=case)
 
-    words = "Too much in one group and too little in another must not cancel."
+    ask([0.3], [1], 1, "One row is one part: take the absolute difference of its two values.")
+    ask([0.1, 0.4], [0, 1], 1, "Both rows lie in one part: take the difference of the two means.")
+    words = (
+        "The lower two are one part, the upper two the other. Too much in one must not cancel too little in the other."
+    )
     ask([0.1, 0.2, 0.7, 0.8], [1, 0, 0, 1], 2, words)
-    ask([0.1, 0.4], [0, 1], 1, "Within one group only the means count.")
-    words = "The same rows in another order: each label belongs to its probability, so sort both in one way."
+    words = "The same rows in another order: each label belongs to its probability, so give both arrays one order."
     ask([0.8, 0.1, 0.7, 0.2], [1, 1, 0, 0], 2, words)
-    words = "Scores crowd at the low end, and a group has to hold the same number of rows wherever they lie."
+    words = "Probabilities crowd at the low end here. Each part has to hold the same number of rows wherever they lie."
     ask([0.01, 0.02, 0.03, 0.04, 0.05, 0.9], [0, 0, 0, 1, 1, 1], 3, words)
-    words = "Five rows in two groups are three and two: a group counts with the number of its rows."
+    words = "Five rows in two parts are three and two: a part is weighted by the number of its rows."
     ask([0.1, 0.2, 0.3, 0.6, 0.9], [0, 0, 1, 0, 1], 2, words)
     eleven, labels = [0.45, 0.6, 0.35, 0.3, 0.1, 0.15, 0.5, 0.2, 0.55, 0.4, 0.25], [0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
-    ask(eleven, labels, 4, "Eleven rows in four groups are three, three, three and two, as np.array_split cuts.")
-    ask(eleven, labels, 11, "With eleven groups each row is a group.")
+    ask(eleven, labels, 4, "Eleven rows in four parts are three, three, three and two, as np.array_split cuts.")
+    ask(eleven, labels, 11, "With eleven parts each row is a part.")
     rng = np.random.default_rng(6)
     p = rng.beta(1, 6, 1_003)
     y = (rng.random(1_003) < p**0.8).astype(int)
-    words = "On a thousand rows and ten groups the number is another one."
+    words = "On a thousand rows and ten parts the error is another one."
     ask(p, y, 10, words, case="calibration_error(1,003 rows)")
 
 
-def _rule(losses: pd.DataFrame) -> str:
-    best = losses[losses.mean().idxmin()]
-    return next(name for name in losses if (gap := losses[name] - best).mean() <= gap.std() / len(gap) ** 0.5)
+def _rule(losses: pd.DataFrame, size: dict[str, float]) -> tuple[str, pd.DataFrame]:
+    """The name that the rule picks, and how far each model lies behind the best, in the folds that count."""
+    complete = losses.dropna()
+    best = complete.mean().idxmin()
+    behind = complete.sub(complete[best], axis=0)
+    fit = [name for name in losses if name == best or behind[name].mean() <= behind[name].std() / len(behind) ** 0.5]
+    return min(fit, key=size.get), behind
+
+
+def _why_not(name: str, behind: pd.DataFrame) -> str:
+    """What is wrong with a model that the rule does not pick, in words."""
+    gap = behind[name]
+    if (gap == 0).all() or gap.mean() <= gap.sem():
+        return f"{name!r} is good enough, but a smaller one is good enough, too."
+    if len(gap) == 1:
+        return f"One fold counts, so only the best model is good enough, and {name!r} is not the best."
+    return f"{name!r} lies {gap.mean():.5f} behind the best; the standard error of the difference is {gap.sem():.5f}."
 
 
 @check(
-    "Take the loss of the best model away from all the others, fold by fold, before you look at means.",
+    "Leave out incomplete folds. Then take the loss of the best model away from all others, fold by fold.",
     "`DataFrame.sub(..., axis=0)` takes a column from each; `mean` and `sem` then have all that is needed.",
-    "Of a series of True and False, `idxmax` gives the label of the first True.",
+    "Collect the names that are good enough, the best one by a condition of its own; `min` takes a `key`.",
 )
 def simplest(answer):
-    """The first model that is within one standard error, taken fold by fold, is the one."""
+    """The smallest model that is within one standard error, taken fold by fold, is the one."""
+    size = {"rule": 1, "line": 30, "trees": 400, "forest": 9_000, "another": 0}
 
-    def ask(what: str, losses: pd.DataFrame, expected: str, words: str) -> None:
-        fails, give = f"simplest fails on {what}.", "the name of one model"
-        came = result(answer, losses, case="", hint=fails, kind=str, give=give)
-        expect_same(came, expected, words, case=f"On {what}, simplest")
+    def ask(what: str, losses: pd.DataFrame, words: str, *, size: dict = size) -> None:
+        expected, behind = _rule(losses, size)
+        case, give = f"On {what}, simplest", "the name of one model"
+        came = result(answer, losses, size, case=f"{case} fails.", hint=f"{case} fails.", kind=str, give=give)
+        expect(came in losses, "Return the name of a column of `losses`.", case=f"{case} gave {came!r}.")
+        told = f"{words} {_why_not(came, behind)}"
+        expect(came == expected, told, case=f"{case} gave {came!r}, expected {expected!r}.")
 
     base = np.array([0.50, 0.60, 0.55, 0.45])
-    plain = pd.DataFrame({"rule": base + 0.2, "line": base + np.array([0.01, -0.01, 0.02, -0.015]), "trees": base})
-    words = "A simpler model lies within one standard error of the best, and was not taken."
-    ask("a line that is 0.00125 ± 0.0083 worse than trees", plain, "line", words)
-    hard = pd.DataFrame({"line": base + np.array([0.010, 0.012, 0.011, 0.009]), "trees": base})
+    three = {"trees": base, "rule": base + 0.2, "line": base + np.array([0.01, -0.01, 0.02, -0.015])}
+    plain = pd.DataFrame(three)
+    ask("a line that is 0.00125 ± 0.0083 behind", plain, "The smallest model that is good enough wins.")
+    words = "The columns come in any order; `size` says which model is small."
+    ask("a line that stands first", plain[["line", "trees", "rule"]], words)
+    ask("sizes that are the other way round", plain, words, size={"rule": 900, "line": 800, "trees": 7})
+    gaps = [0.010, 0.012, 0.011, 0.009]
+    hard = pd.DataFrame({"line": base + np.array(gaps), "trees": base})
     words = "Compare fold by fold: a hard fold is hard for both, so the spread of the losses themselves says nothing."
-    ask("a line that is about 0.01 worse in each of four folds", hard, "trees", words)
+    ask("a line that is about 0.01 behind in each of four folds", hard, words)
     nearly = pd.DataFrame({"line": base + np.array([0.00, 0.02, 0.00, 0.02]), "trees": base})
     words = "The standard error is the standard deviation divided by the root of the number of folds."
-    ask("a line that is 0.01 ± 0.0058 worse", nearly, "trees", words)
-    three = pd.DataFrame({"line": [0.3999, 0.5, 0.6031], "trees": [0.4, 0.5, 0.6]})
+    ask("a line that is 0.01 ± 0.0058 behind", nearly, words)
+    few = pd.DataFrame({"line": [0.3999, 0.5, 0.6031], "trees": [0.4, 0.5, 0.6]})
     words = "The standard deviation of a few folds has the divisor n - 1."
-    ask("a line that is -0.0001, 0 and 0.0031 worse", three, "line", words)
-    first = pd.DataFrame({"trees": base, "rule": base + 0.2})
-    ask("trees before a bad rule", first, "trees", "The best may be the first.")
-    words = "The best one counts as good enough as well, and here it is the first."
-    ask("trees before a line that is nearly as good", plain[["trees", "line"]], "trees", words)
+    ask("a line that is -0.0001, 0 and 0.0031 behind", few, words)
+    level = pd.DataFrame({"line": [0.5, 0.5, 0.5, 0.75], "trees": [0.5, 0.5, 0.5, 0.5]})
+    words = "At most one standard error: exactly one standard error is good enough."
+    ask("a line that is exactly one standard error behind", level, words)
+    one = plain.head(1)[["rule", "line", "trees"]]
+    ask("one fold", one, "With one fold there is no standard error.")
+    failed = pd.DataFrame({"line": [0.51, np.nan, 0.561, 0.459], "trees": base})
+    words = "The line failed in the second fold: leave this fold out for all models."
+    ask("a fit that failed in the hardest fold", failed, words)
+    gaps = [0.001, 0.002, 0.001, np.nan]
+    other = pd.DataFrame({"line": base + np.array([0.01, 0.02, 0.012, -0.045]), "trees": base, "forest": base + gaps})
+    words = "The forest failed in the last fold: leave this fold out for all models, not only for the forest."
+    ask("a fit of a third model that failed", other, words)
+    wide = pd.DataFrame({"line": base + np.array([0, -0.001, 0.03, 0]), "trees": base, "forest": base + gaps})
+    ask("three complete folds of four", wide, "The number of folds is that of the complete ones.")
+    left = pd.DataFrame({"line": [0.51, 0.40, np.nan], "trees": [0.5, np.nan, 0.6], "rule": [0.7, 0.4, 0.4]})
+    ask("three folds of which one is complete", left, "Only complete folds count, and here one is left.")
+    ask("an index of texts that repeats", plain.set_axis(["a", "a", "b", "b"]), "The index of the folds may be any.")
     rng = np.random.default_rng(3)
-    for _ in range(200):
-        number = int(rng.integers(3, 8))
+    for turn in range(80):
+        number = int(rng.integers(4, 8))
         common = rng.normal(0.5, 0.1, (number, 1))
         steps = rng.choice([0.0, 0.002, 0.004, 0.02], 4)
         losses = pd.DataFrame(common + steps + rng.normal(0, 0.006, (number, 4)), columns=list("abcd"))
-        best = losses.sub(losses[losses.mean().idxmin()], axis=0)
-        if ((best.mean() - best.sem()).abs().drop(losses.mean().idxmin()) >= 1e-6).all():
-            ask(f"\n{losses.round(4).to_string()}\n", losses, _rule(losses), "Another model is meant by the rule.")
+        if turn % 2:
+            losses.iloc[turn % number, turn % 4] = np.nan
+        sizes = dict(zip("abcd", rng.permutation([1, 2, 3, 4]).tolist(), strict=True))
+        _, behind = _rule(losses, sizes)
+        if ((behind.mean() - behind.sem()).abs()[behind.mean() != 0] >= 1e-6).all():
+            ask(
+                f"\n{losses.round(4).to_string()}\nof sizes {sizes}",
+                losses,
+                "The rule means another model.",
+                size=sizes,
+            )
 
 
 class _Spies:
-    """Models of scikit-learn that keep which rows they were fitted on, by the feature `a`."""
+    """Models of scikit-learn that keep which rows they were fitted on, by the feature `a`; `fits` keeps all fits."""
 
     def __init__(self) -> None:
         from sklearn.base import BaseEstimator, ClassifierMixin
+
+        self.fits = fits = []
 
         class Spy(ClassifierMixin, BaseEstimator):
             def __init__(self, kind: str = "rate") -> None:
@@ -108,6 +156,7 @@ class _Spies:
 
             def fit(self, X: pd.DataFrame, y: pd.Series) -> "Spy":
                 self.seen_ = {int(a): float(late) for a, late in zip(X["a"], y, strict=True)}
+                fits.append(set(self.seen_))
                 self.rate_ = float(np.mean(y))
                 self.classes_ = np.array([0.0, 1.0])
                 return self
@@ -116,25 +165,29 @@ class _Spies:
                 raise TypeError("this model gives probabilities only: compare by log loss")
 
             def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-                if self.kind == "rate":
-                    p = np.full(len(X), self.rate_)
-                elif self.kind == "by heart":
-                    p = np.array([0.02 + 0.96 * self.seen_.get(int(a), 0.5) for a in X["a"]])
-                else:  # knows the label, but for the sign
-                    p = np.where((X["b"] > 0) == (self.kind == "plus"), 0.8, 0.2)
+                sign, size = np.sign(X["b"]), np.abs(X["b"])
+                p = {
+                    "rate": lambda: np.full(len(X), self.rate_),
+                    "calm": lambda: np.full(len(X), 0.13),
+                    "by heart": lambda: np.array([0.02 + 0.96 * self.seen_.get(int(a), 0.5) for a in X["a"]]),
+                    "careful": lambda: np.where(sign > 0, 0.8, 0.2),
+                    "too sure": lambda: np.where((sign > 0) == (size < 1.5), 0.9999, 0.0001),
+                }[self.kind]()
                 return np.column_stack([1 - p, p])
 
-        self.models = {kind: Spy(kind) for kind in ("rate", "plus", "by heart", "minus")}
+        self.models = {kind: Spy(kind) for kind in ("rate", "too sure", "calm", "careful", "by heart")}
 
 
 def _rows() -> pd.DataFrame:
-    """Ninety days; the sign of b says what happens until the cut on day 60, and the opposite after it."""
+    """Ninety days: until day 60 three of ten are late and b tells it, then a calm time comes, as in September 2013."""
     rng = np.random.default_rng(0)
-    asked = pd.Series(pd.Timestamp("2013-01-01", tz="UTC") + pd.to_timedelta(np.arange(360) * 6, unit="h"))
-    late = rng.integers(0, 2, 360).astype(float)
-    sign = np.where(asked < asked[0] + pd.Timedelta("60D"), 1, -1) * (2 * late - 1)
-    sign = np.where(rng.random(360) < 0.2, -sign, sign)
-    rows = pd.DataFrame({"a": np.arange(360.0), "b": sign, "late": late, "asked": asked})
+    asked = pd.Series(pd.Timestamp("2013-07-03", tz="UTC") + pd.to_timedelta(np.arange(360) * 6, unit="h"))
+    before = (asked < asked[0] + pd.Timedelta("60D")).to_numpy()
+    late = (rng.random(360) < np.where(before, 0.3, 0.13)).astype(float)
+    wrong = rng.random(360) < np.where(before, 0.2, 0.5)
+    sign = np.where(wrong, -1, 1) * (2 * late - 1)
+    rows = pd.DataFrame({"a": np.arange(360.0), "late": late, "asked": asked})
+    rows["b"] = sign * np.where(wrong & (rng.random(360) < 0.5), 2, 1)
     rows["labelled"] = rows["asked"] + pd.Timedelta("3D")
     rows.loc[::17, ["late", "labelled"]] = np.nan, pd.NaT
     return rows.sample(frac=1, random_state=1)
@@ -142,7 +195,7 @@ def _rows() -> pd.DataFrame:
 
 @check(
     "Throw away what was not known at `cut` first; then nothing that follows can use it.",
-    "A comparison with a missing instant is false, so rows without a label go by themselves.",
+    "A comparison with a missing time is false, so rows without a label go by themselves.",
     "Which rows does each of the two fits need? One by `start`, the last one by `cut`.",
 )
 def choose(answer):
@@ -151,38 +204,49 @@ def choose(answer):
     first = rows["asked"].min()
     start, cut = first + pd.Timedelta("30D"), first + pd.Timedelta("60D")
     ours = attempt(lambda: answer(spies.models, rows, start, cut), hint="choose fails on ninety days of rows.")
-    expect(isinstance(ours, tuple | list) and len(ours) == 2, "Give two things: the name, and the fitted model.")
+    expect(isinstance(ours, tuple | list) and len(ours) == 2, "Return two things: the name and the fitted model.")
     name, model = ours
     expect(isinstance(name, str) and name in spies.models, f"The first is one of the names; {name!r} came.")
-    words = "It was chosen by what came after the cut, where the sign has turned."
-    expect(name != "minus", words)
-    expect(name != "by heart", "The model that had learned by heart won: score on rows that it was not fitted on.")
-    expect_same(name, "plus", "Before the cut, another model has the lowest log loss.", case="choose")
+    words = "It was chosen by what came after the cut, when few flights were late: 'calm' always says 13 %."
+    expect(name != "calm", words)
+    words = "The model that has learned by heart won: score on rows that it was not fitted on."
+    expect(name != "by heart", words)
+    words = "'too sure' won: it ranks best, but what it gets wrong it gives 0.01 %. Compare by log loss."
+    expect(name != "too sure", words)
+    expect_same(name, "careful", "Before the cut, another model has the lowest log loss.", case="choose")
     expect(hasattr(model, "seen_"), "The second is a model that has been fitted.")
-    expect(not hasattr(spies.models[name], "seen_"), "The models that were handed in are fitted now: fit a clone.")
+    expect(not hasattr(spies.models[name], "seen_"), "The models that were passed are fitted now: fit a clone.")
     by_id = rows.set_index("a")
-    known = set(by_id.index[by_id["labelled"] <= cut].astype(int))
+    early, known = (set(by_id.index[by_id["labelled"] <= at].astype(int)) for at in (start, cut))
+    strange = [fit for fit in spies.fits if fit not in (early, known) and fit != set(model.seen_)]
+    words = "To compare, fit each model on the rows whose label was known at the start, and on no others."
+    case = f"They were {len(early)} rows; {len(strange[0]) if strange else 0} rows came."
+    expect(not strange, words, case=case)
     extra, lacking = set(model.seen_) - known, known - set(model.seen_)
-    expect(not extra, "The last fit used labels that were not there at the cut.", case=f"{len(extra)} rows of them.")
+    expect(not extra, "The last fit used labels that were not known at the cut.", case=f"{len(extra)} rows of them.")
     expect(not lacking, "The last fit has to use all that was known at the cut.", case=f"{len(lacking)} rows lack.")
-    later = rows.assign(late=rows["late"].where(rows["labelled"] <= cut, 1 - rows["late"]))
-    name_then, model_then = answer(spies.models, later, start, cut)
-    words = "With other labels after the cut another model came out."
-    expect(name_then == name and model_then.seen_ == model.seen_, words)
+    unknown = ~(rows["labelled"] <= cut)
+    changes = {
+        "With other labels after the cut": rows.assign(late=rows["late"].where(~unknown, 1 - rows["late"])),
+        "Without the rows that were not known at the cut": rows[~unknown],
+        "With an index that repeats": rows.set_axis(rows.index // 3, axis="index"),
+    }
+    for what, changed in changes.items():
+        name_then, model_then = answer(spies.models, changed, start, cut)
+        expect(name_then == name and model_then.seen_ == model.seen_, f"{what} another model came out.")
     _compared(answer, start, cut)
 
 
 def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
     """Which rows the comparison fits and scores, with models that betray it by what they say."""
-    spies = _Spies()
-    Spy = type(spies.models["rate"])
+    Spy = type(_Spies().models["rate"])
     hours = {"early": -400, "asked before, known after": -10, "at the start": 0, "later": 100, "known too late": 700}
     asked = start + pd.to_timedelta(list(hours.values()), unit="h")
     rows = pd.DataFrame({"a": range(5), "b": 1.0, "late": [0.0, 1.0, 1.0, 0.0, 1.0], "asked": asked})
     rows["labelled"] = rows["asked"] + pd.Timedelta("72h")
-    rows.loc[3, "labelled"] = cut  # there at the very instant
+    rows.loc[3, "labelled"] = cut  # known at the very time
     rows = pd.concat([rows, pd.DataFrame({"a": [5], "b": 1.0, "late": 1.0, "asked": [start - pd.Timedelta("72h")]})])
-    rows["labelled"] = rows["labelled"].fillna(start)  # there at the very instant
+    rows["labelled"] = rows["labelled"].fillna(start)  # known at the very time
     rows = rows.reset_index(drop=True)
     fits, scored = [], []
 
@@ -195,19 +259,24 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
             scored.append(sorted(map(int, X["a"])))
             return super().predict_proba(X)
 
-    answer({"one": Told("rate"), "two": Told("plus")}, rows, start, cut)
-    words = "To compare, a model may be fitted only on rows whose label was there at the start (or at that instant)."
-    case = f"Of rows known {{early, at the start}} it was fitted on {len(fits[0])}, expected 2."
+    answer({"one": Told("rate"), "two": Told("careful")}, rows, start, cut)
+    expect(bool(fits), "It fitted no model that was passed this time: keep nothing from an earlier call.")
+    words = (
+        "To compare, fit a model on the rows whose label was known at the start, or at that very time, and no others."
+    )
+    case = f"Rows 0 and 5 were known at the start; the fits were on the rows {fits}."
     expect([0, 5] in fits, words, case=case)
-    words = "To compare, score on rows that asked at the start or later, and whose label was there at the cut."
+    words = "To compare, score on the rows that were asked at the start or later and whose label was known at the cut."
     case = f"Row 2 (asked at the start) and row 3 (known at the very cut) were to be scored; {scored[:1]} were."
     expect(scored and all(part == [2, 3] for part in scored), words, case=case)
+    words = "The last fit is on all rows whose label was known at the cut, or at that very time."
+    expect(fits[-1] == [0, 1, 2, 3, 5], words, case=f"Rows 0, 1, 2, 3 and 5 were; it was on the rows {fits[-1]}.")
 
 
 @check(
-    "Two questions: does it pay to act on the row, and how many of its day have a higher probability?",
+    "Two questions: does it pay to act on the row, and how many rows of its day come before it?",
     "Solve (1 − p) · false_alarm ≤ p · missed for p, or write it down as it stands.",
-    "`groupby(...).rank(ascending=False)` counts from the highest of each day.",
+    "`groupby(...).rank(ascending=False)` counts from the highest of each day; look at its `method`.",
 )
 def to_act(answer):
     """You act where it pays, on the most probable rows of each day, and on no more than there are places."""
@@ -219,18 +288,18 @@ def to_act(answer):
         case = case or f"to_act({rows['probability'].tolist()} on {rows['day'].tolist()}, {costs}, places={places})"
         came = result(answer, rows, places=places, **costs, case=case)
         truths = not isinstance(came, pd.Series) or all(isinstance(one, TRUTH) for one in came)
-        expect(truths, "Give True and False, not numbers.", case=case)
-        expect_same(came, pd.Series(expected, index=rows.index), words, case=case)
+        expect(truths, "Return True and False, not numbers.", case=case)
+        expect_same(came, pd.Series(expected, index=rows.index, dtype=bool), words, case=case)
 
-    def day(*probability: float, days: str = "mon") -> pd.DataFrame:
+    def day(*probability: float, days: str = "mon", index: Sequence | None = None) -> pd.DataFrame:
         names = days.split() * (1 if " " in days else len(probability))
-        index = [f"f{7 * n % 10}" for n in range(len(probability))]
-        return pd.DataFrame({"probability": probability, "day": names}, index=index)
+        index = [f"f{7 * n % 10}" for n in range(len(probability))] if index is None else index
+        return pd.DataFrame({"probability": np.array(probability, dtype=float), "day": names}, index=index)
 
     ask(day(0.3, 0.9), [True, True], "At 30 % it is cheaper to act.", places=2)
-    ask(day(0.22, 0.9), [True, True], "At 22 % it is cheaper to act: the threshold is 15 / 75.", places=2)
+    ask(day(0.22, 0.9), [True, True], "At 22 % it is cheaper to act: both sides cost the same at 15 / 75.", places=2)
     ask(day(0.3, 0.2), [True, True], "At 20 % both cost the same, and at most means to act.", places=5)
-    ask(day(0.19, 0.05), [False, False], "It is more expensive to act, also where there is a place.", places=2)
+    ask(day(0.19, 0.05), [False, False], "It is more expensive to act, even if there is a place.", places=2)
     words = "With these costs it is more expensive to act."
     ask(day(0.6, 0.4), [False, False], words, places=2, false_alarm=60, missed=30)
     ask(day(0.3, 0.9, 0.5), [False, True, True], "Two places go to the highest probability.", places=2)
@@ -238,6 +307,18 @@ def to_act(answer):
     ask(day(0.9, 0.3, 0.8, 0.25, days="mon tue mon tue"), [True, True, False, False], words, places=1)
     ask(day(0.9, 0.3, days="mon tue"), [False, False], "There is no place at all.", places=0)
     ask(day(0.9, 0.1, 0.3), [True, False, True], "There are more places than rows.", places=9)
+    words = "The index repeats here, so a label of it stands for several rows: choose rows."
+    ask(day(0.3, 0.9, 0.5, index=[1, 1, 1]), [False, True, False], words, places=1)
+    ask(
+        day(0.9, 0.3, 0.8, 0.25, days="mon tue mon tue", index=[0, 0, 1, 1]),
+        [True, True, False, False],
+        words,
+        places=1,
+    )
+    words = "Of equal probabilities, the row that stands higher in the table comes first, as long as there are places."
+    ask(day(0.5, 0.9, 0.5, 0.5), [True, True, False, False], words, places=2)
+    ask(day(), [], "An empty table gives an empty series.", places=2)
+    ask(day(0.7), [True], "One row, and a place for it.", places=1)
     rng = np.random.default_rng(1)
     p, days = rng.permutation(np.linspace(0.01, 0.99, 60)), rng.choice(list("abcd"), 60)
     for places in (1, 4, 11):
@@ -246,3 +327,9 @@ def to_act(answer):
         expected = [bool(ok and (p[days == d] > x).sum() < places) for x, d, ok in zip(p, days, pays, strict=True)]
         case, words = f"to_act(60 rows, places={places})", "Sixty rows on four days are decided in another way."
         ask(rows, expected, words, places=places, case=case, false_alarm=4, missed=7)
+    p = rng.integers(1, 10, 300) / 10
+    expected = [bool(x >= 0.2 and (p > x).sum() + (p[:at] == x).sum() < 50) for at, x in enumerate(p)]
+    words = (
+        "Of equal probabilities, the row that stands higher in the table comes first. Does your sort keep their order?"
+    )
+    ask(pd.DataFrame({"probability": p, "day": "mon"}), expected, words, places=50, case="to_act(300 rows, places=50)")
