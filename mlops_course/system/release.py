@@ -3,7 +3,6 @@
     release             train, pass the gate, promote, score the first batch, and write the report
     Release             what came of it
     GateRefusedError    the gate refused or held the candidate; nothing was promoted
-    mean_scores         mean of each metric over the folds, for each kind of model
 
 A release may be repeated: a version that is champion already is not promoted again.
 """
@@ -20,7 +19,7 @@ from mlops_course.system import pipeline, report
 from mlops_course.system.scoring import SEED, evaluate, score
 from mlops_course.system.system import System
 
-__all__ = ["GateRefusedError", "Release", "mean_scores", "release"]
+__all__ = ["GateRefusedError", "Release", "release"]
 
 
 class GateRefusedError(RuntimeError):
@@ -86,7 +85,7 @@ def _sections(spec: Specification, trained: pipeline.TrainingResult, in_use: rep
             "Which model",
             f"Each kind of model was tested on periods after its training. Chosen: {trained.chosen_model}, the "
             "simplest whose log loss is within one standard error of the best, fold by fold.",
-            tables={"Mean over the folds": mean_scores(trained.fold_scores)},
+            tables={"Mean over the folds": _mean_scores(trained.fold_scores)},
         ),
         report.Section(
             "The gate",
@@ -129,7 +128,7 @@ def _in_use(
     )
 
 
-def mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
+def _mean_scores(fold_scores: pd.DataFrame) -> pd.DataFrame:
     """Mean of each metric over the folds, one row for each kind of model, simplest first."""
     means = fold_scores.groupby("model", sort=False)[["roc_auc", "log_loss", "brier"]].mean()
     return means.round(4).reset_index()
