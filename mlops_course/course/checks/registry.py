@@ -20,7 +20,7 @@ __all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summa
 
 
 @check(
-    "Which entries put somebody in charge, and which of these came last?",
+    "Which entries make a version champion, and which of these came last?",
     "Keep the entries whose event is one of the two; the last one is that with the highest `number`.",
     nothing=True,
 )
@@ -30,25 +30,34 @@ def champion(answer):
     def ask(entries: list[tuple[int, str, int]], expected: int | None, words: str) -> None:
         history = [{"number": n, "event": event, "version": version} for n, event, version in entries]
         case = f"champion of (number, event, version) {entries}"
-        expect_same(result(answer, history, case=case), expected, words, case=case)
+        came = result(answer, history, case=case)
+        expect(came is not None or expected is None, words, case=f"{case} gave None, expected {expected}.")
+        expect(expected is not None or came is None, words, case=f"{case} gave {came!r}, expected None.")
+        expect_same(came, expected, words, case=case)
 
-    ask([(1, "promoted", 4)], 4, "The only version that was promoted is in charge.")
+    ask([(1, "promoted", 4)], 4, "The only version that was promoted is champion.")
     words = "The last promotion counts, and not the highest number of a version."
     ask([(1, "promoted", 4), (2, "promoted", 2)], 2, words)
     tried = [(1, "promoted", 4), (2, "shadow", 5), (3, "canary", 5), (4, "trial ended", 5)]
     ask(tried, 4, "A trial changes nothing.")
-    ask([*tried, (5, "approved", 6)], 4, "An event that is not known yet changes nothing.")
+    ask([*tried, (5, "approved", 6)], 4, "An event that does not exist yet changes nothing.")
     ask([(1, "promoted", 1), (2, "promoted", 3), (3, "rolled back", 1)], 1, "It was rolled back to version 1.")
     twice = [(1, "promoted", 1), (2, "promoted", 2), (3, "promoted", 3), (4, "rolled back", 2), (5, "rolled back", 1)]
     ask(twice, 1, "It was rolled back twice, to version 1 in the end.")
-    words = "Only the events that are named put a version in charge."
+    words = "A rollback names the version that it leads to, which may be further back than by one."
+    ask([(1, "promoted", 1), (2, "promoted", 2), (3, "promoted", 3), (4, "rolled back", 1)], 1, words)
+    words = "The oldest entries are in an archive. The rollback names the version that it leads to."
+    ask([(7, "promoted", 5), (8, "rolled back", 2)], 2, words)
+    ask([(8, "rolled back", 2)], 2, words)
+    words = "Only the events that the task names make a version champion."
     ask([(1, "promoted", 1), (2, "promoted to canary", 2)], 1, words)
+    ask([(1, "promoted", 1), (2, "not rolled back", 2)], 1, words)
     mixed = [(3, "rolled back", 1), (1, "promoted", 1), (2, "promoted", 3)]
     ask(mixed, 1, "The list may be in any order: the number says what came last.")
     ask([(2, "promoted", 3), (3, "shadow", 7), (1, "promoted", 1)], 3, "The list may be in any order.")
-    ask([(9, "promoted", 2), (10, "promoted", 8)], 8, "Ten comes after nine.")
-    ask([], None, "Nobody was ever promoted.")
-    ask([(1, "shadow", 5)], None, "A version on trial is not in charge.")
+    ask([(9, "promoted", 2), (10, "promoted", 8)], 8, "The number 10 comes after 9, and numbers need not begin with 1.")
+    ask([], None, "Without an entry there is no champion.")
+    ask([(1, "shadow", 5)], None, "A version on trial is no champion.")
 
 
 def _below(history: list[tuple[str, int]]) -> int | None:
@@ -62,9 +71,9 @@ def _below(history: list[tuple[str, int]]) -> int | None:
 
 
 @check(
-    "Who is champion after each step? Write it down for 1, 2, 3, back, back.",
-    "Keep a list of champions: what does a promotion do to it, and what a rollback?",
-    "A rollback takes the last one away; the way back is then the last but one that still stands.",
+    "Which version is champion after each step? Write it down for promotions of 1, 2 and 3 and two rollbacks.",
+    "Keep a list of champions. What does a promotion do to it, and what does a rollback?",
+    "A rollback takes the last one away. The way back is the last but one that is left.",
     nothing=True,
 )
 def way_back(answer):
@@ -81,17 +90,17 @@ def way_back(answer):
     ask(promoted(1, 3), 1, "It leads to the champion before, whatever its number.")
     ask(promoted(5, 2), 5, "It leads to the champion before, whatever its number.")
     ask([("promoted", 1), ("canary", 2), ("trial ended", 2), ("promoted", 3)], 1, "Version 2 was never champion.")
-    ask(promoted(1), None, "There is no champion before the first.")
+    ask(promoted(1), None, "There is no champion before the first one, so there is no way back.")
     ask([], None, "There is no champion at all, and no champion before.")
     back = [*promoted(1, 2, 3), ("rolled back", 2)]
-    ask(back, 1, "After a rollback the version that had to go must not come back by the next one.")
+    ask(back, 1, "The version that had to go must not come back by the next rollback.")
     ask([*back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
     far = [*promoted(1, 2, 3, 4, 5), *(("rolled back", version) for version in (4, 3, 2))]
     ask(far, 1, "The way back goes on to the very first one.")
-    ask([*back, ("promoted", 4)], 2, "Version 4 followed version 2, which was in charge after the rollback.")
+    ask([*back, ("promoted", 4)], 2, "Version 4 followed version 2, which was champion after the rollback.")
     ask([*promoted(1, 3), ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
     steps = [*promoted(1, 3, 1), ("rolled back", 3), ("rolled back", 1), ("promoted", 9)]
-    ask(steps, 1, "Step by step it is version 1.")
+    ask(steps, 1, "A version may be champion twice, and each time counts. Step by step it is version 1.")
     rng = np.random.default_rng(9)
     for _ in range(150):
         history, standing = [], []
@@ -113,8 +122,8 @@ KINDS = ("long", "double", "string", "datetime")
 
 
 @check(
-    "Go through the inputs of the contract: is each sent, and as which kind?",
-    "Two cases: the input is not sent (then only one thing matters), or it is (then only its kind matters).",
+    "Go through the inputs of the contract. Is each sent, and as which kind?",
+    "If an input is not sent, it only matters whether it may be missing. If it is sent, only its kind matters.",
 )
 def refusals(answer):
     """What is needed is there, of a kind that fits; what is sent beyond it does no harm."""
@@ -135,18 +144,24 @@ def refusals(answer):
     words = "A double does not fit where a whole number is asked for."
     ask({"seats": ("long", False)}, {"seats": "double"}, ["seats"], words)
     ask({"seats": ("long", True)}, {"seats": "long"}, [], "A whole number fits itself.")
+    words = "A text is no datetime, and a datetime is no text."
+    ask({"when": ("datetime", False)}, {"when": "string"}, ["when"], words)
+    ask({"when": ("string", False)}, {"when": "datetime"}, ["when"], words)
+    ask(one, {"Temp": "double"}, ["temp"], "Temp and temp are two names.")
     three = {"b": ("string", False), "c": ("datetime", False), "a": ("long", False)}
-    ask(three, {"c": "string"}, ["a", "b", "c"], "Give the names in alphabetical order.")
-    ask({}, {"a": "long"}, [], "A model without inputs asks for nothing.")
+    ask(three, {"c": "string"}, ["a", "b", "c"], "Give the names sorted.")
+    capitals = {"b": ("string", False), "C": ("long", False), "a": ("long", False)}
+    ask(capitals, {}, ["C", "a", "b"], "Sort as `sorted` does it: capital letters come first.")
+    ask({}, {"a": "long"}, [], "A contract without inputs asks for nothing.")
     for kind, other, optional in itertools.product(KINDS, KINDS, (True, False)):
         fits = kind == other or (kind, other) == ("double", "long")
         ask({"x": (kind, optional)}, {"x": other}, [] if fits else ["x"], f"Asked for {kind}, and {other} came.")
 
 
 @check(
-    "Make the same mapping from the folder as it is now, and compare the two.",
+    "Make the same dictionary from the folder as it is now, and compare the two.",
     "`path.read_bytes()` and `hashlib.sha256(...).hexdigest()` give the digest of a file.",
-    "Names that are in one of the mappings only belong to the result as well.",
+    "Names that are in one of the dictionaries only belong to the result as well.",
 )
 def altered(answer):
     """Changed, removed and added files are all named."""
@@ -154,7 +169,9 @@ def altered(answer):
     files = {"model.skops": model, "contract.json": contract, "lines.txt": lines, "weights.bin": bytes(200_000)}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
-    def ask(changes: dict[str, bytes | None], expected: list[str], words: str) -> None:
+    def ask(
+        changes: dict[str, bytes | None], expected: list[str], words: str, *, on_record: dict[str, str] = digests
+    ) -> None:
         told = ", ".join(f"{name} {'missing' if to is None else 'changed or added'}" for name, to in changes.items())
         case = f"Four registered files, {told or 'nothing changed'}."
         with tempfile.TemporaryDirectory() as folder:
@@ -162,10 +179,10 @@ def altered(answer):
                 if content is not None:
                     Path(folder, name).write_bytes(content)
             fails, give = f"altered fails on this: {case}", "a list of names"
-            came = result(answer, Path(folder), digests, case=case, hint=fails, kind=list, give=give)
+            came = result(answer, Path(folder), on_record, case=case, hint=fails, kind=list, give=give)
         expect_items(came, expected, words, case=f"{case} It")
 
-    ask({}, [], "Nothing is wrong with these files.")
+    ask({}, [], "Nothing is wrong with these files; one of them holds 200,000 bytes.")
     ask({"model.skops": b"\1" + model[1:]}, ["model.skops"], "A file of the same length has other bytes.")
     ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
     ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
@@ -174,32 +191,41 @@ def altered(answer):
     words = "A large file has another byte, the last one: read all of it."
     ask({"weights.bin": bytes(199_999) + b"1"}, ["weights.bin"], words)
     ask({"lines.txt": b"one\ntwo\n"}, ["lines.txt"], "Line ends are bytes, too.")
+    words = "On record is a digest whose last digit differs: compare all of it."
+    other = digests["weights.bin"][:-1] + ("0" if digests["weights.bin"][-1] != "0" else "1")
+    ask({}, ["weights.bin"], words, on_record=digests | {"weights.bin": other})
+    words = "A file that holds no byte was not registered: it is a file, too."
+    ask({"empty.txt": b""}, ["empty.txt"], words)
     words = "Two files have swapped their contents: a digest belongs to a name."
     ask({"model.skops": contract, "contract.json": model}, ["contract.json", "model.skops"], words)
     ask(dict.fromkeys(files), sorted(files), "Every file is missing.")
     every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
-    ask(every, ["a.txt", "contract.json", "model.skops"], "Name all that is wrong, in alphabetical order.")
+    ask(every, ["a.txt", "contract.json", "model.skops"], "Name all files that are not as they were, sorted.")
 
 
 @contextmanager
-def _taken_away(path: Path) -> Iterator[list[str]]:
-    """By which calls the file was removed or got another name, within the block."""
-    calls: list[str] = []
+def _moves(path: Path) -> Iterator[tuple[list[str], list[Path]]]:
+    """By which calls the file was taken away within the block, and from which folders it was put in place."""
+    gone: list[str] = []
+    came: list[Path] = []
 
     def watched(name: str) -> Callable:
         real = getattr(os, name)
 
-        def call(source: object, *others: object, **options: object) -> object:
-            if Path(source).name == path.name:
-                calls.append(f"os.{name}")
-            return real(source, *others, **options)
+        def call(*places: object, **options: object) -> object:
+            source, target = [*places, *(options[one] for one in ("src", "path", "dst") if one in options), ""][:2]
+            if name != "link" and Path(source).name == path.name:
+                gone.append(f"os.{name}")
+            if Path(target).name == path.name:
+                came.append(Path(source).absolute().parent)
+            return real(*places, **options)
 
         return call
 
     with ExitStack() as stack:
-        for name in ("rename", "replace", "remove", "unlink"):
+        for name in ("rename", "replace", "remove", "unlink", "link"):
             stack.enter_context(mock.patch.object(os, name, watched(name)))
-        yield calls
+        yield gone, came
 
 
 class _Folder:
@@ -229,28 +255,36 @@ class _Folder:
     nothing=True,
 )
 def note(answer):
-    """Readers find the old history or the new one, never half of it, and whoever decided on an older one is told."""
+    """Readers find the old history or the new one, never half of it, and a caller who read an older one is told."""
     first, second = {"event": "promoted", "version": 1}, {"event": "promoted", "version": 3}
     with tempfile.TemporaryDirectory() as folder:
         place = _Folder(folder)
-        result(answer, place.path, first, 0, case="", hint="note fails on a history that has no file yet.")
+        with _moves(place.path) as (_, began):
+            result(answer, place.path, first, 0, case="", hint="note fails on a history that has no file yet.")
         case = "After note(path, entry, 0) the file"
         expect_same(place.read(), [first], "The first entry is the whole history.", case=case)
         old = Path(folder) / "old"
         os.link(place.path, old)
-        with _taken_away(place.path) as gone:
+        with _moves(place.path) as (gone, came):
             result(answer, place.path, second, 1, case="", hint="note fails on a history of one entry.")
         expect_same(place.read(), [first, second], "The new entry comes last.", case="After a second note the file")
-        words = "The file was written in place: whoever reads while it is written finds a part of it."
+        words = "The file was written in place: a reader who comes while it is written finds a part of it."
         expect(json.loads(old.read_text(encoding="utf-8") or "0") == [first], words)
+        words = "The first history was written in place: a reader who comes while it is written finds a part of it."
+        expect(bool(began), words)
         old.unlink()
+        elsewhere = [str(origin) for origin in came if origin.resolve() != Path(folder).resolve()]
+        words = "The new text was in another folder. If that is another disk, it is put in place byte by byte."
+        expect(not elsewhere, words, case=f"It was in {', '.join(elsewhere)}.")
         place.expect(["history.json"], "The folder holds more than the history.")
         for seen in (0, 1, 3):
             before = place.path.read_bytes()
             late = functools.partial(answer, place.path, {"event": "rolled back", "version": 1}, seen)
             words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
             expect_error(late, ValueError, words)
-            expect(place.path.read_bytes() == before, "Somebody was quicker, and the history was changed all the same.")
+            words = "Somebody was quicker, a ValueError came, and the history was changed all the same."
+            expect(place.path.read_bytes() == before, words)
+            place.expect(["history.json"], "Somebody was quicker, and a file was left behind.")
         words = "An entry that cannot be written as JSON must not be lost without a word: let the error out."
         odd = {"event": "promoted", "version": 4, "model": object()}
         expect_error(lambda: answer(place.path, odd, 2), Exception, words)
@@ -258,7 +292,8 @@ def note(answer):
         expect(place.read() == [first, second], words, case=f"The file holds {place.read()}.")
         words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
         place.expect(["history.json"], words)
-        expect(not gone, "For a moment there was no history, and whoever reads then finds none.", case=f"By {gone}.")
+        words = "For a moment there was no history, and a reader at that moment finds none."
+        expect(not gone, words, case=f"By {gone}.")
     with tempfile.TemporaryDirectory() as folder:
         place = _Folder(folder)
         words = "There is no file and 2 entries were seen: somebody was quicker, and no ValueError came."
@@ -266,3 +301,6 @@ def note(answer):
         place.expect([], "Nothing was to be written, and a file is there.")
         result(answer, place.path, {"why": "Größe"}, 0, case="", hint="note fails on letters beyond ASCII.")
         expect_same(place.read(), [{"why": "Größe"}], "Letters beyond ASCII are lost.", case="The file")
+        result(answer, place.path, first, 1, case="", hint="note fails on a file with letters beyond ASCII.")
+        words = "The older entry, with letters beyond ASCII, is not what it was."
+        expect_same(place.read(), [{"why": "Größe"}, first], words, case="The file")
