@@ -42,7 +42,7 @@ DAYS = (
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %H:%M:%S%z", " %H:%M:%S.%f")
 EPOCHS = {"s": (5e8, 5e9), "ms": (5e11, 5e12), "us": (5e14, 5e15)}  # 1985 to 2128
-ENTITY = re.compile(r"(?:^|[_\W])(?:id|uuid|guid)$|[a-z]I[dD]$", re.IGNORECASE)
+ENTITY = re.compile(r"(?i:(?:^|[_\W])(?:id|uuid|guid)$)|[a-z]I[dD]$")  # orderId, and not humid
 
 
 class Kind(NamedTuple):

@@ -95,6 +95,11 @@ def test_a_column_that_is_of_no_use_is_left_out_and_named(table, infer, name):
     assert said in line(found, name)
 
 
+@pytest.mark.parametrize("name", ["humid", "Paid"])
+def test_a_number_whose_name_only_ends_like_an_id_is_used(table, infer, name):
+    assert name in used(infer(table.assign(**{name: np.random.default_rng(1).normal(60, 10, ROWS).round(3)})))
+
+
 def test_a_column_that_gives_the_target_away_is_left_out_unless_asked_for(table, infer):
     rng = np.random.default_rng(1)
     leaky = table.assign(closed=np.where(table["failed"] == "yes", rng.uniform(2, 9, ROWS), rng.uniform(0, 1.9, ROWS)))
@@ -474,6 +479,23 @@ def test_the_specification_has_no_defect_and_says_why(made):
     text = (case / "specification.yaml").read_text(encoding="utf-8")
     assert text.count("# inferred: ") >= 10
     assert "TODO" in text
+
+
+TIMES = """
+from pumps import pumps_case as case
+from pumps.system.pipeline.dependencies import case_version
+row = case.build(case.read(case.batches())).dropna().iloc[0]
+print(row["label_time"] - row["prediction_time"], case_version(case))
+"""
+
+
+def test_a_delay_in_the_plan_moves_the_label_and_makes_another_case(project):
+    plan = project / "pumps" / "pumps_case" / "table.yaml"
+    before = python(project, "-c", TIMES).stdout.split()
+    plan.write_text(plan.read_text(encoding="utf-8").replace("label_delay: 0h", "label_delay: 6h"), encoding="utf-8")
+    after = python(project, "-c", TIMES).stdout.split()
+    assert (before[:3], after[:3]) == (["0", "days", "00:00:00"], ["0", "days", "06:00:00"])
+    assert before[-1] != after[-1]
 
 
 def test_every_decision_is_told_and_stands_in_the_readme(made):
