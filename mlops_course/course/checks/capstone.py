@@ -16,7 +16,10 @@ START, END = pd.Timestamp("2026-03-01", tz="UTC"), pd.Timestamp("2026-04-01", tz
 def _orders(lines: list[tuple]) -> pd.DataFrame:
     """Lines of label, asked, known (None for a label that never came)."""
     labels, asked, known = zip(*lines, strict=True)
-    times = {name: pd.to_datetime(list(values), utc=True) for name, values in (("asked", asked), ("known", known))}
+    times = {
+        name: pd.to_datetime(list(values), utc=True, format="ISO8601")
+        for name, values in (("asked", asked), ("known", known))
+    }
     return pd.DataFrame(times, index=list(labels))
 
 
@@ -28,8 +31,8 @@ def _orders(lines: list[tuple]) -> pd.DataFrame:
 def frozen_split(answer):
     """Training knows only what was known at the start, and the test period stays what it was."""
 
-    def split(rows, case):
-        came = attempt(lambda: answer(rows, START, END), hint=f"frozen_split fails {case}.")
+    def split(rows, case, start=START, end=END):
+        came = attempt(lambda: answer(rows, start, end), hint=f"frozen_split fails {case}.")
         expect(isinstance(came, tuple) and len(came) == 2, "Give two lists: labels of training rows, of test rows.")
         return [sorted(part) for part in came]
 
@@ -38,6 +41,10 @@ def frozen_split(answer):
     words = "Training rows are those whose answer was known at the start."
     expect(train == [5, 9], words, case=f"Training was {train}.")
     expect(test == [2], "Test rows are those asked in the test period.", case=f"Test was {test}.")
+    named = plain.set_axis(["c", "a", "b"], axis="index")
+    words = "Give labels of the index, and not places."
+    train, test = split(named, "on orders with texts as index labels")
+    expect((train, test) == (["b", "c"], ["a"]), words, case=f"Of three orders c, a, b came {train} and {test}.")
     late = pd.concat([plain, _orders([(7, "2026-02-25", "2026-03-11")])])
     train, test = split(late, "on an order asked in February and known in March")
     expect(7 not in train, "An answer that came in the test period was trained on: at the start nobody knew it.")
@@ -54,6 +61,23 @@ def frozen_split(answer):
     train, test = split(_orders([*early, *late]), "on rows at the ends of the period")
     expect(train == [1], "What is known at the very start is known by then.", case=f"Training was {train}.")
     expect(test == [2, 4], "The start belongs to the period and its end to the next one.", case=f"Test was {test}.")
+    noon = [
+        (1, "2026-02-15 10:00", "2026-03-01 00:01"),
+        (2, "2026-02-28 23:59", "2026-03-02"),
+        (3, "2026-03-31 23:59", "2026-04-14"),
+    ]
+    train, test = split(_orders(noon), "on rows near the ends of the period")
+    words = "Compare instants, and not days: an answer that came a minute after the start was not known at the start."
+    expect(train == [], words, case=f"Training was {train}.")
+    expect(test == [3], "Compare instants, and not days: the last minute belongs to it.", case=f"Test was {test}.")
+    year = pd.Timedelta("365D")
+    former = _orders(
+        [(1, "2025-03-05", "2025-03-19"), (2, "2025-03-25", "2025-04-08"), (3, "2026-03-05", "2026-03-19")]
+    )
+    test = split(former, "with another period", START - year, END - year - pd.Timedelta("10D"))[1]
+    words = "The period is the one that is handed in, here 1 to 22 March 2025."
+    expect(test == [1], words, case=f"Test was {test}.")
+    expect(split(plain.head(0), "on a table without rows") == [[], []], "Without rows both lists are empty.")
     rng = np.random.default_rng(3)
     asked = START + pd.to_timedelta(rng.integers(-60 * 24, 60 * 24, 300), unit="h")
     known = asked + pd.to_timedelta(rng.integers(1, 30 * 24, 300), unit="h")
@@ -95,8 +119,8 @@ def know_too_much(answer):
     rows = _returns()
     honest = ["noise", "useful", "scanned", "constant"]
 
-    def named(inputs, table=rows, bar=0.9):
-        fails, give = f"know_too_much fails on the inputs {', '.join(inputs)}.", "a list of names of columns"
+    def named(inputs, table=rows, bar=0.9, words="It fails."):
+        fails, give = f"{words} The inputs were {', '.join(inputs)}.", "a list of names of columns"
         return result(answer, table, list(inputs), "returned", bar, case="", hint=fails, kind=list, give=give)
 
     expect(named(["noise", "refund"]) == ["refund"], "A refund ranks nearly all rows, noise ranks none: name the one.")
@@ -108,18 +132,42 @@ def know_too_much(answer):
     expect(named(["refund_date"]) == ["refund_date"], words)
     words = "A leak with gaps passed: rank by the values that are there, without making up the others."
     expect(named(["partly"]) == ["partly"], words)
-    unknown = pd.concat([rows, rows.assign(returned=np.nan)], ignore_index=True)
-    came = named(["noise", "refund"], unknown)
-    words = "Rows without a label have no answer to give away: leave them out."
-    expect(came == ["refund"], words, case=f"Came {came}.")
+    words = "Rows without a label have no answer to give away: leave them out, and take no missing label for 0 or 1."
+    for value in (100.0, -100.0):
+        unknown = pd.concat([rows, rows.assign(returned=np.nan, refund=value, noise=-value)], ignore_index=True)
+        came = named(["noise", "refund"], unknown)
+        expect(came == ["refund"], words, case=f"Of noise and refund came {came}.")
     gone = pd.concat([rows, rows.assign(returned=np.nan, noise=np.nan)], ignore_index=True)
-    expect(named(["noise", "refund_date"], gone) == ["refund_date"], "Leave rows without a label out of the gaps, too.")
+    words = "Leave rows without a label out of the gaps, too."
+    expect(named(["noise", "refund_date"], gone) == ["refund_date"], words)
+    there = pd.concat([rows, rows.assign(returned=np.nan, refund_date=1.0)], ignore_index=True)
+    expect(named(["noise", "refund_date"], there) == ["refund_date"], words)
     expect(named(["useful"], bar=0.6) == ["useful"], "The bar is an argument: a lower one names more columns.")
     expect(named(["refund"], bar=1.01) == [], "The bar is an argument: above 1 nothing is named.")
+    everything = ["scanned", "refund_date", "useful", "kept_days", "partly"]
+    for order in (everything, everything[::-1]):
+        right = [name for name in order if name not in honest]
+        expect(named(order) == right, "Name the columns in the order of the inputs.", case=f"They were {order}.")
+    empty = rows.assign(lost=np.nan, late=np.where(np.arange(400) < 3, 1.0, np.nan))
+    empty["late"] = empty["late"].where(empty["returned"] == 0)
+    words = "A column of which all values are missing, or hardly any is there, tells nothing."
+    for table in (empty, pd.concat([empty, empty.assign(returned=np.nan, lost=1.0)], ignore_index=True)):
+        came = named(["lost", "late", "refund"], table, words=words)
+        expect(came == ["refund"], words, case=f"Of lost, late and refund came {came}.")
+    mark = rows.assign(mark=pd.Series(1.0, rows.index).where(rows["returned"] == 1))
+    words = "A column with one value, there only for returned orders, gives them away by its gaps."
+    expect(named(["mark"], mark) == ["mark"], words)
+    mark["mark"] = mark["mark"].isna().map({True: 1.0, False: np.nan})
+    words = "A column that is missing only for returned orders gives them away, too: a gap ranks in both directions."
+    expect(named(["mark"], mark) == ["mark"], words)
+    again = rows.sample(frac=1, random_state=1).set_axis(np.arange(400) % 7, axis="index")
+    words = "Another index, with labels that repeat, and another order of rows change nothing."
+    expect(named(["noise", "refund", "refund_date"], again) == ["refund", "refund_date"], words)
+    whole = rows.astype({"returned": int}).assign(refund=(rows["refund"] * 1000).round().astype(int))
+    expect(named(["noise", "refund"], whole) == ["refund"], "Whole numbers rank as well as others.")
+    expect(named([], rows) == [], "Without inputs there is nothing to name.")
     exact = pd.DataFrame({"returned": [0.0, 0.0, 1.0, 1.0], "rank": [1.0, 3.0, 2.0, 4.0]})
     expect(named(["rank"], exact, 0.75) == ["rank"], "At the very bar a column is named: compare with >=.")
-    everything = ["scanned", "refund_date", "useful", "kept_days"]
-    expect(named(everything) == ["refund_date", "kept_days"], "Name the columns in the order of the inputs.")
 
 
 INPUTS = ["humid", "precip", "visib", "pressure"]
@@ -272,6 +320,20 @@ def rubric_score(answer):
     right = {"points": {"data": 1, "monitoring": 0}, "final": 0, "failed": []}
     words = "A section in which nothing is probed has no point, and it is the weakest one."
     told(score(empty, "on a section without probes"), right, words, case="With monitoring empty it")
+    twice = {"data": {"tested": fails, "owned": passes}, "model": {"tested": crashes, "owned": passes}}
+    right = {"points": {"data": 1, "model": 1}, "final": 1, "failed": ["tested", "tested"]}
+    told(score(twice, "on a name in two sections"), right, "A name may be there in two sections.", case="With it it")
+    truths = {
+        "data": {
+            "a": lambda project: "found",
+            "b": lambda project: 0,
+            "c": lambda project: [1],
+            "d": lambda project: "",
+        }
+    }
+    right = {"points": {"data": 2}, "final": 2, "failed": ["b", "d"]}
+    words = "Anything true is a pass, and anything false a failure: it need not be True or False."
+    told(score(truths, "on probes that return other things"), right, words, case="With 'found', 0, [1] and '' it")
     silent = {"data": {"a": lambda project: None, "b": passes}}
     right = {"points": {"data": 1}, "final": 1, "failed": ["a"]}
     words = "A probe that returns None has shown nothing, so it fails."
