@@ -72,7 +72,7 @@ class Report:
     def raise_if_stopped(self) -> None:
         """Raise InvalidBatch, with the whole report as its message, if the batch must not be used."""
         if self.stopped:
-            raise InvalidBatch(f"{self}\nNothing of this batch was used: mend it where it was made, and send it again.")
+            raise InvalidBatch(f"{self}\nNothing of this batch was used. Correct it at its source and send it again.")
 
     def __str__(self) -> str:
         """A headline, then two lines a finding."""

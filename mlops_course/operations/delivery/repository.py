@@ -133,7 +133,7 @@ def deploy(repository: Path, commit: str, *, workflow: Workflow) -> list[str]:
     found = {name: kept.get(name, NOT_RUN) for name in workflow.required(changed(repository, commit, since=now))}
     if faults := [f"{name} ({verdict})" for name, verdict in found.items() if verdict != GREEN]:
         title = _git(repository, "log", "-1", "--format=%s", commit).strip()
-        raise RefusedError(f"{title!r} stays out of production, for not being green in: {', '.join(faults)}")
+        raise RefusedError(f"{title!r} stays out of production, because it is not green in: {', '.join(faults)}")
     live = _git(repository, "rev-list", "--reverse", "--topo-order", commit, *([f"^{now}"] if now else [])).split()
     _git(repository, "update-ref", PRODUCTION, commit, now or "")  # git refuses if production has moved meanwhile
     return live
