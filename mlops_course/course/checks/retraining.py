@@ -119,6 +119,10 @@ def cheapest_between(answer):
     ask({"seldom": (10, 2), "often": (10, 5)}, "often", (0, 0), words)
     words = "Choose the policy by its whole name."
     ask({"monthly, last": (80, 5), "monthly": (0, 5), "never": (50, 0)}, "monthly", (0, 10), words)
+    words = "One training more or less, and errors that differ by half a EUR, count as well."
+    ask({"a": (3.0, 1), "b": (1.0, 2), "c": (2.5, 1)}, "b", (0, 1.5), words)
+    ask({"a": (3.0, 1), "b": (1.0, 2)}, "a", (2, math.inf), words)
+    ask({"a": (3.0, 1), "c": (2.5, 1)}, "a", None, words)
     words = "Prices need not be whole numbers."
     ask({"a": (1.0, 0), "b": (0.25, 3)}, "b", (0, 0.25), words)
 
