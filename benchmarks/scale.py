@@ -1,12 +1,14 @@
 """The year repeated 30 times, ten million rows, scored by one process without Dask, by one worker and by two.
 
-    python benchmarks/scale.py FOLDER [--repeats 3 30] [--rounds 1]
+    python benchmarks/scale.py FOLDER [--repeats 3 30] [--rounds 1] [--csv] [--steps]
 
 FOLDER gets a workspace with a model of January to March, the files to score (18 MB a year) and the scores; it may be
 deleted afterwards. Each run is a process of its own, and the kinds of run take turns, so that what else the computer
 does falls on all of them. Printed are rows a second, without and with the start of the cluster, the seconds before the
-first and after the last part (one core's work, however many workers there are), peak memory of the process that asks
-and of the greatest worker, and whether the files are the same to the bit.
+first and after the last part (one core's work, however many workers there are), the core seconds of all processes and
+of the one that asks, peak memory of the process that asks and of the greatest worker, and whether the files are the
+same to the bit. With --csv the files are CSV (81 MB a year), which a cluster first copies to Parquet. With --steps, the
+year is scored in one process, and the core seconds of each step are printed instead.
 """
 
 import argparse
@@ -22,15 +24,18 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
+from threadpoolctl import threadpool_limits
 
 from mlops_course import flights
+from mlops_course.operations.deployment import batch
 from mlops_course.system import cluster, scoring
+from mlops_course.system.cluster import files
 from mlops_course.system.release import release
 from mlops_course.system.system import System
 from mlops_course.system.workspace import Workspace
 
 KINDS = {"one process": 0, "one process, one core": 0, "1 worker": 1, "2 workers": 2}
-BYTES_A_ROW = 200  # of the file, its scores, and its parts, with room to spare
+BYTES_A_ROW = 800  # of the file, its scores, and its parts, with room to spare
 
 
 def used() -> tuple[float, float]:
@@ -39,7 +44,7 @@ def used() -> tuple[float, float]:
     return peak / 1e9, time.process_time()
 
 
-def prepare(folder: Path, repeats: list[int]) -> None:
+def prepare(folder: Path, repeats: list[int], *, csv: bool) -> None:
     """A champion, and the year repeated, each repeat a row group; nothing that is there is made again."""
     folder.mkdir(parents=True, exist_ok=True)
     names = flights.batches()
@@ -62,12 +67,55 @@ def prepare(folder: Path, repeats: list[int]) -> None:
                 for _ in range(count):
                     writer.write_table(table)
             path.with_suffix(".part").replace(path)
+        if csv and not path.with_suffix(".csv").exists():
+            year = pd.read_parquet(folder / "year.parquet")
+            for number in range(count):
+                year.to_csv(path.with_suffix(".part"), mode="a" if number else "w", header=not number, index=False)
+            path.with_suffix(".part").replace(path.with_suffix(".csv"))
 
 
-def one(folder: Path, kind: str, repeats: int) -> dict[str, float | str]:
+def steps(folder: Path, *, csv: bool) -> None:
+    """Score the year part by part in one process on one core, and print the core seconds of a million rows by step.
+
+    Of a CSV, also the copy that a cluster makes of it, in the process that asks.
+    """
+    source = folder / ("1.csv" if csv else "1.parquet")
+    system = System("mlops_course.flights", Workspace(folder / "home"))
+    model, seconds, rows = system.registry.load("champion"), {}, 0
+    contract, estimator = model.contract, model.model
+    begun = [0.0]
+
+    def lap(step: str) -> None:
+        seconds[step] = seconds.get(step, 0.0) + time.process_time() - begun[0]
+        begun[0] = time.process_time()
+
+    with threadpool_limits(1):
+        begun[0] = time.process_time()
+        for part in batch.parts(source, batch.ROWS_PER_PART):
+            lap("read")
+            batch.problems(part, contract.inputs, optional=contract.optional)
+            lap("check")
+            inputs = batch.conform(part, contract.inputs)
+            lap("types")
+            system.case.derive(inputs)
+            lap("features")
+            answers = estimator.predict_proba(inputs)
+            lap("features and model")
+            pd.DataFrame({"id": part["id"], "probability": answers[:, 1]}).to_parquet(folder / "scores.parquet")
+            lap("write")
+            rows += len(part)
+        with files._in_parts(source, folder=folder):
+            copied = time.process_time() - begun[0]
+    seconds["model"] = seconds.pop("features and model") - seconds["features"]
+    table = pd.Series(seconds) / rows * 1e6
+    print(pd.DataFrame({"core s a million rows": table.round(2), "share": (table / table.sum()).round(3)}).to_string())
+    print(f"in all {table.sum():.2f}, and to copy a CSV for a cluster {copied / rows * 1e6:.2f}")
+
+
+def one(folder: Path, kind: str, repeats: int, *, csv: bool) -> dict[str, float | str]:
     """Score once, anew, and say what it took."""
     system = System("mlops_course.flights", Workspace(folder / "home"))
-    source, target = folder / f"{repeats}.parquet", folder / f"{kind.replace(' ', '_')}.parquet"
+    source, target = folder / f"{repeats}.{'csv' if csv else 'parquet'}", folder / f"{kind.replace(' ', '_')}.parquet"
     for path in folder.glob(f"{target.name}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     told = []
@@ -95,6 +143,7 @@ def one(folder: Path, kind: str, repeats: int) -> dict[str, float | str]:
         "after last part": end - told[-1],
         "asking GB": used()[0],
         "worker GB": max((peak for peak, _ in workers), default=0.0),
+        "asking core s": used()[1],
         "core s": used()[1] + sum(seconds for _, seconds in workers),
         "digest": digest[:12],
         "load": os.getloadavg()[0],
@@ -106,20 +155,25 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--repeats", type=int, nargs="+", default=[3, 30])
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--csv", action="store_true")
+    parser.add_argument("--steps", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     folder = asked.folder.resolve()
     if asked.one == "prepare":
-        prepare(folder, asked.repeats)
+        prepare(folder, asked.repeats, csv=asked.csv)
     elif asked.one:
-        print(json.dumps(one(folder, asked.one, asked.repeats[0])))
+        print(json.dumps(one(folder, asked.one, asked.repeats[0], csv=asked.csv)))
+    elif asked.steps:
+        prepare(folder, [1], csv=asked.csv)
+        steps(folder, csv=asked.csv)
     else:
-        compare(folder, asked.repeats, rounds=asked.rounds)
+        compare(folder, asked.repeats, rounds=asked.rounds, csv=asked.csv)
 
 
-def compare(folder: Path, repeats: list[int], *, rounds: int) -> None:
+def compare(folder: Path, repeats: list[int], *, rounds: int, csv: bool) -> None:
     """Each kind of run in turn, each in a process of its own: a process passes its peak on to those that it starts."""
-    again = [sys.executable, __file__, f"{folder}"]
+    again = [sys.executable, __file__, f"{folder}", *(["--csv"] if csv else [])]
     subprocess.run([*again, "--one", "prepare", "--repeats", *map(str, repeats)], check=True)
     runs = []
     for _ in range(rounds):

@@ -17,8 +17,8 @@ from mlops_course.design import load_specification
 from notebooks import code_cells, read
 
 ROOT = Path(__file__).parents[1]
-CAPSTONE = ROOT / "notebooks" / "18_capstone.ipynb"
-EXERCISE = ROOT / "solutions" / "18_capstone.ipynb"
+CAPSTONE = ROOT / "notebooks" / "19_capstone.ipynb"
+EXERCISE = ROOT / "solutions" / "19_capstone.ipynb"
 HOUR = pd.Timedelta("1h")
 CASES = {"flights": flights, "small_case": small_case}
 

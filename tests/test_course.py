@@ -37,7 +37,7 @@ def source(path: Path) -> str:
 
 
 def test_the_sixteen_lessons_are_there():
-    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(19)]
+    assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(20)]
 
 
 def test_the_page_of_the_lessons_is_current():

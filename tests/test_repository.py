@@ -136,7 +136,7 @@ def code_of(name: str) -> list[str]:
 def test_readme_lists_every_lesson_once_and_links_those_that_exist():
     listed = re.findall(r"^\| (\d\d) \| (?:\[[^\]]+\]\((\S+?)\)|([^|\[]+?)) \|", read("README.md"), re.MULTILINE)
     existing = sorted(name_of(path) for path in FILES if path.match("notebooks/*.ipynb"))
-    assert [number for number, _, _ in listed] == [f"{number:02d}" for number in range(19)]
+    assert [number for number, _, _ in listed] == [f"{number:02d}" for number in range(20)]
     assert [link for _, link, _ in listed if link] == existing
     assert all("to come" in title for _, link, title in listed if not link)
 

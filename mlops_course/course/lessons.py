@@ -25,11 +25,12 @@ LESSONS = (
     "performance",
     "retraining",
     "governance",
+    "scale",
     "capstone",
 )
 
 # Files and rooms of former versions know sixteen lessons by their numbers, or by names that have changed since.
-ADDED = {"law_and_cost", "alerts", "performance"}
+ADDED = {"law_and_cost", "alerts", "performance", "scale"}
 FORMER = {f"{number:02d}": name for number, name in enumerate(name for name in LESSONS if name not in ADDED)} | {
     "prioritisation": "use_cases",
     "testing_and_validation": "testing",
@@ -42,6 +43,7 @@ MOVED = {  # gaps that asked the same; one that was replaced by another question
     "drift.alarm_days": "alerts.alarm_days",
     "drift.diagnose": "alerts.diagnose",
     "drift.cost_so_far": "performance.cost_so_far",
+    "governance.summarise": "scale.summarise",
 }
 
 
