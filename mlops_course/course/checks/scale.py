@@ -45,7 +45,7 @@ def workers_needed(answer):
     ask(10, 40, 20, 0, 8, "The start takes its time before any row is answered.")
     ask(10, 30, 0, 1, 8, "The work that stays in one process takes its time, however many workers there are.")
     ask(10, 69, 20, 1, 8, "A part of a worker does not exist: round up.")
-    ask(10, 31, 20, 1, 8, "Few seconds are left for the shared work, so many workers are needed.")
+    ask(40, 61, 20, 1, 29, "If one second is left for the shared work, more than a thousand workers may be needed.")
     words = "If start and the work that stays take the whole deadline, no number of workers keeps it: None."
     ask(10, 30, 20, 1, 8, words)
     ask(10, 25, 20, 1, 8, words)
@@ -245,8 +245,13 @@ def summarise(answer):
         return dict.fromkeys(("n", "mean", "sd"), words)
 
     one = _delays(("UA", 1), ("UA", 3), ("UA", 8), ("B6", -2), ("B6", 6))
-    usual = {"n": "Count the flights of each carrier.", "mean": "It is the mean of the carrier's delays."}
+    usual = {
+        "n": "Each known delay counts, also if values are missing in other columns.",
+        "mean": "Give their mean.",
+    }
     ask([one], "one piece", **usual, sd="It has the divisor n - 1, as in pandas.")
+    zero = [_delays(("UA", 0), ("UA", 0), ("AA", -5), ("AA", -5))]
+    ask(zero, "delays that are all equal", n="Zero is a known delay.", mean="All are equal.", sd="There is no spread.")
     uneven = [_delays(("UA", 0), ("UA", 2), ("UA", 4), ("UA", 6), ("UA", 8)), _delays(("UA", 40), ("UA", 60))]
     words = "A mean of means counts a small piece as much as a large one: add up what can be added."
     ask(uneven, "a piece of five flights and one of two", n="Numbers of all pieces are added.", mean=words)
@@ -259,14 +264,14 @@ def summarise(answer):
     gaps = [_delays(("UA", 1), ("UA", None), ("B6", None)), _delays(("UA", 5), ("B6", 3), ("B6", 4))]
     words = "A flight without a known delay does not count, in none of the columns."
     ask(gaps, "two pieces with missing delays", **all_three(words))
+    labels = [piece.set_axis([3] * len(piece), axis="index") for piece in gaps]
+    ask(labels, "two pieces with one label in the index", **all_three("Pieces may have any index."))
     ask([*gaps, _delays(("AA", None), ("UA", 7))], "a carrier without any known delay", **all_three(words))
     empty = [one.head(0), one.head(2), one.head(0), one.tail(3)]
     ask(empty, "pieces of which two are empty", **all_three("An empty piece changes nothing."))
     single = [_delays(("UA", 4)), _delays(("AA", 2), ("AA", 6))]
     words = "One flight has no spread: missing, not 0."
     ask(single, "a carrier with one flight", n="One flight is one.", mean="Its delay is the mean.", sd=words)
-    zero = [_delays(("UA", 0), ("UA", 0), ("AA", -5), ("AA", -5))]
-    ask(zero, "delays that are all equal", n="Zero is a known delay.", mean="All are equal.", sd="There is no spread.")
     rows, rng = _september(), np.random.default_rng(9)
     shuffled = rows.iloc[rng.permutation(len(rows))]
     for number in (1, 2, 7, 30):
