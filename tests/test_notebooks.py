@@ -216,12 +216,12 @@ def test_a_lesson_without_stored_outputs_is_a_fault():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("word " * 2_500, None),
-        ("word " * 2_501, "2501 words; a lesson has at most 2500"),
-        ("word " * 2_500 + "\n\n## References\n\n- a long list", None),
-        ("word " * 2_500 + "\n\n- [x] done\n\n<details><summary>Answer</summary>It is folded away.</details>", None),
-        ("Time: 85\nminutes.", None),
-        ("Time: 86\nminutes.", "86 minutes; a lesson takes at most 85"),
+        ("word " * 1_800, None),
+        ("word " * 1_801, "1801 words; a lesson has at most 1800"),
+        ("word " * 1_800 + "\n\n## References\n\n- a long list", None),
+        ("word " * 1_800 + "\n\n- [x] done\n\n<details><summary>Answer</summary>It is folded away.</details>", None),
+        ("Time: 60\nminutes.", None),
+        ("Time: 61\nminutes.", "61 minutes; a lesson takes at most 60"),
     ],
 )
 def test_a_lesson_is_short_enough_to_be_read(text, fault):
@@ -229,5 +229,5 @@ def test_a_lesson_is_short_enough_to_be_read(text, fault):
     assert [one for one in found if "words" in one or "minutes" in one] == ([fault] if fault else [])
 
 
-def test_a_lesson_has_at_most_40_cells():
-    assert "41 cells; a lesson has 20 to 40" in notebooks.lesson_faults(lesson(*["1"] * 41))
+def test_a_lesson_has_at_most_35_cells():
+    assert "36 cells; a lesson has 20 to 35" in notebooks.lesson_faults(lesson(*["1"] * 36))

@@ -29,8 +29,8 @@ from mlops_course.course.checks.derivation import GapError, derived, stored
 ROOT = Path(__file__).parents[1]
 CELL_SECONDS = 300  # a lesson has 30 s; this only ends a cell that hangs
 LINES = 20  # of code in a cell
-CELLS = range(20, 41)
-WORDS, MINUTES = 2_500, 85  # of a lesson, without code, references, folded answers and the checklist
+CELLS = range(20, 36)
+WORDS, MINUTES = 1_800, 60  # of a lesson, without code, references, folded answers and the checklist
 HEADINGS = ("Takeaways", "State of the system", "Knowledge check", "References")
 QUESTIONS = 4
 MISTAKES = 3
