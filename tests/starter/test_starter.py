@@ -411,11 +411,11 @@ def test_a_project_is_trained_gated_and_watched_without_an_edit(project):
     assert (project / ".mlops" / "mlflow.db").is_file()
 
 
-def test_a_project_serves_under_its_own_name_only(made):
-    secret = made[0].parent / "token.txt"
+def test_a_project_serves_under_its_own_name_only(project):
+    secret = project.parent / "token.txt"
     secret.write_text("s3cret\n", encoding="utf-8")
     command = [sys.executable, "-m", "pumps", "serve", "--port", "0", "--token-file", str(secret)]
-    with subprocess.Popen(command, cwd=made[0], stdout=subprocess.PIPE, encoding="utf-8") as process:
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, encoding="utf-8") as process:
         try:
             url = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]
             ask = partial(httpx.get, timeout=600)
