@@ -1,14 +1,17 @@
 """Every gap of every exercise: its solution passes and other right answers too, each mistake gets its own hint."""
 
 import doctest
+import functools
 import re
 from pathlib import Path
 
 import nbformat.v4 as made
+import pandas as pd
 import pytest
 
 from gaps import Gap, Mistake, gaps
-from mlops_course.course.checks import Rejected, YourTurn
+from mlops_course.course.checks import Rejected, YourTurn, exercise
+from mlops_course.course.checks.examples import expect_example
 from notebooks import read
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +104,29 @@ def test_the_example_in_the_docstring_has_the_value_that_it_says(fill, gap):
     names = fill(gap, gap.solution)
     [example] = doctest.DocTestFinder(recurse=False).find(names[gap.name], gap.name, globs=names)
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize("gap", GAPS)
+def test_an_answer_that_only_the_example_of_the_page_refutes_is_rejected(fill, gap, monkeypatch):
+    names, wrong = fill(gap, gap.solution), []
+    right = names[gap.name]
+
+    @functools.wraps(right)
+    def answer(*arguments, **named):
+        return pd.NA if wrong else right(*arguments, **named)
+
+    def example(*arguments, **named):
+        wrong.append("from here on")
+        expect_example(*arguments, **named)
+
+    names[gap.name] = answer
+    if not getattr(names["checks"], gap.name).example:
+        assert gap.name == "since"  # whoever leaves out another example says so here
+        return
+    monkeypatch.setattr(exercise, "expect_example", example)
+    with pytest.raises(Rejected, match="page's own example"):
+        exec(gap.check, names)
+    assert len(wrong) == 1
 
 
 @pytest.mark.parametrize("gap", GAPS)

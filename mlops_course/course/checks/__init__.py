@@ -5,6 +5,7 @@ A wrong one is told what went wrong and where to look, never the answer.
 
     exercise      makes a check from a function, shows hints, lists the gaps of a lesson
     answers       calls an answer so that a crash, a loop without end or a missing return ends in a sentence
+    examples      runs the example of the page with the answer
     comparison    compares values, and tells a wrong form from wrong values
     cases         laws that many checks share: a result, an error, a list of items
     surroundings  another day, process and computer, for answers that must not depend on them

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlops_course.course.checks.answers import Rejected, brief
 
-__all__ = ["expect", "expect_same"]
+__all__ = ["alike", "expect", "expect_same"]
 
 SCALARS = {"text": str, "truth value": (bool, np.bool_), "number": numbers.Number}  # a truth value is a number, too
 NAMES = {  # what a learner is told of a type
@@ -33,6 +33,26 @@ def expect_same(came: object, expected: object, words: str, *, case: str = "this
         raise Rejected(f"{case} gave {form}.")
     if not _close(came, expected, tolerance):
         raise Rejected(f"{words} {case} gave {brief(_plain(came))}, expected {brief(_plain(expected))}.")
+
+
+def alike(came: object, expected: object) -> bool:
+    """Whether two values say the same in whatever form: a list, tuple, set or array, numbers of any type.
+
+    >>> alike(np.array([1, np.nan]), (1.0, None)), alike([1], [2])
+    (True, False)
+    """
+    came, unordered = _plain(came), isinstance(expected, set | frozenset) or isinstance(came, set | frozenset)
+    if isinstance(expected, dict):
+        same = isinstance(came, dict) and set(came) == set(expected)
+        return same and all(alike(came[key], expected[key]) for key in expected)
+    if isinstance(expected, list | tuple | set | frozenset):
+        if not isinstance(came, list | tuple | set | frozenset) or len(came) != len(expected):
+            return False
+        pairs = zip(*(sorted(items, key=str) if unordered else items for items in (came, expected)), strict=True)
+        return all(alike(*pair) for pair in pairs)
+    if not pd.api.types.is_scalar(came) or pd.isna(came):
+        return bool(pd.api.types.is_scalar(came) and pd.isna(expected))
+    return _close(came, expected, 1e-9)
 
 
 def _wrong_form(came: object, expected: object, *, tolerance: float) -> str:

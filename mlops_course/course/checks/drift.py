@@ -265,6 +265,7 @@ def _glued(rows: pd.DataFrame, column: str, day: pd.Timestamp) -> pd.DataFrame:
     "Learn each column from the others on `before`, and look at the mean error of each day.",
     "How large does that error get on the days of `before`? A day that lies clearly above all of them is broken.",
     nothing=True,
+    example=False,  # two days of nine rows, where the task promises 40 of 30 or more
 )
 def since(answer):
     """The first broken day is found, whichever column it is, and days that are only cold or wet are not blamed."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from mlops_course.course.checks.answers import Rejected, limits, watched
+from mlops_course.course.checks.examples import expect_example, page_of
 from mlops_course.course.lessons import LESSONS
 from mlops_course.course.progress import record
 
@@ -17,10 +18,11 @@ LESSON = re.compile(r"\.course\.checks\.(\w+)$")
 _shown: dict[str, int] = {}  # gap -> hints shown in this session
 
 
-def check(*hints: str, nothing: bool = False) -> Callable[[Callable], Callable]:
+def check(*hints: str, nothing: bool = False, example: bool = True) -> Callable[[Callable], Callable]:
     """Turn a function that raises Rejected into a check. A right answer is told the first line of its docstring.
 
     The hints are shown one by one when a learner asks for them. `nothing` lets the answer return None.
+    After the laws the example of the page is run, unless it is smaller than the task promises: then `example=False`.
     """
     if len(hints) < 2 or not all(isinstance(text, str) for text in hints):
         raise ValueError("a check needs two hints at least, from vague to plain: @check('...', '...')")
@@ -39,14 +41,17 @@ def check(*hints: str, nothing: bool = False) -> Callable[[Callable], Callable]:
                     came = type(answer).__name__
                     raise Rejected(f"{name} checks the function itself: pass it without calling it ({came} came).")
                 with limits(name):
-                    laws(watched(answer, name=name, nothing=nothing))
+                    called = watched(answer, name=name, nothing=nothing)
+                    laws(called)
+                    if example:
+                        expect_example(called, name, page=page_of(gap) or answer.__doc__ or "")
             except Rejected as error:
                 record(gap, "failed", str(error))
                 raise
             record(gap, "passed")
             print(f"{name}: correct. {laws.__doc__.strip().splitlines()[0]}")
 
-        checked.gap, checked.hints = gap, hints
+        checked.gap, checked.hints, checked.example = gap, hints, example
         return checked
 
     return made
