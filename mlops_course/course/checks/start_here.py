@@ -18,10 +18,13 @@ def usable(answer):
     def ask(known: dict[str, float | None], asked: float, expected: list[str], words: str) -> None:
         case = f"usable({known}, asked={asked})"
         came = result(answer, known, asked, case=case, kind=list, give="a list of columns")
+        ours = all(name in [*known] for name in came)
+        words = words if ours else "A column came that is not in `known`: start anew in each call."
         expect_items(came, expected, words, case=case, order="Give the columns in alphabetical order.")
 
     ask({"hour": -720}, -2, ["hour"], "A value that is known long before the question may be used.")
     ask({"hour": -720, "dep_delay": 0.2}, -2, ["hour"], "The delay at departure is known only after the question.")
+    ask({"gate": -1.5}, -1, ["gate"], "Hours need not be whole: -1.5 comes before -1.")
     ask({"gate": -1.5}, -2, [], "The gate becomes known between the question and the departure: too late for the desk.")
     ask({"wind": -2}, -2, ["wind"], "A value that becomes known exactly when the desk asks may be used.")
     ask({"mood": None, "hour": -720}, -2, ["hour"], "A value that never becomes known (None) may not be used.")
@@ -37,6 +40,7 @@ def usable(answer):
         ["taxi"],
         "Here the question comes one hour after the departure: compare with `asked`, not with 0.",
     )
+    ask({"taxi": 0.4}, 0, [], "Hours need not be whole: 0.4 comes after 0.")
     ask({"off": 0, "taxi": 0.4}, 0, ["off"], "A value known at 0 may be used by a question at 0: 0 is not None.")
     ask({"mood": None, "off": 0}, 1, ["off"], "None is not 0: this value never becomes known.")
     ask({"gate": -1.5, "crew": -1.75}, -1.75, ["crew"], "Hours need not be whole: -1.5 comes after -1.75.")
@@ -62,8 +66,10 @@ def maturity(answer):
 
     ask({}, 2, "Every practice is at level 2.")
     ask({}, 1, "Every practice is at level 1.", level=1)
-    ask({"monitoring": 0}, 0, "The weakest practice decides, not the average.")
-    ask({"tests": 1}, 1, "The weakest practice decides, not the average.")
+    for practice in PRACTICES:
+        ask({practice: 0}, 0, f"The weakest practice decides, not the average; here it is {practice}.")
+        ask({practice: 1}, 1, f"The weakest practice decides, not the average; here it is {practice}.")
+        ask({practice: 0}, 0, f"The weakest practice decides, here {practice}.", level=1)
     ask({}, 0, "A practice that is not named has level 0.", without="release")
     ask({"data": None}, 0, "A practice whose level nobody knows (None) has level 0.")
     for level in (0, None):
@@ -71,9 +77,9 @@ def maturity(answer):
     ask({"coffee": 2}, 0, "A practice that is not named has level 0.", without="data")
     ask(dict.fromkeys(PRACTICES), 0, "A practice whose level nobody knows (None) has level 0.")
     expect_same(result(answer, {}, case="maturity({})"), 0, "This team names no practice.", case="maturity({})")
-    for practice in PRACTICES:
-        ask({practice: 1}, 1, f"The weakest practice decides, here {practice}.")
-        ask({practice: 0}, 0, f"The weakest practice decides, here {practice}.", level=1)
+    words = "A practice counts under its own name only: metadata is not data, and Tests is not tests."
+    ask({"metadata": 2}, 0, words, without="data")
+    ask({"metadata": 0, "Tests": 0, "test": 0}, 2, words)
 
 
 PHASES, DEBTS = ("design", "development", "operations"), ("data", "configuration", "glue code", "feedback loop")
@@ -132,11 +138,15 @@ def places(answer):
 def news(answer):
     """A month is news if chance does not explain its difference, given its number of days."""
 
-    def ask(*rows: tuple[str, float, int, int, int, float], gives: list[str], words: str) -> None:
-        columns = ["month", "expected", "late", "flights", "days", "spread"]
-        table = pd.DataFrame(rows, columns=columns, index=range(len(rows), 0, -1))
-        case = f"news of ({', '.join(columns)}) {list(rows)}"
+    columns = ["month", "expected", "late", "flights", "days", "spread"]
+
+    def ask(*rows: tuple[str, float, int, int, int, float], gives: list[str], words: str, last: int = 0) -> None:
+        table = pd.DataFrame(rows, columns=columns)
+        table.index = range(last, last - len(rows), -1) if last else table.index
+        case = f"news of ({', '.join(columns)}) {list(rows)}{f', whose index begins at {last}' if last else ''}"
         came = result(answer, table, case=case, kind=list, give="a list of months")
+        ours = all(month in table["month"].tolist() for month in came)
+        words = words if ours else "Give months that stand in the column `month` of the table."
         expect_items(came, gives, words, case=case, order="Keep the order of the table.")
 
     ask(
@@ -146,7 +156,7 @@ def news(answer):
     )
     words = "Five points are 2.5 standard errors here, which is no news. Do you count days, not flights?"
     ask(("04", 0.2, 2_500, 10_000, 25, 0.1), gives=[], words=words)
-    ask(("04", 0.2, 2_700, 10_000, 25, 0.1), gives=["04"], words="Seven points are 3.5 standard errors here.")
+    ask(("04", 0.2, 2_700, 10_000, 25, 0.1), gives=["04"], words="Seven points above are 3.5 standard errors here.")
     words = "Eight points are no news if the days differ this much: it depends on how far days lie apart (`spread`)."
     ask(("05", 0.2, 2_800, 10_000, 25, 0.2), gives=[], words=words)
     words = "Four points are news if the days are so alike: it depends on how far days lie apart (`spread`)."
@@ -163,9 +173,17 @@ def news(answer):
     ask(("09", 0.2, 3_600, 10_000, 4, 0.1), gives=["09"], words="16 points are 3.2 standard errors here: four days.")
     words = "The difference is exactly three standard errors, which is not more than three."
     ask(("08", 0.25, 6_250, 10_000, 16, 0.5), gives=[], words=words)
+    for expected, late in ((0.2, 0), (0.0, 2_000), (0.0, 3_000)):
+        words = "It may be that no flight is late, or that none was expected to be."
+        ask(("10", expected, late, 10_000, 25, 0.1), gives=["10"], words=words)
+    words = "All days are alike here, so chance explains no difference at all."
+    ask(("03", 0.2, 2_500, 10_000, 25, 0.0), ("04", 0.25, 2_500, 10_000, 25, 0.0), gives=["03"], words=words)
     words = "A month without flights is no news, and the others are still judged."
     ask(("11", 0.2, 0, 0, 0, 0.0), ("12", 0.2, 2_900, 10_000, 25, 0.1), gives=["12"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 2_000, 10_000), ("01", 0.2, 2_900, 10_000)]
+    two = ("11", 0.2, 2_000, 10_000, 25, 0.1), ("12", 0.2, 2_900, 10_000, 25, 0.1)
+    ask(*two, gives=["12"], words="The index may be anything.", last=2)
+    ask(*two, gives=["12"], words="The index may be anything.", last=9)
     words = "Compare each month with what was expected of it."
     ask(*((*month, 25, 0.1) for month in months), gives=["03", "01"], words=words)
     months = [("02", 0.2, 2_000, 10_000), ("03", 0.3, 3_000, 10_000)]
