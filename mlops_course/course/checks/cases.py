@@ -75,7 +75,8 @@ def expect_fit(answer: Callable, fit: Iterable[dict], *, what: str) -> None:
     for one in fit:
         case, fails = f"It was {one}.", f"It fails on a {what}."
         found = result(answer, one, case=case, hint=fails, kind=set | frozenset, give="a set of names")
-        expect(not found, f"A {what} was turned down for {sorted(found)}.", case=case)
+        shown = "; ".join(f"{name} is {one.get(name)!r}" for name in sorted(found, key=str))
+        expect(not found, f"A {what} was turned down for {sorted(found, key=str)}.", case=f"Here {shown}.")
 
 
 def expect_unfit(
@@ -85,11 +86,14 @@ def expect_unfit(
 
     `unfit` holds a field, a value that it must not have, and the words for an answer that lets it through.
     """
+    before = ""
     for field, value, words in unfit:
         case = f"Here {field} is {value!r}."
         found = result(answer, {**fit, field: value}, case=case, hint=f"Nothing in a {what} may make it crash. {case}")
         expect(field in found, words, case=case)
-        expect(found == {field}, f"Only {field} is wrong, and {sorted(found)} came.", case=case)
+        stays = " Does something stay from the call before?" if before in found - {field} else ""
+        expect(found == {field}, f"Only {field} is wrong, and {sorted(found, key=str)} came.{stays}", case=case)
+        before = field
     for field in needed:
         rest = {name: value for name, value in fit.items() if name != field}
         found = result(answer, rest, case="", hint=f"It must not crash on a {what} without {field}.")
