@@ -48,7 +48,10 @@ def audit(answer):
         return rows.assign(arr_delay=rows["arr_delay"].where(where))
 
     at = rows.index
-    ask(rows, [], "Nothing is wrong with this table.", case="three years of labelled flights with an owner")
+    words = "Nothing is wrong with this table."
+    ask(rows, [], f"{words} It has no column of the list.", case="three years of labelled flights with an owner")
+    ask(rows.assign(arr_delay=0.0), [], "A label of 0 is a value.", case="three years of flights whose label is 0")
+    ask(rows.set_axis(range(5, 105), axis="index"), [], "Any index will do.", case="three years with an index from 5")
     ask(rows.head(60), ["short history"], "That is less than 730 days.", case="the first 21 months of it")
     words = "A column is not yet a label: most of the values in it are missing."
     ask(with_label((at < 30) | (at == 99)), ["no label"], words, case="three years with 31 labels in 100 rows")
@@ -68,6 +71,9 @@ def audit(answer):
     ask(rows, [], "This is a name.", case="three years and the owner 'call centre'", owner="call centre")
     words = "One column about persons is enough."
     ask(rows.assign(crew="a name"), ["personal data"], words, case="three years with the column crew")
+    words = "A column about persons counts, also if no row has a value in it."
+    ask(rows.assign(crew=None), ["personal data"], words, case="three years with an empty column crew")
+    ask(rows, [], "A short name is a name.", case="three years and the owner 'X'", owner="X")
     ask(rows, [], "No column of the table is on that list.", case="a use without personal columns", personal=[])
     words, listed = "The columns about persons are those in facts['personal'].", ["seat", "dest"]
     ask(rows, ["personal data"], words, case="three years with the column dest on the list", personal=listed)
@@ -82,6 +88,10 @@ def audit(answer):
     ask(with_label(half), [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
     words = "Fewer than half of the rows have a label."
     ask(with_label(half & (at != 52)), ["no label"], words, case="49 labels in 100 rows")
+    for labels, expected, words in ((3, [], "That is more than half."), (2, ["no label"], "That is fewer than half.")):
+        five = _labelled([0, 200, 400, 600, 800])
+        five["arr_delay"] = five["arr_delay"].where([True, *[False] * (4 - labels + 1), *[True] * (labels - 1)])
+        ask(five, expected, words, case=f"{labels} labels in five rows of 800 days")
     ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
     ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
     words = "Between 22:48 and 18:00, 730 days later, lie 729.8 days: fewer than 730."
@@ -188,6 +198,10 @@ def ranked(answer):
     words = "The build is paid for also if it fails, so no probability makes it cheaper."
     same(_ideas({"hard": (1_000, 0.2, 0.0, 300), "easy": (1_000, 0.4, 0.0, 300)}), ["easy"], words)
     same(_ideas({"risky": (1_000, 1.0, 0.8, 300), "safe": (1_000, 1.0, 0.6, 300)}), ["safe"], words)
+    half = _ideas({"fine": (400, 0.5, 0.5, 99.5)})
+    same(half, ["fine"], "This brings half a euro more than it costs.")
+    words = "Subtract the build: what is left counts, not what comes back for each euro."
+    same(_ideas({"small": (100, 0.8, 0.0, 5), "large": (1_000, 0.8, 0.0, 100)}), ["large", "small"], words)
     words = "The build counts: the first of the two brings more, and costs much more."
     same(_ideas({"palace": (1_000, 0.8, 0.0, 700), "hut": (800, 0.8, 0.0, 100)}), ["hut", "palace"], words)
     slow = _ideas({"slow": (400, 0.5, 0.5, 250), "quick": (300, 0.5, 0.5, 10)})
@@ -195,7 +209,7 @@ def ranked(answer):
     same(slow, ["quick"], "Of these two one does not bring more than it costs in one year.", years=1)
     same(slow, ["quick", "slow"], words, years=3)
     same(slow, ["slow", "quick"], words, years=10)
-    same(slow, ["quick"], words, years=0.5)
+    same(slow, ["quick"], words, years=2)
     words = "What just covers its cost brings no more than it costs, and is left out."
     same(_ideas({"even": (400, 0.5, 0.5, 100), "fine": (400, 0.5, 0.5, 99.5)}), ["fine"], words)
     same(clear.iloc[:0], [], "Without rows the list is empty.")
@@ -235,21 +249,35 @@ def verdicts(answer):
 
     def each(rows: dict[str, tuple], expected: str, words: str, *, value: float = 50_000.0) -> None:
         for name, verdict in said(_facts(rows, value=value), "some ideas").items():
-            facts = dict(zip(("eu_class", "label_share", "known_in_time"), rows[name], strict=True))
-            expect(verdict == expected, words, case=f"{facts} got {verdict!r}, expected {expected!r}.")
+            expect(
+                verdict == expected, words, case=f"{shown(rows[name], value)} got {verdict!r}, expected {expected!r}."
+            )
+
+    def shown(facts: tuple, value: object = "") -> str:
+        told = dict(zip(("eu_class", "label_share", "known_in_time"), facts, strict=True))
+        return str(told if value == "" else {"value": value, **told})
+
+    def mixed(table: pd.DataFrame, words: str) -> None:
+        came = said(table, "seven ideas")
+        for name, value, *facts in table.to_numpy(dtype=object).tolist():
+            expected = "rank" if name == "fine" else "ask" if name.endswith("?") else "kill"
+            case = f"Of seven ideas, {name!r} with {shown(facts, value)} got {came[name]!r}, expected {expected!r}."
+            expect(came[name] == expected, words, case=case)
 
     broken = {"law": ("prohibited", 0.9, True), "label": ("minimal", 0.3, True), "time": ("minimal", 0.9, False)}
     each({"fine": FINE}, "rank", "No rule ends this idea.")
     each(broken, "kill", "One of the three rules is enough to end an idea.")
     each(broken, "kill", "A rule that ends an idea is not weighed against its value.", value=50_000_000.0)
-    each({"poor": FINE}, "rank", "Value plays no part here, so a small one ends nothing.", value=1.0)
+    for value in (1.0, 0.0):
+        each({"poor": FINE}, "rank", "Value plays no part here, so a small one ends nothing.", value=value)
     each({"new": FINE}, "rank", "Value plays no part here, also if it is missing.", value=np.nan)
     allowed = {name: (name, 0.9, True) for name in ("high", "limited", "minimal")}
     each(allowed, "rank", "A use of this class may be built, with the duties of its class.")
     unknown = {"law": (None, 0.9, True), "label": ("minimal", None, True), "time": ("minimal", 0.9, None)}
     for name, facts in unknown.items():
-        verdict = said(_facts({name: facts}), "an idea with a missing fact")[name]
-        case = f"{facts} as class, share of labels and known in time got {verdict!r}."
+        table = _facts({name: facts})
+        verdict = said(table, "an idea with a missing fact")[name]
+        case = f"{shown(table.iloc[0, 2:])} got {verdict!r}."
         expect(verdict != "rank", "A missing answer is not a good one: a rule might still end the idea.", case=case)
         expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
     settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
@@ -258,14 +286,13 @@ def verdicts(answer):
     each({"edge": ("minimal", 0.49, True)}, "kill", "Fewer than half of the labels are too few.")
     each({"none": ("minimal", 0.0, True)}, "kill", "No label at all is too few.")
     each({"all": (None, None, None)}, "ask", "Nothing is known, so nothing is settled.")
-    mixed = {**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE}
-    table = _facts(mixed).sample(frac=1, random_state=4).set_axis([3] * len(mixed), axis="index")
-    expected = {name: "rank" if name == "fine" else "ask" if name.endswith("?") else "kill" for name in table["name"]}
-    words = "Each idea is judged by its own row, whatever the order and the index."
-    expect_same(said(table, "seven ideas"), expected, words, case="A mixed list")
+    table = _facts({**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE})
+    table["value"] = [4e5, 2e5, 6e5, 1e5, 5e5, 7e5, 3e5]
+    mixed(table, "Each idea is judged by its own row, whatever its value is.")
+    table = table.sample(frac=1, random_state=4).set_axis([3] * len(table), axis="index")
+    mixed(table, "Each idea is judged by its own row, whatever the order and the index.")
     columns = table[["eu_class", "known_in_time"]].astype(object)
-    nan = table.assign(**columns.where(columns.notna(), np.nan))
-    expect_same(said(nan, "seven ideas"), expected, words, case="NaN for None")
+    mixed(table.assign(**columns.where(columns.notna(), np.nan)), "A fact is missing if it is None or NaN.")
     expect_same(
         said(table.iloc[:0], "no idea"), {}, "Without rows, return an empty dictionary.", case="A list without rows"
     )
