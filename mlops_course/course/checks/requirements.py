@@ -53,11 +53,8 @@ def budget_left(answer):
     ask([(40, 1000, 100)], 1.0, "Nothing was asked in the 28 days, so nothing is spent.")
     ask([(0, 1000, 25)], 0.75, "Today counts.")
     ask([(3, 105, 5)], 1 - 5 / 10.5, "Of 105 questions 10.5 may fail: the budget need not be whole.")
-    ask(
-        [(4, 1000, 25), (3, 1000, 25)],
-        0.75,
-        "Each day of the window counts, the first and the last row of the table too.",
-    )
+    words = "Each day of the window counts, the first and the last row of the table too."
+    ask([(4, 1000, 50), (3, 1000, 10)], 0.7, words)
     ask([(4, 1000, 50), (3, 1000, 0)], 0.75, "What was asked on a day without a failure counts as well.")
     words = "One day has many questions and one has few: add up before you divide."
     ask([(3, 1980, 10), (4, 20, 10)], 0.9, words)
@@ -91,7 +88,7 @@ GOOD = {
     "risk": "minimal",
     "users": ["desk"],
 }
-NAN, HUGE = float("nan"), 10**400  # the second is too large for a float
+NAN = float("nan")
 GOAL = "A goal that cannot be measured was accepted."
 FAIR = {"measure": "ratio", "goal": 0.95, "compared_to": "last year"}
 UNFIT = (  # field, what stands there, and what to say if it is let through
@@ -169,8 +166,6 @@ def open_questions(answer):
         {"costs": {"false_alarm": 15, "missed": 15}},
         {"inputs": ["hour", "hour"]},
         {"risk": "limited"},
-        {"kpi": {**FAIR, "goal": HUGE}},
-        {"costs": {"false_alarm": HUGE, "missed": HUGE}},
     )
     expect_fit(answer, [GOOD, *fit, *({**GOOD, **change} for change in changes)], what="wish that is fit for use")
     expect_unfit(answer, GOOD, UNFIT, needed=set(GOOD) - {"users"}, what="wish")

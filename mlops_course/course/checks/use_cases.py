@@ -277,7 +277,7 @@ def verdicts(answer):
     for name, facts in unknown.items():
         table = _facts({name: facts})
         verdict = said(table, "an idea with a missing fact")[name]
-        case = f"{shown(table.iloc[0, 2:])} got {verdict!r}."
+        case = f"{shown(table.to_numpy(dtype=object).tolist()[0][2:])} got {verdict!r}."
         expect(verdict != "rank", "A missing answer is not a good one: a rule might still end the idea.", case=case)
         expect(verdict != "kill", "A missing fact ends nothing: somebody has to be asked.", case=case)
     settled = {"law": ("prohibited", None, None), "label": (None, 0.3, None), "time": (None, None, False)}
@@ -287,12 +287,12 @@ def verdicts(answer):
     each({"none": ("minimal", 0.0, True)}, "kill", "No label at all is too few.")
     each({"all": (None, None, None)}, "ask", "Nothing is known, so nothing is settled.")
     table = _facts({**broken, **{f"{name}?": facts for name, facts in unknown.items()}, "fine": FINE})
+    columns = table[["eu_class", "known_in_time"]].astype(object)
+    mixed(table.assign(**columns.where(columns.notna(), np.nan)), "A fact is missing if it is None or NaN.")
     table["value"] = [4e5, 2e5, 6e5, 1e5, 5e5, 7e5, 3e5]
     mixed(table, "Each idea is judged by its own row, whatever its value is.")
     table = table.sample(frac=1, random_state=4).set_axis([3] * len(table), axis="index")
     mixed(table, "Each idea is judged by its own row, whatever the order and the index.")
-    columns = table[["eu_class", "known_in_time"]].astype(object)
-    mixed(table.assign(**columns.where(columns.notna(), np.nan)), "A fact is missing if it is None or NaN.")
     expect_same(
         said(table.iloc[:0], "no idea"), {}, "Without rows, return an empty dictionary.", case="A list without rows"
     )
