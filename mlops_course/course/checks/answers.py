@@ -45,7 +45,7 @@ MEANINGS = {  # part of an error's text: what it means to somebody who sees it f
 }
 KINDS = {  # where the text says nothing
     "KeyError": "there is no such name among the columns or keys: look at what came in.",
-    "IndexError": "a position lies beyond the end: what if there are fewer rows, or none?",
+    "IndexError": "a position lies beyond the end: are there fewer rows, or was a label taken for a position?",
 }
 
 

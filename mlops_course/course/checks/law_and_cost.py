@@ -2,12 +2,15 @@
 
 import itertools
 import math
+import numbers
 from datetime import date, timedelta
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.answers import brief
 from mlops_course.course.checks.cases import result
 
 __all__ = ["YourTurn", "cheapest", "duties", "hint", "summary", "volume"]
@@ -57,6 +60,15 @@ def duties(answer):
     late, third, first = date(2030, 1, 1), ANNEX["III"], ANNEX["I"]
     ask(_use(), late, "No row of the table concerns this use, so the set is empty.")
     ask(_use(None, "narrow"), late, "A use outside of the annexes needs no exemption and is not documented.")
+    ask(
+        _use(None, "talks"),
+        late,
+        "A use that talks to people or makes content has to disclose it, whatever else it does.",
+    )
+    ask(_use(), late, "This use has no duty, also if the use of the call before had one.")
+    ask(_use("I"), late, "A use in Annex I is high risk, and nothing else follows from this annex.")
+    ask(_use("III"), late, "A use in Annex III that is not exempt is high risk, and is registered.")
+    ask(_use(None, "prohibited"), late, "A prohibited use has to stop.")
     words = "A duty applies from its day on, that day included."
     ask(_use(None, "talks"), DISCLOSE, words)
     ask(_use("III"), third, words)
@@ -124,23 +136,26 @@ def cheapest(answer):
         case = f"Load {load if len(load) < 9 else f'of {len(load)} hours'}, places {rows}."
         came = result(answer, places, list(load), case=case, kind=tuple, give="a tuple of name and euros")
         pair = len(came) == 2 and isinstance(came[0], str) and isinstance(came[1], int | float | np.number)
-        expect(pair, "Give two things: the name, and the euros as a number.", case=f"{case} {came!r} came.")
+        expect(pair, "Give two things: the name, and the euros as a number.", case=f"{case} {brief(came)} came.")
         name, euros = places["name"].iloc[best], costs[best]
         told = f"{case} {(came[0], float(came[1]))} came, expected {(name, euros)}."
         expect(math.isclose(came[1], euros, abs_tol=1e-9), less if less and came[1] < euros else words, case=told)
         expect(came[0] == name, words, case=told)
 
     machine, fee, both = ("machine", 2.0, 100, 0.0), ("by the answer", 0.0, math.nan, 0.25), ("both", 1.0, 100, 0.125)
+    words = "Only whole machines can be rented: here one, which is paid for in both hours."
+    ask(_places(machine), [60, 60], words)
     words = "A load that fills the machines exactly needs no further machine."
     less = "Too few euros: each machine is paid for in every hour of the load."
     ask(_places(machine), [100, 100], words, less=less)
-    ask(_places(machine), [300], words, less=less)
+    ask(_places(machine), [300], "There have to be enough machines for the busiest hour: here three.")
     words = "Only whole machines can be rented."
     ask(_places(machine), [150, 150], words)
     ask(_places(machine), [1, 1], words)
     words = "A place that rents no machines costs its fee for each answer, and can be the cheapest."
     ask(_places(fee), [80, 80], words)
     ask(_places(machine, fee), [2, 3], words)
+    ask(_places(fee, ("free", 0.0, 100, 0.0)), [80, 80], "A machine may cost nothing.")
     words = "There have to be enough machines for the busiest hour."
     ask(_places(machine), [10, 250, 10, 10], words)
     words = "Rented machines are paid in hours without an answer, too."
@@ -187,15 +202,27 @@ def volume(answer):
         lines = ", ".join(f"{number:g} at {price:g} {paid}" for number, price, paid in items) or "no item"
         case = f"volume([{lines}], {', '.join(f'{name}={number:g}' for name, number in use.items())})"
         came = result(answer, sheet, *use.values(), case=case, hint=f"{case} does not work.")
+        whole = (
+            not isinstance(came, numbers.Real | Decimal) or came in (math.inf, 0) or came == expected or came % 1 == 0
+        )
+        expect(
+            whole,
+            "Give a whole number of predictions, the smallest that covers all costs.",
+            case=f"{case} gave {came}.",
+        )
         expect_same(came, expected, words, case=case)
 
     build, run, each = (100.0, 900.0, "once"), (10.0, 900.0, "yearly"), (1.0, 0.25, "each")
     ask(40_000, "90,000 euros at 2.25 euros left of each prediction.", build, each)
     ask(36_000, "Without a cost of each prediction, all of its value is left.", build)
+    words = "Quantity times price is what an item costs, also one that comes with each prediction."
+    ask(40_000, words, build, (2.0, 0.125, "each"))
+    ask(40_000, words, build, (0.25, 1.0, "each"))
+    words = "Nothing is paid yearly here, so the number of years changes nothing: it is the same 40,000 as in one year."
+    ask(40_000, words, build, each, years=3)
     words = "The build is paid once, and what is paid every year has to be covered three times in three years."
     ask(52_000, words, build, run, each, years=3)
     ask(12_000, "What is paid every year has to be covered, also if nothing was built.", run, each, years=3)
-    ask(1_800, "Half a year is half of what is paid every year.", run, years=0.5)
     ask(72_000, "A prediction that nobody follows brings nothing.", build, followed=0.5)
     words = "An answer that nobody follows is paid for all the same. Only the value depends on the share."
     ask(90_000, words, build, each, followed=0.5)
@@ -214,12 +241,18 @@ def volume(answer):
     ask(0, "Nothing is paid once or yearly, so there is nothing to cover.", each)
     ask(0, "Nothing is paid once or yearly, so there is nothing to cover.", each, value=0.1)
     ask(0, "There is no cost at all.")
+    for paid in ("once", "yearly"):
+        words = f"An item of 0 euros costs nothing, also if it is paid {paid}: there is nothing to cover."
+        ask(0, words, (1, 0.0, paid), each, value=0.1)
+        ask(0, words, (1, 0.0, paid), each)
+    words = "There may be several items of a kind: multiply each by its own price, then add up."
+    ask(40_000, words, (50, 1_000, "once"), (400, 100, "once"), each)
     several = [(2, 0.0625, "each"), build, run, (1, 0.125, "each"), (50, 300, "once"), (4, 1_500, "yearly")]
     ask(60_000, "There may be several items of a kind, in any order. Add them up.", *several, years=2)
     rng = np.random.default_rng(2)
     for _ in range(30):
         once, yearly, per = rng.uniform(1_000, 90_000), rng.uniform(0, 20_000), rng.uniform(0, 0.2)
-        use = {"years": float(rng.integers(1, 6)), "value": rng.uniform(1, 4), "followed": rng.uniform(0.3, 1)}
+        use = {"years": int(rng.integers(1, 6)), "value": rng.uniform(1, 4), "followed": rng.uniform(0.3, 1)}
         exact = (once + use["years"] * yearly) / (use["followed"] * use["value"] - per)
         if 0.01 < exact % 1 < 0.99:  # away from whole numbers, where the last digit of a sum would decide
             items = (1, once, "once"), (2, yearly / 2, "yearly"), (1, per, "each")

@@ -260,11 +260,8 @@ def kpi(answer):
         table.index = [label] * len(rows) if label else range(len(rows))
         table = table.assign(gate=None) if gate else table
         costs = {"false_alarm": 15, "missed": 60, **costs}
-        told = (
-            f"{len(rows)} rows"
-            if len(rows) > 19
-            else "; ".join(f"{sum(1 for _ in same)} × {row}" for row, same in itertools.groupby(rows))
-        )
+        groups = [f"{sum(1 for _ in same)} × {row}" for row, same in itertools.groupby(rows, key=str)]
+        told = f"{len(rows)} rows" if len(groups) > 19 else "; ".join(groups)
         case = f"kpi on (month, act, late) {told or 'no row'} with {costs}"
         case += f", each row with the index {label}" * (label > 0) + ", and an empty column gate" * gate
         came = result(answer, table, **costs, case=case, kind=pd.Series, give="a series from month to ratio")
@@ -289,14 +286,15 @@ def kpi(answer):
     ask([*first, *next_one], {"03": np.nan, "04": 1.2}, "Other columns do not matter, empty or not.", gate=True)
     words = "In month 04 to act on none is better, so month 05 is compared with that rule."
     ask([*first, *next_one, *last], {"03": np.nan, "04": 1.2, "05": 60 / 120}, words)
-    words = "The month before is the one before in the result: of month 04 nothing is known here."
+    words = "The month before is the one before in the result, here 03."
     ask([*first, *last], {"03": np.nan, "05": 60 / 15}, words)
-    ask([*first, ("04", True, np.nan), *last], {"03": np.nan, "05": 60 / 15}, words)
     ask([*last, *next_one, *first], {"03": np.nan, "04": 1.2, "05": 60 / 120}, "The rows stand in any order.")
     ask([*first, *next_one], {"03": np.nan, "04": 1.2}, "The index means nothing.", label=9)
     dark = [("03", False, np.nan), *[("03", True, np.nan)] * 9, ("04", True, np.nan)]
     ask([*first, *next_one, *dark], {"03": np.nan, "04": 1.2}, "Rows whose label is not known are left out.")
     ask([*first, ("035", True, np.nan), *next_one], {"03": np.nan, "04": 1.2}, "In month 035 nothing is known.")
+    words = "The month before is the one before in the result: of month 04 nothing is known here."
+    ask([*first, ("04", True, np.nan), *last], {"03": np.nan, "05": 60 / 15}, words)
     ask([("02", True, np.nan), *first, *next_one], {"03": np.nan, "04": 1.2}, "In month 02 nothing is known.")
     even = [("03", False, 1), *[("03", True, 0)] * 4]  # 60 and 60
     words = "In month 03 both rules cost the same, so to act on none counts as the better one."
