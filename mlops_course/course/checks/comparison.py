@@ -96,7 +96,7 @@ def _wrong_names(came: object, expected: dict | pd.DataFrame, *, tolerance: floa
 def _wrong_shape(came: object, expected: object, *, tolerance: float) -> str:
     if not isinstance(came, list | tuple | np.ndarray | pd.Series | pd.Index):
         return f"{_a(came)} where {_a(expected)} was asked for"
-    ours, theirs = np.asarray(expected), np.asarray(came)
+    ours, theirs = _array(expected), _array(came)
     if ours.shape != theirs.shape:
         shown = f"shape {theirs.shape} where shape {ours.shape} was asked for"
         right = ours.size == theirs.size and _close(theirs.ravel(), ours.ravel(), tolerance)
@@ -109,14 +109,22 @@ def _wrong_shape(came: object, expected: object, *, tolerance: float) -> str:
     return ""
 
 
+def _array(values: object) -> np.ndarray:
+    """The values as an array; one of objects where lists below have several lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        return np.fromiter(values, object)
+
+
 def _close(came: object, expected: object, tolerance: float) -> bool:
-    """Whether two values of one form agree; a missing value equals a missing value."""
+    """Whether two values agree; a missing value equals a missing value."""
     if isinstance(expected, dict | pd.DataFrame):
-        return all(_close(came[name], expected[name], tolerance) for name in expected)
+        same = isinstance(came, dict | pd.DataFrame) and set(came) == set(expected)
+        return same and all(_close(came[name], expected[name], tolerance) for name in expected)
     if isinstance(expected, list | tuple | np.ndarray | pd.Series | pd.Index):
-        return len(came) == len(expected) and all(
-            _close(a, b, tolerance) for a, b in zip(_plain(came), _plain(expected), strict=True)
-        )
+        same = isinstance(came, list | tuple | np.ndarray | pd.Series | pd.Index) and len(came) == len(expected)
+        return same and all(_close(a, b, tolerance) for a, b in zip(_plain(came), _plain(expected), strict=True))
     if isinstance(expected, numbers.Number) and isinstance(came, numbers.Number):
         if expected != expected or came != came:  # NaN
             return expected != expected and came != came

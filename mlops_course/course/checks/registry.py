@@ -13,7 +13,8 @@ from unittest import mock
 
 import numpy as np
 
-from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks import Rejected, YourTurn, check, expect, expect_same, hint, summary
+from mlops_course.course.checks.answers import brief
 from mlops_course.course.checks.cases import expect_error, expect_items, result
 
 __all__ = ["YourTurn", "altered", "champion", "hint", "note", "refusals", "summary", "way_back"]
@@ -51,7 +52,8 @@ def champion(answer):
     ask([(8, "rolled back", 2)], 2, words)
     words = "Only the events that the task names make a version champion."
     ask([(1, "promoted", 1), (2, "promoted to canary", 2)], 1, words)
-    ask([(1, "promoted", 1), (2, "not rolled back", 2)], 1, words)
+    for event in ("not rolled back", "Promoted", "rolled_back"):
+        ask([(1, "promoted", 1), (2, event, 2)], 1, words)
     mixed = [(3, "rolled back", 1), (1, "promoted", 1), (2, "promoted", 3)]
     ask(mixed, 1, "The list may be in any order: the number says what came last.")
     ask([(2, "promoted", 3), (3, "shadow", 7), (1, "promoted", 1)], 3, "The list may be in any order.")
@@ -93,7 +95,7 @@ def way_back(answer):
     ask(promoted(1), None, "There is no champion before the first one, so there is no way back.")
     ask([], None, "There is no champion at all, and no champion before.")
     back = [*promoted(1, 2, 3), ("rolled back", 2)]
-    ask(back, 1, "The version that had to go must not come back by the next rollback.")
+    ask(back, 1, "Version 3 had to go and does not count any more: 2 is champion, and 1 was champion before it.")
     ask([*back, ("rolled back", 1)], None, "After two rollbacks there is no champion before.")
     far = [*promoted(1, 2, 3, 4, 5), *(("rolled back", version) for version in (4, 3, 2))]
     ask(far, 1, "The way back goes on to the very first one.")
@@ -101,6 +103,7 @@ def way_back(answer):
     ask([*promoted(1, 3), ("rolled back", 1), ("promoted", 3)], 1, "A version may be promoted again.")
     steps = [*promoted(1, 3, 1), ("rolled back", 3), ("rolled back", 1), ("promoted", 9)]
     ask(steps, 1, "A version may be champion twice, and each time counts. Step by step it is version 1.")
+    ask([*promoted(6, 2, 6, 4), ("rolled back", 6)], 2, "Version 6 is champion for the second time, and 2 was before.")
     rng = np.random.default_rng(9)
     for _ in range(150):
         history, standing = [], []
@@ -180,12 +183,22 @@ def altered(answer):
                     Path(folder, name).write_bytes(content)
             fails, give = f"altered fails on this: {case}", "a list of names"
             came = result(answer, Path(folder), on_record, case=case, hint=fails, kind=list, give=give)
-        expect_items(came, expected, words, case=f"{case} It")
+        names, told = [*files, *changes, *on_record], f"{case} It gave {came}."
+        words = as_they_were.get(tuple(came), words) if not changes and on_record is digests else words
+        whole = "Give whole names of files: with what follows the dot, and without the folder."
+        expect(all(name in names for name in came), whole, case=told)
+        expect(len({*came}) == len(came), "Name each file once.", case=told)
+        expect_items(came, expected, words, case=f"{case} It", order="The list is not sorted.")
 
-    ask({}, [], "Nothing is wrong with these files; one of them holds 200,000 bytes.")
+    as_they_were = {
+        ("lines.txt",): "Line ends are bytes, too: read the bytes as they are, and all of them.",
+        ("weights.bin",): "One of these files holds 200,000 bytes: read all of it.",
+    }
+    ask({}, [], "These files are as they were: each digest is the SHA-256 of all bytes, written by `hexdigest`.")
     ask({"model.skops": b"\1" + model[1:]}, ["model.skops"], "A file of the same length has other bytes.")
     ask({"contract.json": None}, ["contract.json"], "A file that is missing is not as it was.")
-    ask({"extra.pkl": b"surprise"}, ["extra.pkl"], "There is a file that nobody registered.")
+    for extra in ("extra.pkl", "extra.tmp", "extra.pyc", "model.skops.bak"):
+        ask({extra: b"surprise"}, [extra], "There is a file that nobody registered.")
     ask({"extra": b"surprise"}, ["extra"], "A file without a dot in its name is a file, too.")
     ask({".hidden": b"surprise"}, [".hidden"], "A hidden file is a file, too.")
     words = "A large file has another byte, the last one: read all of it."
@@ -196,11 +209,23 @@ def altered(answer):
     ask({}, ["weights.bin"], words, on_record=digests | {"weights.bin": other})
     words = "A file that holds no byte was not registered: it is a file, too."
     ask({"empty.txt": b""}, ["empty.txt"], words)
+    empty = digests | {"empty.txt": hashlib.sha256(b"").hexdigest()}
+    ask({"empty.txt": None}, ["empty.txt"], "A file of no byte was registered, and is missing.", on_record=empty)
     words = "Two files have swapped their contents: a digest belongs to a name."
     ask({"model.skops": contract, "contract.json": model}, ["contract.json", "model.skops"], words)
     ask(dict.fromkeys(files), sorted(files), "Every file is missing.")
     every = {"model.skops": b"", "contract.json": None, "a.txt": b""}
     ask(every, ["a.txt", "contract.json", "model.skops"], "Name all files that are not as they were, sorted.")
+
+
+FIRST, SECOND = {"event": "promoted", "version": 1}, {"event": "promoted", "version": 3}
+ENTRIES = [  # added one after another; what an answer is told that writes something else
+    ({"why": "Größe"}, "Letters beyond ASCII are lost."),
+    (FIRST, "The older entry, with letters beyond ASCII, is not what it was, or the new one is missing."),
+    (FIRST, "An entry like an earlier one is one entry more: it happened twice."),
+    ({}, "An empty entry is an entry."),
+    (["a", "b"], "A list may be an entry, and stays one."),
+]
 
 
 @contextmanager
@@ -229,18 +254,26 @@ def _moves(path: Path) -> Iterator[tuple[list[str], list[Path]]]:
 
 
 class _Folder:
-    """A folder for a history."""
+    """A folder for a history, and the answer that writes it."""
 
-    def __init__(self, folder: str) -> None:
-        self.path = Path(folder) / "history.json"
+    def __init__(self, folder: str, answer: Callable) -> None:
+        self.path, self.answer = Path(folder) / "history.json", answer
 
-    def read(self) -> object:
+    def note(self, entry: object, seen: int, fails: str) -> None:
+        """Go on if an entry can be added."""
+        came = result(self.answer, self.path, entry, seen, case="", hint=f"note fails on {fails}.")
+        expect(came is None, "note returns nothing.", case=f"It returned {brief(came)}.")
+
+    def holds(self, history: list, words: str) -> None:
+        """Go on if the file holds this history."""
+        raw = self.path.read_bytes() if self.path.exists() else b""
         try:
-            return json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
+            came = json.loads(raw.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise Rejected(f"The file has to be in UTF-8, and it holds {raw!r}.") from None
         except ValueError:
-            return "a torn file"
+            raise Rejected(f"The file has to hold one JSON list, and it holds {raw!r}. {words}") from None
+        expect(came == history, words, case=f"The file holds {came}, expected {history}.")
 
     def expect(self, names: list[str], words: str) -> None:
         """Go on if the folder holds these files."""
@@ -256,51 +289,51 @@ class _Folder:
 )
 def note(answer):
     """Readers find the old history or the new one, never half of it, and a caller who read an older one is told."""
-    first, second = {"event": "promoted", "version": 1}, {"event": "promoted", "version": 3}
     with tempfile.TemporaryDirectory() as folder:
-        place = _Folder(folder)
+        place = _Folder(folder, answer)
         with _moves(place.path) as (_, began):
-            result(answer, place.path, first, 0, case="", hint="note fails on a history that has no file yet.")
-        case = "After note(path, entry, 0) the file"
-        expect_same(place.read(), [first], "The first entry is the whole history.", case=case)
+            place.note(FIRST, 0, "a history that has no file yet")
+        place.holds([FIRST], "The first entry is the whole history.")
         old = Path(folder) / "old"
         os.link(place.path, old)
         with _moves(place.path) as (gone, came):
-            result(answer, place.path, second, 1, case="", hint="note fails on a history of one entry.")
-        expect_same(place.read(), [first, second], "The new entry comes last.", case="After a second note the file")
-        words = "The file was written in place: a reader who comes while it is written finds a part of it."
-        expect(json.loads(old.read_text(encoding="utf-8") or "0") == [first], words)
-        words = "The first history was written in place: a reader who comes while it is written finds a part of it."
-        expect(bool(began), words)
+            place.note(SECOND, 1, "a history of one entry")
+        place.holds([FIRST, SECOND], "The new entry comes last, below the earlier ones.")
+        words = "history was written in place: a reader who comes while it is written finds a part of it."
+        expect(json.loads(old.read_text(encoding="utf-8") or "0") == [FIRST], f"The {words}")
+        expect(bool(began), f"The first {words}")
         old.unlink()
         elsewhere = [str(origin) for origin in came if origin.resolve() != Path(folder).resolve()]
         words = "The new text was in another folder. If that is another disk, it is put in place byte by byte."
         expect(not elsewhere, words, case=f"It was in {', '.join(elsewhere)}.")
         place.expect(["history.json"], "The folder holds more than the history.")
-        for seen in (0, 1, 3):
-            before = place.path.read_bytes()
-            late = functools.partial(answer, place.path, {"event": "rolled back", "version": 1}, seen)
-            words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
-            expect_error(late, ValueError, words)
-            words = "Somebody was quicker, a ValueError came, and the history was changed all the same."
-            expect(place.path.read_bytes() == before, words)
-            place.expect(["history.json"], "Somebody was quicker, and a file was left behind.")
-        words = "An entry that cannot be written as JSON must not be lost without a word: let the error out."
-        odd = {"event": "promoted", "version": 4, "model": object()}
-        expect_error(lambda: answer(place.path, odd, 2), Exception, words)
-        words = "An entry that cannot be written as JSON must leave the history as it was."
-        expect(place.read() == [first, second], words, case=f"The file holds {place.read()}.")
-        words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
-        place.expect(["history.json"], words)
+        _expect_refused(place)
         words = "For a moment there was no history, and a reader at that moment finds none."
         expect(not gone, words, case=f"By {gone}.")
     with tempfile.TemporaryDirectory() as folder:
-        place = _Folder(folder)
+        place, kept = _Folder(folder, answer), []
         words = "There is no file and 2 entries were seen: somebody was quicker, and no ValueError came."
-        expect_error(lambda: answer(place.path, first, 2), ValueError, words)
+        expect_error(lambda: answer(place.path, FIRST, 2), ValueError, words)
         place.expect([], "Nothing was to be written, and a file is there.")
-        result(answer, place.path, {"why": "Größe"}, 0, case="", hint="note fails on letters beyond ASCII.")
-        expect_same(place.read(), [{"why": "Größe"}], "Letters beyond ASCII are lost.", case="The file")
-        result(answer, place.path, first, 1, case="", hint="note fails on a file with letters beyond ASCII.")
-        words = "The older entry, with letters beyond ASCII, is not what it was."
-        expect_same(place.read(), [{"why": "Größe"}, first], words, case="The file")
+        for entry, words in ENTRIES:
+            place.note(entry, len(kept), f"the entry {entry!r}")
+            kept.append(entry)
+            place.holds(kept, words)
+
+
+def _expect_refused(place: _Folder) -> None:
+    """Go on if a history of two entries stays as it is when somebody was quicker, or if an entry cannot be written."""
+    for seen in (0, 1, 3):
+        before = place.path.read_bytes()
+        late = functools.partial(place.answer, place.path, {"event": "rolled back", "version": 1}, seen)
+        words = f"There are 2 entries and {seen} were seen: somebody was quicker, and no ValueError came."
+        expect_error(late, ValueError, words)
+        words = "Somebody was quicker, a ValueError came, and the history was changed all the same."
+        expect(place.path.read_bytes() == before, words)
+        place.expect(["history.json"], "Somebody was quicker, and a file was left behind.")
+    odd = {"event": "promoted", "version": 4, "model": object()}
+    words = "An entry that JSON cannot hold was passed over, or written as something else: let the error out."
+    expect_error(lambda: place.answer(place.path, odd, 2), Exception, words)
+    place.holds([FIRST, SECOND], "An entry that cannot be written as JSON must leave the history as it was.")
+    words = "An entry that cannot be written left something behind; the folder holds the history and nothing more."
+    place.expect(["history.json"], words)
