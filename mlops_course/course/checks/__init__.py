@@ -8,6 +8,7 @@ A wrong one is told what went wrong and where to look, never the answer.
     examples      runs the example of the page with the answer
     comparison    compares values, and tells a wrong form from wrong values
     cases         laws that many checks share: a result, an error, a list of items
+    leaks         feature code with leaks and without
     surroundings  another day, process and computer, for answers that must not depend on them
     overview      how far a learner is, and a lesson begun again
     derivation    derives an exercise from its solution
