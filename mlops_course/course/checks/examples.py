@@ -76,7 +76,8 @@ def expect_example(answer: Callable, name: str, *, page: str) -> None:
         except (SyntaxError, NameError):
             continue
         if not alike(came, expected):
-            case = f"{told} gave {brief(came.item() if isinstance(came, np.generic) else came)}, expected {brief(expected)}{_with(example.source, known)}."
+            came = came.item() if isinstance(came, np.generic) else came
+            case = f"{told} gave {brief(came)}, expected {brief(expected)}{_with(example.source, known)}."
             raise Rejected(f"The page's own example refutes this: {case}")
 
 
