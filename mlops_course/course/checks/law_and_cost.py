@@ -113,6 +113,13 @@ def _places(*rows: tuple) -> pd.DataFrame:
     return table.astype({"per_hour": float, "capacity": float, "per_answer": float})
 
 
+def _told(places: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{row.name}: {row.per_hour:g} an hour, capacity {row.capacity:g}, {row.per_answer:g} an answer"
+        for row in places.itertuples(index=False)
+    )
+
+
 def _cost(place: dict, load: list[int]) -> float:
     machines = 0 if math.isnan(place["capacity"]) else math.ceil(max(load, default=0) / place["capacity"])
     return machines * place["per_hour"] * len(load) + place["per_answer"] * sum(load)
@@ -129,11 +136,7 @@ def cheapest(answer):
     def ask(places: pd.DataFrame, load: list[int], words: str, *, less: str = "") -> None:
         costs = [_cost(place, load) for place in places.to_dict("records")]
         best = int(np.argmin(costs))
-        rows = "; ".join(
-            f"{row.name}: {row.per_hour:g} an hour, capacity {row.capacity:g}, {row.per_answer:g} an answer"
-            for row in places.itertuples(index=False)
-        )
-        case = f"Load {load if len(load) < 9 else f'of {len(load)} hours'}, places {rows}."
+        case = f"Load {load if len(load) < 9 else f'of {len(load)} hours'}, places {_told(places)}."
         came = result(answer, places, list(load), case=case, kind=tuple, give="a tuple of name and euros")
         pair = len(came) == 2 and isinstance(came[0], str) and isinstance(came[1], int | float | np.number)
         expect(pair, "Give two things: the name, and the euros as a number.", case=f"{case} {brief(came)} came.")
@@ -187,6 +190,10 @@ def cheapest(answer):
         ask(_places(*rows), rng.integers(0, 500, rng.integers(1, 24)).tolist(), words)
 
 
+def _whole(came: object) -> bool:
+    return not isinstance(came, numbers.Real | Decimal) or came in (math.inf, 0) or came % 1 == 0
+
+
 @check(
     "Which costs are the same at any volume, and which come with each prediction?",
     "From the value of one prediction subtract its own cost. What is left has to cover the other costs.",
@@ -202,14 +209,7 @@ def volume(answer):
         lines = ", ".join(f"{number:g} at {price:g} {paid}" for number, price, paid in items) or "no item"
         case = f"volume([{lines}], {', '.join(f'{name}={number:g}' for name, number in use.items())})"
         came = result(answer, sheet, *use.values(), case=case, hint=f"{case} does not work.")
-        whole = (
-            not isinstance(came, numbers.Real | Decimal) or came in (math.inf, 0) or came == expected or came % 1 == 0
-        )
-        expect(
-            whole,
-            "Give a whole number of predictions, the smallest that covers all costs.",
-            case=f"{case} gave {came}.",
-        )
+        words = words if _whole(came) else "Give a whole number of predictions."
         expect_same(came, expected, words, case=case)
 
     build, run, each = (100.0, 900.0, "once"), (10.0, 900.0, "yearly"), (1.0, 0.25, "each")

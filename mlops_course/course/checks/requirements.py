@@ -238,6 +238,14 @@ def cheapest(answer):
         ask(points, known, "", case="400 flights of July", **costs)
 
 
+SLIPS = {  # the ratio of month 04, and what led to it
+    90 / 60: "The ratio is to the cost of acting on none in month 04: take the rule of the month before.",
+    90 / 30: "Take the rule of the month before, and what it would have cost in the same month as the decisions.",
+    75 / 90: "The cost of the decisions is divided by that of the rule, and not the other way round.",
+    75 / 30: "Two flights may be alike: each row counts.",
+}
+
+
 @check(
     "Each row has three costs: of what was decided, of acting on all, and of acting on none. Add them up by month.",
     "`shift` moves the better rule down by one month. Its cost is the one of the month in which it is used.",
@@ -247,14 +255,7 @@ def kpi(answer):
     """Decisions are compared with the rule that was better in the month before, on what is known."""
 
     def ask(
-        rows: list,
-        expected: dict,
-        words: str,
-        *,
-        slips: dict | None = None,
-        label: int = 0,
-        gate: bool = False,
-        **costs: float,
+        rows: list, expected: dict, words: str, *, slips: dict | None = None, label: int = 0, gate=False, **costs: float
     ) -> None:
         table = pd.DataFrame(rows, columns=["month", "act", "late"]).astype({"late": float, "act": bool})
         table.index = [label] * len(rows) if label else range(len(rows))
@@ -268,7 +269,7 @@ def kpi(answer):
         months = "Each month with a known label is in the result, the first month too, and no other month."
         expect_items(list(came.index), list(expected), months, case=case, order="Give the months in ascending order.")
         ratios = came.to_numpy(dtype=float)
-        words = (slips or {}).get(round(float(ratios[-1]), 6), words) if len(ratios) else words
+        words = next((said for ratio, said in (slips or {}).items() if np.isclose(ratios[-1], ratio)), words)
         expect_same(ratios, np.array([*expected.values()], dtype=float), words, case=case)
 
     first = [("03", True, 1), ("03", True, 0), ("03", False, 1), ("03", False, 0)]  # all 30, none 120, decisions 75
@@ -276,13 +277,7 @@ def kpi(answer):
     last = [("05", True, 1), ("05", False, 0), ("05", False, 1)]  # all 15, none 120, decisions 60
     ask(first, {"03": np.nan}, "The first month has no month before.")
     words = "In month 03 to act on all is better, so month 04 is compared with that rule."
-    slips = {
-        90 / 60: "The ratio is to the cost of acting on none in month 04: take the rule of the month before.",
-        90 / 30: "Take the rule of the month before, and what it would have cost in the same month as the decisions.",
-        75 / 90: "The cost of the decisions is divided by that of the rule, and not the other way round.",
-        75 / 30: "Two flights may be alike: each row counts.",
-    }
-    ask([*first, *next_one], {"03": np.nan, "04": 90 / 75}, words, slips={round(k, 6): v for k, v in slips.items()})
+    ask([*first, *next_one], {"03": np.nan, "04": 90 / 75}, words, slips=SLIPS)
     ask([*first, *next_one], {"03": np.nan, "04": 1.2}, "Other columns do not matter, empty or not.", gate=True)
     words = "In month 04 to act on none is better, so month 05 is compared with that rule."
     ask([*first, *next_one, *last], {"03": np.nan, "04": 1.2, "05": 60 / 120}, words)

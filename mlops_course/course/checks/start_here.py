@@ -149,11 +149,8 @@ def news(answer):
         words = words if ours else "Give months that stand in the column `month` of the table."
         expect_items(came, gives, words, case=case, order="Keep the order of the table.")
 
-    ask(
-        ("03", 0.2, 2_000, 10_000, 25, 0.1),
-        gives=[],
-        words="The share is exactly what was expected, so this month is no news.",
-    )
+    words = "The share is exactly what was expected, so this month is no news."
+    ask(("03", 0.2, 2_000, 10_000, 25, 0.1), gives=[], words=words)
     words = "Five points are 2.5 standard errors here, which is no news. Do you count days, not flights?"
     ask(("04", 0.2, 2_500, 10_000, 25, 0.1), gives=[], words=words)
     ask(("04", 0.2, 2_700, 10_000, 25, 0.1), gives=["04"], words="Seven points above are 3.5 standard errors here.")
@@ -163,11 +160,8 @@ def news(answer):
     ask(("05", 0.2, 2_400, 10_000, 25, 0.05), gives=["05"], words=words)
     words = "A month with fewer late flights than chance explains is news, too."
     ask(("06", 0.2, 1_300, 10_000, 25, 0.1), gives=["06"], words=words)
-    ask(
-        ("07", 0.2, 2_900, 10_000, 9, 0.1),
-        gives=[],
-        words="Nine points are 2.7 standard errors here: there are nine days.",
-    )
+    words = "Nine points are 2.7 standard errors here: there are nine days."
+    ask(("07", 0.2, 2_900, 10_000, 9, 0.1), gives=[], words=words)
     ask(("08", 0.2, 2_290, 10_000, 100, 0.1), gives=[], words="Not quite three points are 2.9 standard errors here.")
     ask(("08", 0.2, 2_304, 10_000, 100, 0.1), gives=["08"], words="These are 3.04 standard errors: do not round.")
     ask(("09", 0.2, 3_600, 10_000, 4, 0.1), gives=["09"], words="16 points are 3.2 standard errors here: four days.")

@@ -88,10 +88,14 @@ def audit(answer):
     ask(with_label(half), [], "Half of the rows have a label, and that is enough.", case="50 labels in 100 rows")
     words = "Fewer than half of the rows have a label."
     ask(with_label(half & (at != 52)), ["no label"], words, case="49 labels in 100 rows")
-    for labels, expected, words in ((3, [], "That is more than half."), (2, ["no label"], "That is fewer than half.")):
-        five = _labelled([0, 200, 400, 600, 800])
-        five["arr_delay"] = five["arr_delay"].where([True, *[False] * (4 - labels + 1), *[True] * (labels - 1)])
-        ask(five, expected, words, case=f"{labels} labels in five rows of 800 days")
+    five = rows.iloc[[0, 25, 50, 75, 99]]
+    ask(five.assign(arr_delay=[1, None, 1, None, 1]), [], "That is more than half.", case="3 labels in five rows")
+    ask(
+        five.assign(arr_delay=[1, *[None] * 3, 1]),
+        ["no label"],
+        "Two are fewer than half.",
+        case="2 labels in five rows",
+    )
     ask(_labelled([0, 1, 730]), [], "730 days are not fewer than 730.", case="labels on days 0, 1 and 730")
     ask(_labelled([0, 1, 729.5]), ["short history"], "730 days are needed.", case="labels on days 0, 1 and 729.5")
     words = "Between 22:48 and 18:00, 730 days later, lie 729.8 days: fewer than 730."
@@ -141,6 +145,14 @@ def _many_ideas(seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return _ideas(rows), tuple(f"idea {n}" for n in order if net[n] > 0)
 
 
+ENDS = (  # a wide and a narrow range, which of them is better, and which case of both alone says the opposite
+    ({"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)}, "narrow", "best"),
+    ({"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)}, "narrow", "best"),
+    ({"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))}, "narrow", "best"),
+    ({"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}, "wide", "worst"),
+)
+
+
 @check(
     "What does an idea bring in all years, on average? And what does it cost, whatever happens?",
     "For the average only the middle of each range matters. Risk is the probability that it may not be used.",
@@ -182,15 +194,8 @@ def ranked(answer):
     same(risky, ["safe", "sued"], "An idea came first that can be built and most likely may not be used.")
     hard = _ideas({"dream": (400_000, 0.1, 0.1), "plain": (300_000, 0.8, 0.1)})
     same(hard, ["plain", "dream"], "An idea came first that most likely cannot be built.")
-    best, worst = (f"Both ends of a range count, not the {one} case alone." for one in ("best", "worst"))
-    ends = (
-        ({"wide": ((0, 600), 0.5, 0.1), "narrow": ((400, 500), 0.5, 0.1)}, "narrow", best),
-        ({"wide": (500, (0.1, 0.9), 0.1), "narrow": (500, (0.6, 0.7), 0.1)}, "narrow", best),
-        ({"wide": (500, 0.5, (0, 0.8)), "narrow": (500, 0.5, (0.2, 0.3))}, "narrow", best),
-        ({"wide": ((100, 900), 0.5, 0.1), "narrow": ((300, 400), 0.5, 0.1)}, "wide", worst),
-    )
-    for rows, first, words in ends:
-        came = order(_ideas(rows), "a wide and a narrow range")
+    for rows, first, one in ENDS:
+        came, words = order(_ideas(rows), "two ranges"), f"Both ends of a range count, not the {one} case alone."
         expect(came[:1] == [first], words, case=f"Of {rows} came {came}, expected {first!r} first.")
     words = "What does not bring more than it costs is left out."
     same(_ideas({"fine": (400, 0.5, 0.5, 20), "lost": (400, 0.5, 0.5, 900)}), ["fine"], words)
@@ -198,18 +203,15 @@ def ranked(answer):
     words = "The build is paid for also if it fails, so no probability makes it cheaper."
     same(_ideas({"hard": (1_000, 0.2, 0.0, 300), "easy": (1_000, 0.4, 0.0, 300)}), ["easy"], words)
     same(_ideas({"risky": (1_000, 1.0, 0.8, 300), "safe": (1_000, 1.0, 0.6, 300)}), ["safe"], words)
-    half = _ideas({"fine": (400, 0.5, 0.5, 99.5)})
-    same(half, ["fine"], "This brings half a euro more than it costs.")
+    same(_ideas({"fine": (400, 0.5, 0.5, 99.5)}), ["fine"], "This brings half a euro more than it costs.")
     words = "Subtract the build: what is left counts, not what comes back for each euro."
     same(_ideas({"small": (100, 0.8, 0.0, 5), "large": (1_000, 0.8, 0.0, 100)}), ["large", "small"], words)
     words = "The build counts: the first of the two brings more, and costs much more."
     same(_ideas({"palace": (1_000, 0.8, 0.0, 700), "hut": (800, 0.8, 0.0, 100)}), ["hut", "palace"], words)
     slow = _ideas({"slow": (400, 0.5, 0.5, 250), "quick": (300, 0.5, 0.5, 10)})
     words = "An idea brings something in each of the years, and its build is paid once."
-    same(slow, ["quick"], "Of these two one does not bring more than it costs in one year.", years=1)
-    same(slow, ["quick", "slow"], words, years=3)
-    same(slow, ["slow", "quick"], words, years=10)
-    same(slow, ["quick"], words, years=2)
+    for years, expected in {1: ["quick"], 3: ["quick", "slow"], 10: ["slow", "quick"], 2: ["quick"]}.items():
+        same(slow, expected, words, years=years)
     words = "What just covers its cost brings no more than it costs, and is left out."
     same(_ideas({"even": (400, 0.5, 0.5, 100), "fine": (400, 0.5, 0.5, 99.5)}), ["fine"], words)
     same(clear.iloc[:0], [], "Without rows the list is empty.")
@@ -293,6 +295,5 @@ def verdicts(answer):
     mixed(table, "Each idea is judged by its own row, whatever its value is.")
     table = table.sample(frac=1, random_state=4).set_axis([3] * len(table), axis="index")
     mixed(table, "Each idea is judged by its own row, whatever the order and the index.")
-    expect_same(
-        said(table.iloc[:0], "no idea"), {}, "Without rows, return an empty dictionary.", case="A list without rows"
-    )
+    nothing = said(table.iloc[:0], "no idea")
+    expect_same(nothing, {}, "Without rows, return an empty dictionary.", case="A list without rows")
