@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,7 +88,13 @@ OTHER = {  # code that Python reads otherwise, by what has changed
     "Two lines have changed places": 'def f(a):\n    c = [b, "x # y"]\n    b = a + 1',
     "A letter has become a capital": 'def f(a):\n    B = a + 1\n    c = [b, "x # y"]',
     "The last line has lost its indent": 'def f(a):\n    b = a + 1\nc = [b, "x # y"]',
+    "The module has got a docstring": '"one more"\ndef f(a):\n    b = a + 1\n    c = [b, "x # y"]',
+    "1 has become 1.0": 'def f(a):\n    b = a + 1.0\n    c = [b, "x # y"]',
+    "1 has become True": 'def f(a):\n    b = a + True\n    c = [b, "x # y"]',
+    "A docstring of two lines was added": 'def f(a):\n    """one\n    more"""\n    b = a + 1\n    c = [b, "x # y"]',
+    "It has a blank before its line end": 'def f(a):\n    """one \n    more"""\n    b = a + 1\n    c = [b, "x # y"]',
 }
+BOM = b"\xef\xbb\xbf"
 INPUTS = {"rows": b"a,b\n1,2\n", "names": b"\x00\xff"}
 BETWEEN = ["", *"|,;:/ =\n\t\0&#-_+.", "\r\n", "\n\n", ", ", ": ", "||", "::", "--", "__", "=>"]
 
@@ -116,8 +123,11 @@ def key(answer):
     words = "The order of the dictionary changed the key. It was a dictionary of 30 inputs."
     expect(answer(CODE, many) == answer(CODE, dict(reversed(many.items()))), words)
     ask(SAME["A comment"], INPUTS, "A comment changed the key.", same=True)
+    keys = {}
     for what, code in OTHER.items():
         ask(code, INPUTS, f"{what}, and the key is the same.")
+        like = keys.setdefault(answer(code, INPUTS), code)
+        expect(like == code, "Two codes have the same key.", case=f"They are {like!r} and {code!r}.")
     for what, code in SAME.items():
         ask(code, INPUTS, f"{what} changed the key.", same=True)
     words = "Among 2,000 different codes, some have the same key. Is the key too short?"
@@ -128,11 +138,11 @@ def key(answer):
 def _inputs_count(answer: Callable, ask: Callable) -> None:
     """Names and bytes of the inputs count, and which of them belong together."""
     ask(CODE, {**INPUTS, "names": b"\x00\xfe"}, "One byte of an input is another one, and the key is the same.")
-    for name in INPUTS:
-        words = f"The input {name!r} ends in one more line end, and the key is the same."
-        ask(CODE, {**INPUTS, name: INPUTS[name] + b"\n"}, words)
-    words = "An input has another name, and the key is the same."
-    ask(CODE, {"rows": INPUTS["rows"], "labels": INPUTS["names"]}, words)
+    rows = INPUTS["rows"]
+    for other in (rows + b"\n", rows.rstrip(), b" " + rows, rows.replace(b"\n", b"\r\n"), rows.upper(), BOM + rows):
+        ask(CODE, {**INPUTS, "rows": other}, "An input has other bytes, and the key is the same: each byte counts.")
+    for name in ("labels", "rOWS", "rows ", "row"):
+        ask(CODE, {name: rows, "names": INPUTS["names"]}, "An input has another name, and the key is the same.")
     words = "The two inputs have swapped their contents, and the key is the same."
     ask(CODE, {"rows": INPUTS["names"], "names": INPUTS["rows"]}, words)
     ask(CODE, {**INPUTS, "more": b""}, "There is one more input, an empty one, and the key is the same.")
@@ -177,7 +187,8 @@ def with_retries(answer):
         does = ", then ".join(f"{'raises' if isinstance(one, Exception) else 'returns'} {one!r}" for one in outcomes)
         case, expected = f"The step {does}; times={times}.", outcomes[calls - 1]
         error = raised(lambda: came.append(answer(step, times, pauses.append)))
-        ended = f"with_retries raised {error!r}" if error is not None else f"with_retries returned {came[0]!r}"
+        own = " of its own" if error is not expected and repr(error) == repr(expected) else ""
+        ended = f"with_retries raised {error!r}{own}" if error is not None else f"with_retries returned {came[0]!r}"
         if isinstance(expected, Exception):
             told = f"{words} {case} {ended}, expected that it raises {expected!r}."
             expect(error is expected, told)
@@ -192,7 +203,7 @@ def with_retries(answer):
     away, slow, again = ConnectionError("away"), TimeoutError("slow"), "The step may be called again."
     ask(["sunny", "rain"], 3, 1, "The first call worked: return what it returns.")
     for nothing in ("", 0, False, None):
-        ask([nothing, "sunny"], 3, 1, f"The step may return {nothing!r}: that is no failure.")
+        ask([nothing, "sunny"], 3, 1, f"Return {nothing!r} as the step does: that is no failure.")
     ask([away, "sunny"], 3, 2, again)
     ask([slow, "sunny"], 3, 2, again)
     ask([ValueError("no such column"), "sunny"], 3, 1, "A ValueError will come again: let it out at once.")
@@ -207,10 +218,16 @@ def with_retries(answer):
     ask([ConnectionRefusedError("no"), "sunny"], 2, 2, "A ConnectionRefusedError is a kind of ConnectionError.")
 
 
-THREE = [("rows.1", "\ufeff 1"), ("rows.2", "2\n"), ("fit", "ü\r\n3 ")]  # steps, with what each adds to the text
+THREE = [("rows.1", "\ufeff 1"), ("rows.2", "2\n"), ("Fit", "ü\r\n3 ")]  # steps, with what each adds to the text
 LAST = "".join(text for _, text in THREE)
-FILES = ["fit.txt", "rows.1.txt", "rows.2.txt"]
-CALLS = ["rows.1('')", "rows.2('\\ufeff 1')", "fit('\\ufeff 12\\n')"]
+FILES = ["Fit.txt", "rows.1.txt", "rows.2.txt"]
+CALLS = ["rows.1('')", "rows.2('\\ufeff 1')", "Fit('\\ufeff 12\\n')"]
+PLANS = [  # steps that are called twice, with what an answer is told that does not return or keep their results
+    ([("one", ""), ("two", "2")], "An empty text is a result as well."),
+    ([("one", "1")], "One step is enough."),
+    ([("rows.10", "10"), ("rows.1", "1")], "rows.1 is another step than rows.10: look for the whole name of its file."),
+    ([("all.rows", "10"), ("rows", "1")], "rows is another step than all.rows: look for the whole name of its file."),
+]
 
 
 @contextlib.contextmanager
@@ -242,7 +259,8 @@ def _call(answer: Callable, plan: list[tuple[str, object]], folder: Path, when: 
 
     error = raised(lambda: came.append(answer([(name, made(name, outcome)) for name, outcome in plan], folder)))
     may_fail = any(isinstance(outcome, Exception) or "\ud800" in str(outcome) for _, outcome in plan)
-    expect(error is None or may_fail, f"{when}, run_all raised {error!r}.")
+    words = " UTF-8 holds each letter of these results." if isinstance(error, UnicodeError) else ""
+    expect(error is None or may_fail, f"{when}, run_all raised {error!r}.{words}")
     return (came[0] if error is None else error), ran
 
 
@@ -281,13 +299,18 @@ def run_all(answer):
     early = ", ".join(sorted(opened & set(FILES)))
     words = "A file NAME.txt must hold a whole result at any moment."
     expect(not early, words, case=f"Yours is opened under that name before anything is in it: {early}.")
-    with _folder() as folder:
-        empty, when = [("one", ""), ("two", "2")], "On a first step that returns the empty text"
-        came, _ = _call(answer, empty, folder, when)
-        _expect_result(came, "2", "An empty text is a result as well.", when=when)
-        when = "In a second call"
-        _, ran = _call(answer, empty, folder, when)
-        _expect_ran(ran, [], "An empty file is a result as well, and its step is not run again.", when=when)
+    for plan, words in PLANS:
+        with _folder() as folder:
+            when, calls, before = f"On steps that add {plan}", [], ""
+            for name, text in plan:
+                calls.append(f"{name}({before!r})")
+                before += text
+            came, ran = _call(answer, plan, folder, f"{words} {when}")
+            _expect_ran(ran, calls, words, when=when)
+            _expect_result(came, before, words, when=when)
+            _, ran = _call(answer, plan, folder, f"{words} {when}, in a second call")
+            _expect_ran(ran, [], f"{words} Its step is not run again.", when=f"{when}, in a second call")
+    _cut_short(answer)
     with _folder() as folder:
         came = result(answer, [], folder, case="", hint="Without steps, run_all fails.")
         _expect_result(came, "", "Without steps, the last result is the empty text.", when="Without steps")
@@ -298,21 +321,23 @@ def _kept(answer: Callable, folder: Path) -> set[str]:
     when = "In the first call on three steps"
     with _opened_to_write() as opened:
         came, ran = _call(answer, THREE, folder, when)
-    _expect_ran(ran, CALLS, "Each step runs once, in order, on the result of the step before.", when=when)
+    words = "Each step runs once, in order, on the result of the step before."
+    less = "A step was passed over before its file was there: which name did you look for? Names may hold dots."
+    _expect_ran(ran, CALLS, less if len(ran) < len(CALLS) else words, when=when)
     _expect_result(came, LAST, _changed(came), when=when)
     _expect_files(folder, FILES, when="After the first call on three steps")
-    raw = (folder / "fit.txt").read_bytes()
-    words = f"The file fit.txt holds {raw!r}, expected {LAST.encode()!r}."
+    raw = (folder / "Fit.txt").read_bytes()
+    words = f"The file Fit.txt holds {raw!r}, expected {LAST.encode()!r}."
     expect(raw == LAST.encode(), _changed(raw.decode(errors="replace")), case=words)
     when = "In a second call on the same steps"
     came, ran = _call(answer, THREE, folder, when)
     _expect_ran(ran, [], "A step whose file exists is not run.", when=when)
     _expect_result(came, LAST, _changed(came), when=when)
     (folder / "rows.2.txt").write_bytes(b"other")
-    (folder / "fit.txt").unlink()
-    when = "After rows.2.txt got another content and fit.txt was deleted"
+    (folder / "Fit.txt").unlink()
+    when = "After rows.2.txt got another content and Fit.txt was deleted"
     came, ran = _call(answer, THREE, folder, when)
-    _expect_ran(ran, ["fit('other')"], "What a file holds is the result of its step.", when=when)
+    _expect_ran(ran, ["Fit('other')"], "What a file holds is the result of its step.", when=when)
     (folder / "rows.1.txt").unlink()
     when = "After rows.1.txt was deleted"
     came, ran = _call(answer, THREE, folder, when)
@@ -326,8 +351,25 @@ def _changed(came: object) -> str:
     if not isinstance(came, str):
         return "Return the last result, a text."
     if came.split() == LAST.split():
-        return "Line ends or blanks were changed: text mode changes line ends, bytes keep them."
+        return "Blanks and line ends stay as they are: add none, cut none, and change none, as text mode does."
     return "A result has to stay as it is, letter for letter."
+
+
+def _cut_short(answer: Callable) -> None:
+    """A crash while a result is put in its place leaves nothing that looks like a result."""
+    with _folder() as folder:
+        plan, when = [("one", "1"), ("two", "2")], "After a crash while the first result was put in its place"
+        with mock.patch.multiple(os, replace=_fails, rename=_fails, link=_fails):
+            error = raised(lambda: answer([("one", lambda _: "1"), ("two", lambda before: before + "2")], folder))
+        there = sorted(path.name for path in folder.glob("*.txt"))
+        words = "What is not a whole result must not look like one: a step may be called NAME.part or NAME.tmp."
+        expect(error is None or not there, words, case=f"{when}, the folder holds {there}.")
+        came, _ = _call(answer, plan, folder, when)
+        _expect_result(came, "12", "The next call goes on at the step that failed.", when=when)
+
+
+def _fails(*_: object, **__: object) -> None:
+    raise OSError("the power is gone")
 
 
 def _crashed(answer: Callable, crash: object, what: str) -> None:
