@@ -8,6 +8,7 @@ import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, hint, summary
 from mlops_course.course.checks.cases import result
+from mlops_course.operations.monitoring import drift
 
 __all__ = ["YourTurn", "alarm_days", "diagnose", "hint", "mails", "summary"]
 
@@ -28,15 +29,20 @@ def mails(answer):
         expect(came == expected, words, case=f"{case} gave {came[:6]}, expected {expected[:6]}.")
 
     week = pd.date_range("2013-06-03", periods=7, tz="UTC")
-    ask("..xx...", "A mail goes out on the second day in a row over the bar.", days=week)
+    words = "A mail goes out on the second day in a row over the bar: give it as the index names it."
+    ask("..xx", words, days=week[:4])
     ask(".x.....", "A single bad day sends no mail.", days=week)
     ask("x......", "A single bad day sends no mail, also at the beginning.")
-    ask("xx.....", "The first two days may already be over the bar.")
+    ask("xx", "The first two days may already be over the bar.")
+    ask("xx", "In a second call the same days have other mails: keep nothing from one call to the next.")
+    ask("..xx...", "A trouble sends one mail, on its second day, and none when it ends.", days=week)
     ask(".xxxxx.", "From the mail on the trouble is known: no mail goes out on its other days.", days=week)
     ask("xxx.xx.xx", "A single good day does not end a trouble.")
     ask("xx.x.x.xx", "Two good days in a row end a trouble; a single good day does not.")
     ask("xx..xx..xxx", "After two good days in a row, a new trouble sends a new mail.")
     ask("xx..x.xx", "After two good days in a row, a single bad day sends no mail, and two of them do.")
+    names = ["mon", "tue", "wed", "thu", "fri", "sat"]
+    ask("xx..xx", "Give the days in the order in which they came, whatever their names.", days=names)
     ask("", "Without a day there is no mail.")
     ask("x", "A single day over the bar sends no mail.")
     rng = np.random.default_rng(3)
@@ -69,17 +75,25 @@ def alarm_days(answer):
     quiet = np.random.default_rng(12).random((365, 20))
     year = pd.DataFrame(quiet, index=pd.date_range("2013-01-01", periods=365).strftime("%d %b"))
     found = result(answer, year, 1, case="a year of twenty features")
-    words = "Chance alone made far more alarms than one in a quiet year."
+    words = "Chance alone made far more alarms than one in a quiet year: all features and all days share the budget."
     expect(len(found) <= 6, words, case=f"Of 365 quiet days with 20 features, {len(found)} had an alarm.")
+    tiny = [0.9, 1e-5]
+    words = "A p-value far below the share raises an alarm, on the day that the index names."
+    ask(days("mon", "tue", temp=tiny), 1, ["tue"], words, case="two days of one feature, p-values 0.9 and 0.00001")
+    words = "At least one feature: one feature is enough, whatever the others say."
+    for temp, wind in ((tiny, [0.9, 0.9]), ([0.9, 0.9], tiny)):
+        case = f"two days with the p-values {temp} of temp and {wind} of wind"
+        ask(days("mon", "tue", temp=temp, wind=wind), 1, ["tue"], words, case=case)
     one = days("mon", "tue", "wed", temp=[0.04, 1e-5, 0.5], wind=[0.5, 0.9, 0.002])
-    words = "Share the budget among the tests of a year, whatever stretch the table holds; one feature is enough."
+    words = "Share the budget among the tests of a year, whatever stretch the table holds."
     ask(one, 1, ["tue"], words, case="three days of two features, p-values 0.04, 0.00001 and 0.002")
+    ask(one, 12, ["tue", "wed"], "A larger budget gives alarms on more days.", case="the same three days")
     bar = 2 / (365 * 2)
     edge = days("mon", "tue", temp=[bar, bar * 1.001], wind=[0.5, 0.5])
-    words = "A p-value that equals the share raises an alarm; one above it does not."
-    ask(edge, 2, ["mon"], words, case="two days around the share")
-    words = "A larger budget gives alarms on more days."
-    ask(one, 12, ["tue", "wed"], words, case="the same three days")
+    words = (
+        "The share is the budget / (365 x features), to the last digit: a p-value that equals it raises an alarm, and "
+    )
+    ask(edge, 2, ["mon"], f"{words}one above it does not.", case="two days around the share")
     gaps = days("mon", "tue", temp=[np.nan, np.nan], wind=[1e-6, np.nan])
     ask(gaps, 1, ["mon"], "A missing p-value raises no alarm.", case="two days with missing p-values")
     both = days(*pd.date_range("2013-06-01", periods=2), temp=[0.9, 0.0], wind=[0.5, 1e-9])
@@ -133,13 +147,15 @@ def diagnose(answer):
         for what, rows in cases.items():
             before, then, failed = _days(winter), _days(year_ago), f"diagnose fails on {what}."
             came = result(answer, rows, before, then, bar, SETTLED, case=what, hint=failed)
-            expect(came == expected, words, case=f"Of {what}, bar {bar}, it said {came!r}, expected {expected!r}.")
+            expect(came == expected, words, case=f"Of {what}, bar {bar:.3g}, it said {came!r}, expected {expected!r}.")
 
     ask("nothing", "Nothing has happened here.", {"days like those before": _days(now)})
     _bugs(ask, now)
     warmer = {"summer after winter": _days(summer[::-1])}
-    ask("season", "It was like this a year ago.", warmer, year_ago=summer)
+    ask("season", "It was like this a year ago: compare `now` with `year_ago`.", warmer, year_ago=summer)
     ask("covariate shift", "It was not like this a year ago.", {"a heat wave in winter": _days(summer[::-1])})
+    words = "Only temperatures that are all the same are a bug, and not such that hardly differ."
+    ask("covariate shift", words, {"days with 41.0 and 41.1 °F in turn": _days(41 + np.arange(400) % 2 / 10)})
     _index_and_bar(ask, winter, summer, now)
     tenths = np.repeat(np.quantile(winter, np.arange(10) / 10) + 0.01, 40)
     words = "Nothing has moved: the bins come from `before`, and each holds as many rows as it did."
@@ -148,6 +164,12 @@ def diagnose(answer):
     unlike = {"days unlike a year ago only": _days(now)}
     ask("nothing", "Compared with the weeks before, nothing has moved.", unlike, year_ago=summer)
     _labels(ask, now, summer)
+
+
+def _moved(before: np.ndarray, now: np.ndarray) -> float:
+    """The stability index as the notebook has it."""
+    bins = drift.reference(pd.DataFrame({"x": before}), numeric=["x"], categorical=[])
+    return float(drift.drift(drift.summarise(pd.DataFrame({"x": now}), bins)).loc["x", "psi"])
 
 
 def _index_and_bar(ask: Callable, winter: np.ndarray, summer: np.ndarray, now: np.ndarray) -> None:
@@ -159,6 +181,9 @@ def _index_and_bar(ask: Callable, winter: np.ndarray, summer: np.ndarray, now: n
     ask("covariate shift", words, {"days that are 2 °F warmer, index 0.13": _days(now + 2)}, bar=0.1)
     ask("season", "It was as much warmer a year ago.", five, year_ago=winter + 5)
     near = {"summer after winter, 4 °F cooler than a year ago, index 0.37": _days(summer[::-1])}
+    words = "An index that equals the bar is not over it."
+    ask("nothing", words, five, bar=_moved(winter, now + 5))
+    ask("season", words, near, year_ago=summer + 4, bar=_moved(summer + 4, summer[::-1]))
     words = "Use the same bar for the comparison with the year before."
     ask("season", words, near, year_ago=summer + 4, bar=0.5)
     ask("covariate shift", words, near, year_ago=summer + 4, bar=0.3)
@@ -179,18 +204,19 @@ def _bugs(ask: Callable, now: np.ndarray) -> None:
         "days with -300 °F in one of five rows": _days(spoilt(0.2, -300.0)),
         "days on which the thermometer is stuck at 41 °F": _days(np.full(400, 41.0)),
         "days on which it is stuck at 41 °F, with 2 % missing": _days(stuck),
-        "days with 3 % missing and 3 % at 200 °F": _days(mixed),
         "days with 6 % of the temperatures at 200 °F": _days(spoilt(0.06, 200.0)),
         "days with 120.5 °F in one of five rows": _days(spoilt(0.2, 120.5)),
         "days with -60.5 °F in one of five rows": _days(spoilt(0.2, -60.5)),
     }
     words = "The temperatures are broken, and whatever else moves follows from it: repair the feed first."
     ask("data bug", words, broken)
+    both = {"days with 3 % missing and 3 % at 200 °F": _days(mixed)}
+    ask("data bug", "Missing and impossible temperatures count together, as shares of all rows.", both)
+    for end in (120, -60):
+        at_end = {f"days with {end} °F in 6 % of the rows": _days(spoilt(0.06, end))}
+        ask("nothing", "-60 and 120 °F, and all between them, are inside of the range.", at_end)
     few = {"days with 5 % of the temperatures missing": _days(spoilt(0.05, np.nan))}
     ask("nothing", "Exactly one row in twenty is not yet more than one in twenty.", few)
-    for end in (120, -60):
-        at_end = {f"days with {end} °F, as a year ago": _days(spoilt(0.5, end))}
-        ask("season", "-60 and 120 °F are inside of the range.", at_end, year_ago=spoilt(0.5, end))
 
 
 def _labels(ask: Callable, now: np.ndarray, summer: np.ndarray) -> None:
@@ -205,8 +231,11 @@ def _labels(ask: Callable, now: np.ndarray, summer: np.ndarray) -> None:
     words = "Ask about the labels before you ask whether it is a season or a shift."
     ask("concept drift", words, {"summer with 50 % late": hot}, year_ago=summer)
     ask("concept drift", words, {"a heat wave, 50 % late": hot})
-    words = "A difference of 0.05 is not more than 0.1."
-    ask("nothing", words, {"days with 25 % late": _days(now, rate=0.25)})
+    words = (
+        "More than 0.1 between the share of late rows and their mean probability is concept drift, and up to 0.1 none."
+    )
+    for kind, rate, says in (("nothing", 0.3, 0.22), ("nothing", 0.1, 0.0), ("concept drift", 0.3, 0.18)):
+        ask(kind, words, {f"days with {rate:.0%} late, {says:.0%} expected": _days(now, rate=rate, says=says)})
     words = "Compare the labels with the probabilities of these rows, and not with the weeks before."
     ask("nothing", words, {"days with 40 % late where 40 % were expected": _days(now, rate=0.4, says=0.4)})
     words = "A label that never came is not a zero: compare only rows with a label."
