@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-__all__ = ["Rejected", "YourTurn", "limits", "watched"]
+__all__ = ["Nothing", "Rejected", "YourTurn", "limits", "watched"]
 
 SECONDS = 10.0  # of processor time that one check may take; ours take less than two
 PATIENCE = 30  # times as long on the clock, for an answer that sleeps; a busy machine makes a right one wait as well
@@ -67,6 +67,10 @@ class Rejected(AssertionError):  # noqa: N818 - learners read the name
         return [f"Not yet. {self}"]
 
 
+class Nothing(Rejected):
+    """An answer that returned None."""
+
+
 class _Stopped(BaseException):
     """Raised inside an answer that has to end; no `except Exception` of the learner's holds it."""
 
@@ -89,8 +93,8 @@ def watched(answer: Callable, *, name: str, nothing: bool = False) -> Callable:
             raise Rejected(_explained(error, answer, name=name, arguments=(*arguments, *named.values()))) from error
         if result is None and not nothing:
             if printed.getvalue().strip():
-                raise Rejected(f"{name} printed its result and returned nothing: end it with `return`.")
-            raise Rejected(f"{name} returned nothing, or None: end each way through it with `return` and a value.")
+                raise Nothing(f"{name} printed its result and returned nothing: end it with `return`.")
+            raise Nothing(f"{name} returned nothing, or None: end each way through it with `return` and a value.")
         if not _same([arguments, named], handed):
             raise Rejected(f"What {name} was given came back changed: work on a copy, somebody else still needs it.")
         return result

@@ -2,6 +2,7 @@
 
 import functools
 import hmac
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -41,12 +42,15 @@ def readiness_score(answer):
         expect_same(came, expected, words, case=f"The score of {case}")
 
     ask(_tests(**dict.fromkeys(SECTIONS, (0, 0, 7))), 0, "A test that is not done gives no point.", case="28 not done")
-    same = _tests(**dict.fromkeys(SECTIONS, (7, 0, 0))).assign(name="a test")
-    ask(same, 7, "Two tests may have the same name, and each counts.", case="7, 7, 7 and 7 points, all of one name")
     full = (7, 0, 0)
-    three = dict.fromkeys(SECTIONS[:3], full)
+    whole, three = dict.fromkeys(SECTIONS, full), dict.fromkeys(SECTIONS[:3], full)
+    words = "Points of a section are added, and the score is the sum of one section, the weakest."
+    ask(_tests(**whole), 7, words, case="7, 7, 7 and 7 points")
+    words = "Two tests may have the same name, and each counts."
+    ask(_tests(**whole).assign(name="a test"), 7, words, case="7, 7, 7 and 7 points, all of one name")
     words = "The score is that of the weakest section: what is done elsewhere makes up for nothing."
-    ask(_tests(**three, monitoring=(0, 0, 7)), 0, words, case="7, 7, 7 and 0 points")
+    for weak in SECTIONS:
+        ask(_tests(**{**whole, weak: (0, 0, 7)}), 0, words, case=f"7 points in each section, but 0 in {weak}")
     ask(_tests(data=(3, 0, 4), model=(2, 0, 5), infrastructure=full, monitoring=(6, 0, 1)), 2, words, case="3, 2, 7, 6")
     words = "A test that is done by hand gives half a point."
     ask(_tests(**three, monitoring=(0, 3, 4)), 1.5, words, case="7, 7, 7, and three by hand")
@@ -56,7 +60,10 @@ def readiness_score(answer):
     ask(_tests(**three), 0, words, case="three full sections, and no row about monitoring")
     ask(_tests(), 0, words, case="an empty table")
     words = "Rows of a section other than the four do not count."
-    ask(_tests(**three, monitoring=full, culture=(1, 0, 0)), 7, words, case="four full sections and one of culture")
+    ask(_tests(**whole, culture=(1, 0, 0)), 7, words, case="four full sections and one of culture")
+    for other in ("monitoring costs", "Monitoring", " monitoring", "our monitoring"):
+        tests = _tests(**three, monitoring=(2, 0, 5), **{other: full})
+        ask(tests, 2, words, case=f"7, 7, 7, two of monitoring and seven of {other!r}")
     words = "More rows without a point changed the score: points are added, not divided by the number of rows."
     ask(_tests(**three, monitoring=(2, 0, 1)), 2, words, case="7, 7, 7, and two of three")
     ask(_tests(**three, monitoring=(2, 0, 9)), 2, words, case="7, 7, 7, and two of eleven")
@@ -114,22 +121,32 @@ def trace(answer):
         if plain and isinstance(came.get("approver"), str):
             expect(came["approver"] == approver, words, case=f"{case} got {came['approver']!r}, expected {approver!r}.")
         words = "Version, data and code are those of the answer with this id; unknown where nothing is registered."
+        for key in expected if plain and came.keys() == expected.keys() else ():
+            same = came[key] == expected[key]
+            expect(same, words, case=f"{case} got {came[key]!r} under {key!r}, expected {expected[key]!r}.")
         expect_same(came, expected, words, case=case)
 
-    ask("after rollback", "on call", "The newest release up to the answer was in effect.", table=releases.iloc[2:3])
+    two, three = releases.head(2), releases.iloc[2:3]
+    up_to = "The newest release up to the answer was in effect."
+    given = answers[answers["id"] == "after rollback"].reset_index(drop=True)
+    ask("after rollback", "on call", up_to, table=three.reset_index(drop=True), given=given)
+    words = "Tables have any index: take a row by its place, or by what is in it, and not by a label."
+    ask("after rollback", "on call", words, table=three)
     words = "What was released after the answer did not decide it: look at the releases up to then."
-    ask("just before", "duty manager", words, table=releases.head(2))
-    ask("second", "night manager", "The newest release up to the answer was in effect.", table=releases.head(2))
+    ask("just before", "duty manager", words, table=two)
+    ask("second", "night manager", up_to, table=two)
     words = "From a rollback on, the person who approved the rollback is responsible for that version."
     ask("after rollback", "on call", words)
     ask("just before", "duty manager", "What was approved later, by a rollback, did not decide this answer.")
-    ask("third", "head of operations", "The newest release up to the answer was in effect.")
+    ask("third", "head of operations", up_to)
     ask("at once", "night manager", "A release is in effect from its very instant, which is included.")
     newest = {"second": "night manager", "after rollback": "on call", "third": "head of operations"}
     for table in (releases[::-1], releases.iloc[[1, 0, 3, 2]].set_axis([4] * 4, axis="index")):
         for id, approver in newest.items():
             words = "Releases come in any order, with any index: find the newest by its time, not by its place."
             ask(id, approver, words, table=table)
+    words = "Version 7 is not in models: its data and code are unknown, and its release has an approver all the same."
+    ask("from a laptop", "duty manager", words, table=releases.head(1).assign(version=7))
     words = "The approver of another version has never approved this answer: the approver is unknown."
     ask("wrong version", "unknown", words)
     ask("from a laptop", "unknown", words)
@@ -139,7 +156,7 @@ def trace(answer):
     ask("UA38", "duty manager", "Look for exactly that id.", given=answers[::-1])
     one = answers.set_axis([4] * len(answers), axis="index")
     ask("second", "night manager", "Answers may have any index.", given=one)
-    for id in ("never asked", "UA3"):
+    for id in ("never asked", "UA3", "ua387", "UA387 "):
         words = "An id that is not on record was not refused: raise a LookupError instead of an answer."
         expect_error(functools.partial(answer, id, answers, releases, models), LookupError, f"{words} It was {id!r}.")
 
@@ -157,7 +174,7 @@ def deleted_before(answer):
     """Each id is found that was deleted under any of the keys, and a key that is gone is an error."""
     keys = {"2024": b"first secret", "2026": b"third secret", "2025": b"second secret"}
 
-    def ask(ids: Sequence[str], expected: list[str], deleted: Sequence[tuple[str, str]], words: str) -> None:
+    def ask(ids: Sequence[str], expected: list[str], deleted: Sequence[tuple], words: str, keys=keys) -> None:
         record = [_entry(name, id, keys) for name, id in deleted]
         case = f"deleted_before({ids}, the entries of {list(deleted)}, the keys {list(keys)})"
         came = result(answer, list(ids), record, keys, case=case, kind=list, give="a list of ids")
@@ -167,25 +184,36 @@ def deleted_before(answer):
             words = "Keep the order of the ids, and give each as often as it stands there."
         expect(came == expected, words, case=f"{case} gave {came}, expected {expected}.")
 
-    ask(["a", "b"], ["b"], [("2026", "b")], "Give the ids whose keyed hash is on record, and no others.")
-    words = "An id may have been deleted under an older key: try each key that the record names."
+    words = (
+        "With one key: make the entry of each id as the task says, with `hmac.digest`, and look for it in the record."
+    )
+    ask(["a", "b"], ["b"], [("2026", "b")], words, {"2026": keys["2026"]})
+    words = "An id may have been deleted under an older key, or a newer one: try each key that the record names."
+    ask(["a", "b"], ["b"], [("2026", "b")], words)
     ask(["a", "b"], ["a"], [("2024", "a")], words)
     ask(["c", "b", "a"], ["c", "a"], [("2025", "a"), ("2024", "c")], words)
     ask(["a", "b"], ["a"], [("2026", "a"), ("2024", "a")], "An id may be on record under two keys.")
     ask(["order 1", "order 17"], ["order 17"], [("2025", "order 17")], "Ids that begin alike are not the same.")
-    ask(["c", "a", "b"], ["c", "a", "b"], [("2026", id) for id in "abc"], "Keep the order of the ids.")
+    words = "Several ids may be on record under one key."
+    ask(["c", "a", "b"], ["c", "a", "b"], [("2026", id) for id in "abc"], words)
     ask(["b", "a", "b"], ["b", "b"], [("2024", "b")], "Each id stands in the list as often as it came.")
     odd = ["a:b", "Zürich 7", " a", ""]
     ask(odd, odd, [("2025", id) for id in odd], "An id may be any text: encode it as it is.")
+    names = {"old": b"1", "2025b": b"2", "2025": b"3", "the newest of all": b"4"}
+    for name in names:
+        ask(["a", "b"], ["b"], [(name, "b")], "The name of a key is any text before the colon, of any length.", names)
     ask([], [], [("2026", "b")], "Without ids none was deleted.")
     ask(["a"], [], [], "If the record is empty, nothing was deleted.")
     ask([], [], [], "Nothing asked and nothing on record is an empty list.")
     expect_same(answer(["a"], [], {}), [], "If the record is empty, no key is needed.", case="Without record and keys")
+    mixed = _entry("2026", "a", keys)[:40] + _entry("2026", "b", keys)[40:]
+    words = "Compare the whole hash: this one only begins as that of a, and ends as that of b."
+    expect_same(answer(["a", "b"], [mixed], keys), [], words, case=f"With the entry {mixed[:12]}... the list")
 
     record = [_entry("2024", "a", keys), _entry("2026", "b", keys)]
     rest = {name: key for name, key in keys.items() if name != "2024"}
     for ids, words in (
-        (["a"], "An entry whose key is gone was passed over: raise a LookupError."),
+        (["a"], "An entry is on record whose key is gone: raise a LookupError."),
         (["z"], "If the key is gone, nobody can say which id an entry means: raise a LookupError."),
         ([], "If a key is missing, raise a LookupError whatever the ids are, also if there are none."),
         (["b"], "If a key is missing, raise a LookupError, although another entry is of this id."),
@@ -193,6 +221,8 @@ def deleted_before(answer):
         for entries in (record, record[::-1]):
             asked = f"{words} It was asked about {ids}, and the key 2024 is gone."
             expect_error(functools.partial(answer, ids, entries, rest), LookupError, asked)
+    words = "The key 2025b is gone, and 2025 is another one: raise a LookupError."
+    expect_error(functools.partial(answer, ["a"], [_entry("2025b", "a", names)], keys), LookupError, words)
 
 
 def _item(ids: list[str] | None = None, made_from: tuple[str, ...] = ()) -> dict:
@@ -261,7 +291,8 @@ def _expect_forgotten(answer: Callable, store: dict, ids: list[str], kept: str =
         if table and list(item["rows"].columns) == ["id", "value"]:
             left = sorted(set(item["rows"]["id"]) & set(ids))
             words = f"{name!r} still lists {left}: a copy of the row is left."
-            expect(not left, words, case=f"{case}it has to go.")
+            every = " Forget each id of the list." if len(left) < len(ids) else ""
+            expect(not left, words + every, case=f"{case}it has to go.")
     expected, order = _forgotten(store, ids), list(store)
     for name in came:
         if name not in expected:
@@ -287,7 +318,7 @@ def _expect_forgotten(answer: Callable, store: dict, ids: list[str], kept: str =
         if item["rows"] is not None:
             rows, right = ours["rows"].reset_index(drop=True), item["rows"].reset_index(drop=True)
             names = list(rows["id"]) if "id" in rows else "a table without ids"
-            words = "These rows go and no others, and the order stays; the index may hold any labels."
+            words = "These rows go and no others: equal ones stay as well, in their order, with any index."
             told = f"{case}{name!r} has {names}, expected {list(right['id'])}."
             expect(rows.astype(object).equals(right.astype(object)), words, case=told)
     return came
@@ -312,11 +343,15 @@ def forget(answer):
     ask(dict(reversed(deep.items())), ["US2167"])
     parted = {**two, "other": _item(["X1"]), "second model": _item(None, ("other",))}
     ask(parted, ["DL5"])
-    longer = {"raw": _item(["UA38", "UA387", "XUA38", "AA1"]), "model": _item(None, ("raw",))}
-    longer |= {"other": _item(["UA387"]), "second model": _item(None, ("other",))}
-    ask(longer, ["UA38"], kept="It lists another row, whose id only begins alike.")
+    alike = ["UA387", "XUA38", "ua38", "UA38 "]
+    longer = {"raw": _item(["UA38", *alike, "AA1"]), "model": _item(None, ("raw",))}
+    longer |= {"other": _item(alike), "second model": _item(None, ("other",))}
+    ask(longer, ["UA38"], kept="It lists another row, whose id only begins alike, ends alike, or differs in case.")
     twice = {"raw": _item(["AA1", "UA387", "AA1", "DL5"]), "model": _item(None, ("raw",))}
     ask(twice, ["AA1"])
+    for value in (0.5, None):  # rows that are equal, and rows in which a value is missing
+        rows = twice["raw"]["rows"].assign(value=value)
+        ask({**twice, "raw": {"rows": rows, "made_from": []}}, ["UA387"])
     late = {"raw": _item(["AA1"]), "features": _item(["AA1", "UA387"], ("raw",)), "model": _item(None, ("features",))}
     ask(late, ["UA387"])
     both = {"raw": raw, "log": log, "joined": _item(None, ("log", "raw")), "model": _item(None, ("joined",))}
@@ -331,3 +366,9 @@ def forget(answer):
     ask(once, ["AA1"], kept="The id was forgotten already: to ask again changes nothing.")
     for seed in range(25):
         ask(*_random_store(seed))
+    for ids in ([], ["nowhere"]):
+        store = dict(both)
+        same = inspect.unwrap(answer)(store, ids) is store
+        expect(
+            not same, "Give a new dictionary, also if nothing is touched: the very same came back.", case=f"For {ids}."
+        )
