@@ -25,12 +25,14 @@ def _hours(values: list[float]) -> pd.Series:
 def settled_share(answer):
     """Flights count by when they were asked, with the labels that are known, so no kind of flight is preferred."""
 
-    def ask(rows: list[tuple], expected: float, words: str, *, now: float = 0.0, wait: str = "24h") -> None:
+    def ask(
+        rows: list[tuple], expected: float, words: str, *, now: float = 0.0, wait: str = "24h", repeats: bool = False
+    ) -> None:
         asked, late, labelled = zip(*rows, strict=True) if rows else ((), (), ())
         table = pd.DataFrame(
             {"asked": _hours(asked), "late": np.array(late, dtype=float), "labelled": _hours(labelled)}
         )
-        table.index = table.index[::-1] + 7
+        table.index = [7] * len(rows) if repeats else table.index[::-1] + 7
         moment = NOON + pd.Timedelta(hours=now)
         case = f"On (asked, late, labelled in hours from noon) {rows} at {moment:%H:%M}, wait {wait}, settled_share"
         expect_same(result(answer, table, moment, pd.Timedelta(wait), case=case), expected, words, case=case)
@@ -40,11 +42,16 @@ def settled_share(answer):
     ask([(-50, 1, -40), (-50, 0, -47), (-3, 0, -1), (-2, 0, -0.5)], 0.5, words)
     words = "Choose a flight by when it was asked, and not by how long its label has been there."
     ask([(-40, 0, -35), (-26, 1, -10)], 0.5, words)
+    words = "Only the flight has to be that old: its label may be younger, as long as it came by now."
+    ask([(-50, 1, -10), (-50, 0, -45)], 0.5, words)
     ask([(-30, 1, -20), (-30, NAN, NAN)], 1.0, "A label that never came is not a zero: leave such a flight out.")
     ask([(-30, 0, -20), (-30, 1, 5)], 0.0, "A label that came after now was used.")
     ask([(-24, 1, -20), (-23.9, 0, -22)], 1.0, "A flight that was asked exactly the wait ago counts.")
     ask([(-30, 1, 0), (-30, 0, -3)], 0.5, "A label that came exactly at now counts.")
     ask([(-5, 1, -1), (-4, 0, -1)], 0.5, "The wait is the one that is handed in.", wait="2h")
+    ask([(-30, 1, -20), (-40, 0, -20)], 0.0, "The wait need not be whole days.", wait="36h")
+    words = "Flights that look alike are two flights, and labels of the index may repeat."
+    ask([(-30, 1, -20), (-30, 0, -20), (-30, 0, -20)], 1 / 3, words, repeats=True)
     words = "The moment is the one that is handed in: at it, fewer flights are old enough and fewer labels are there."
     ask([(-30, 1, -26), (-29, 0, -25), (-20, 1, -18)], 1.0, words, now=-5.5)
     ask([(-2, 1, -1)], NAN, "If no flight counts, give a missing value.")
@@ -59,20 +66,31 @@ def settled_share(answer):
 def cost_so_far(answer):
     """A known label counts as it is, an unknown one by its probability, and nothing from the future is used."""
 
-    def ask(rows: list[tuple], expected: float, words: str, *, now: pd.Timestamp = NOON, **costs: float) -> None:
+    def ask(
+        rows: list[tuple], expected: float, words: str, *, now: pd.Timestamp = NOON, index: int = 1, **costs: float
+    ) -> None:
         table = pd.DataFrame(rows, columns=["probability", "act", "late", "hours"])
         table = table.astype({"probability": float, "act": bool, "late": float, "hours": float})
         table["labelled"] = _hours(table.pop("hours").tolist())
+        table.index = table.index * index
         costs = {"false_alarm": 15, "missed": 60, **costs}
         case = f"On (probability, act, late, hours after noon of the label) {rows} at {now:%H:%M}, cost_so_far"
         expect_same(result(answer, table, now, **costs, case=case), expected, words, case=case)
 
+    ask([(0.1, False, 1, -1)], 60.0, "This label is known: not acting on a late flight costs `missed`.")
+    ask([(0.9, True, 0, -2)], 15.0, "This label is known: acting on a flight in time costs `false_alarm`.")
+    words = "These labels are known: the decision is that of `act`, and a right one costs nothing."
+    ask([(0.5, True, 1, -1), (0.5, False, 0, -3)], 0.0, words)
     known = [(0.1, False, 1, -1), (0.9, True, 0, -2), (0.5, True, 1, -1), (0.5, False, 0, -3)]
-    ask(known, 18.75, "These labels are known.")
-    words = "A missing label is not in time: such flights belong to the morning, and cost what they cost on average."
+    ask(known, 18.75, "These labels are known: give the cost per flight, those that cost nothing included.")
+    ask([(0.9, False, 1, -1)] * 2 + [(0.9, True, 1, -1)], 40.0, "Flights that look alike are two flights.")
+    words = "A missing label is not in time: such flights belong to the morning, and cost what they cost on average, "
+    ask([(0.3, False, NAN, NAN)], 18.0, words + "without acting `missed` x probability.")
+    ask([(0.3, True, NAN, NAN)], 10.5, words + "with acting `false_alarm` x (1 - probability).")
+    words += "each by its own probability; the mean is over all flights."
     ask([(0.1, True, 1, -1), (0.5, False, NAN, NAN)], 15.0, words)
-    ask([(0.3, False, NAN, NAN)], 18.0, "A flight without a label costs what it costs on average.")
-    ask([(0.3, True, NAN, NAN)], 10.5, "Acting on a flight without a label costs what it costs on average.")
+    ask([(0.1, True, 1, -1)] * 3 + [(0.5, False, NAN, NAN)], 7.5, words)
+    ask([(0.9, False, 1, -1), (0.9, True, 1, -1)], 30.0, "Labels of the index may repeat.", index=0)
     ask([(0.3, False, 1, 2), (0.3, True, 1, 1)], (18 + 10.5) / 2, "A label that came after now was used.")
     ask([(0.3, False, 1, 0)], 60.0, "A label that came exactly at now is known.")
     ask([(0.5, True, 1, 0.01)], 7.5, "A label that came half a minute after now was used.")
@@ -106,15 +124,22 @@ def corrected_share(answer):
 
     usual = {"late": 3, "late_later": 7, "in_time": 20, "in_time_later": 20}  # chances 0.3 and 0.5
 
-    def ask(past: dict[str, int], today: dict[str, int], expected: float, words: str) -> None:
+    def ask(past: dict[str, int], today: dict[str, int], expected: float, words: str, *, index: int = 1) -> None:
         case = f"With {past} in the past and {today} today (_later: not heard of by noon), corrected_share"
-        came = result(answer, flights(**past), flights(**today), case=case)
+        given = [table.set_axis(table.index * index, axis="index") for table in (flights(**past), flights(**today))]
+        came = result(answer, *given, case=case)
         expect_same(came, expected, words, case=case)
 
     heard = {"late": 3, "in_time": 15}
-    ask(usual, {"in_time": 8}, 0.0, "On a morning with no late flight among those heard of, the share is 0.")
+    ask(
+        usual,
+        {"in_time": 8},
+        0.0,
+        "The chances are those of the past. On a morning with no late flight among those heard of, the share is 0.",
+    )
     words = "A flight that was heard of stands for one over the chance of its own kind: 3 late ones for 10."
     ask(usual, heard, 10 / 40, words)
+    ask(usual, heard, 10 / 40, "Labels of the index may repeat.", index=0)
     ask(usual, {"late": 2}, 1.0, "If all flights heard of are late, the share is 1.")
     words = "A label that came after noon was used: only flights with `heard` may be used today."
     ask(usual, heard | {"late_later": 30, "in_time_later": 5}, 10 / 40, words)
