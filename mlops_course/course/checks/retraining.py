@@ -36,14 +36,18 @@ def price_of_age(answer):
         case = f"price_of_age({frozen}, {fresh})"
         left, right = pd.Series(frozen, dtype=float), pd.Series(fresh, dtype=float)
         came = result(answer, left, right, case=case, kind=pd.Series, give="a series from month to price")
-        both, order = "A month counts if both have a loss for it.", "Put the oldest month first."
+        both, order = (
+            "A month counts, by its name, if both have a loss for it, also at a price of 0.",
+            "Put the oldest month first.",
+        )
         expect_items(list(came.index), sorted(expected), both, case=case, order=order)
-        told = f"{case} gave {came.round(4).to_dict()}, expected {expected}."
+        told = f"{case} gave {came.round(6).to_dict()}, expected {expected}."
         expect(np.allclose(came.to_numpy(dtype=float), [expected[month] for month in came.index]), words, case=told)
 
     may, june = {"2013-05": 0.4, "2013-06": 0.6}, {"2013-05": 0.3, "2013-06": 0.55}
     words = "From the loss of the frozen model take that of the fresh one in the same month, and round nothing."
     ask(may, june, {"2013-05": 0.1, "2013-06": 0.05}, words)
+    ask({"2013-05": 0.412345}, {"2013-05": 0.3}, {"2013-05": 0.112345}, words)
     ask({"2013-05": 0.4}, {"2013-05": 0.5}, {"2013-05": -0.1}, "A fresh model may be the worse one.")
     words = "The months came in another order: bring them together by their names."
     ask(dict(reversed(may.items())), june, {"2013-05": 0.1, "2013-06": 0.05}, words)
@@ -90,14 +94,11 @@ def cheapest_between(answer):
     ask({"seldom": (60, 2), "often": (0, 5)}, "often", (0, 20), words)
     words = "Where trainings are cheap, a policy that trains more often costs less: there is a lowest price."
     ask({"seldom": (60, 2), "often": (0, 5)}, "seldom", (20, math.inf), words)
-    ask(assumed, "monthly", (0, 8_015), "Each other policy sets a bound: take the tightest.")
+    words = "Each other policy sets a bound, wherever it stands and however many trainings it has: take the tightest."
+    ask({"never": (50, 0), "seldom": (60, 2), "often": (0, 5)}, "often", (0, 10), words)
+    ask(assumed, "monthly", (0, 8_015), words)
+    ask(assumed, "never", (36_772.5, math.inf), words)
     ask(assumed, "combined", (8_015, 36_772.5), "One policy sets the lowest price, another one the highest.")
-    ask(
-        assumed,
-        "never",
-        (36_772.5, math.inf),
-        "Each other policy sets a bound: take the tightest.",
-    )
     turned = dict(reversed(assumed.items()))
     ask(turned, "combined", (8_015, 36_772.5), "The policies may come in any order.")
     ask({"monthly": (10, 5)}, "monthly", (0, math.inf), "Without another policy, no price is too low or too high.")
@@ -119,6 +120,7 @@ def cheapest_between(answer):
     ask({"seldom": (10, 2), "often": (10, 5)}, "often", (0, 0), words)
     words = "Choose the policy by its whole name."
     ask({"monthly, last": (80, 5), "monthly": (0, 5), "never": (50, 0)}, "monthly", (0, 10), words)
+    ask({"monthly, last": (0, 5), "monthly": (80, 5)}, "monthly", None, words)
     words = "One training more or less, and errors that differ by half a EUR, count as well."
     ask({"a": (3.0, 1), "b": (1.0, 2), "c": (2.5, 1)}, "b", (0, 1.5), words)
     ask({"a": (3.0, 1), "b": (1.0, 2)}, "a", (2, math.inf), words)
@@ -134,102 +136,131 @@ def cheapest_between(answer):
 )
 def fit_to_train(answer):
     """What cannot be trusted is left out, what is news is kept, and on scraps nothing is trained."""
-    days = pd.date_range("2013-05-01", periods=8, tz="UTC")
-    rows = pd.DataFrame({"asked": days, "temp": np.arange(50.0, 58.0), "wind": np.arange(8.0), "late": [0.0, 1.0] * 4})
-    rows = rows.set_axis([3, 1, 4, 7, 5, 9, 2, 6], axis="index")
-
-    def moment(day: float | None) -> pd.Timestamp | None:
-        return None if day is None else days[0] + pd.Timedelta(hours=24 * day)
-
-    def alert(kind: str, column: str | None, since: float, until: float | None) -> dict:
-        return {"kind": kind, "column": column, "since": moment(since), "until": moment(until)}
-
-    def ask(alerts: list[tuple], gone: list[int], masked: dict[str, list[int]], words: str, *,
-            now: float = 7, of: pd.DataFrame = rows) -> None:  # fmt: skip
-        given = [alert(*one) for one in alerts]
-        asked = [f"{(time - days[0]) / pd.Timedelta('1D'):g}" for time in of["asked"]]
-        case = f"Rows asked on the days {', '.join(asked)}, now is day {now:g}, (kind, column, since, until): {alerts}."
-        came = result(
-            answer, of, given, moment(now), case=case, hint=f"{words} {case}", kind=pd.DataFrame, give="a table of rows"
-        )
-        kept = [place for place in range(len(of)) if place not in gone]
-        expected = of.iloc[kept]
-        left = f"{case} {len(came)} rows came, expected {len(expected)}."
-        expect(len(came) == len(expected), words, case=left)
-        expect(list(came.columns) == list(of.columns), "Give the same columns, in the same order.", case=case)
-        expect(list(came.index) == list(expected.index), "Rows keep index and order.", case=case)
-        for column in of:
-            values = of[column].mask(np.isin(np.arange(len(of)), masked.get(column, []))).iloc[kept].tolist()
-            given_back = came[column].tolist()
-            same = all(
-                one == two or (pd.isna(one) and pd.isna(two)) for one, two in zip(given_back, values, strict=True)
-            )
-            expect(same, words, case=f"{case} {column} came as {given_back}, expected {values}.")
-
-    ask([], [], {}, "Without an alert everything stays.")
-    words = "Labels of that time cannot be trusted: rows that asked in it go, both ends included."
-    ask([("labels", None, 1, 3)], [1, 2, 3], {}, words)
-    ask([("shift", "temp", 1, 3)], [], {}, "A shift is the world, and has to be learned: nothing goes.")
-    words = "One column was broken: its values of that time become missing, and the rows stay."
-    ask([("column", "temp", 2, 4)], [], {"temp": [2, 3, 4]}, words)
-    words = "An alert that is still open reaches to now."
-    ask([("labels", None, 6, None)], [6, 7], {}, words)
-    ask([("column", "wind", 5, None)], [], {"wind": [5, 6, 7]}, words)
-    words = "An open alert reaches to now, and no further; rows that asked later stay as they are."
-    ask([("column", "wind", 3, None)], [], {"wind": [3, 4, 5]}, words, now=5)
-    ask([("labels", None, 3, None)], [3, 4], {}, words, now=4.5)
+    for words, *cases in FORBIDDEN:
+        for alerts, gone, masked, *now in cases:
+            _ask_rows(answer, ROWS, alerts, gone, masked, words, now=now[0] if now else 7)
+    hours = ROWS.assign(asked=[_moment(4 + hour / 24) for hour in range(0, 24, 3)])
     words = "An alert begins and ends at an instant, and not at a midnight: compare instants, and not days."
-    ask([("labels", None, 1.25, 3.5)], [2, 3], {}, words)
-    ask([("column", "temp", 1.25, 3.5)], [], {"temp": [2, 3]}, words)
-    hours = rows.assign(asked=[moment(4 + hour / 24) for hour in range(0, 24, 3)])
-    ask([("labels", None, 4.125, 4.375)], [1, 2, 3], {}, words, of=hours)
-    words = "Two alerts of one kind hold side by side, also where they overlap."
-    ask([("labels", None, 0, 1), ("labels", None, 1, 2)], [0, 1, 2], {}, words)
-    ask([("labels", None, 0, 0), ("labels", None, 7, None)], [0, 7], {}, words)
-    ask([("column", "temp", 0, 0), ("column", "temp", 2, 2)], [], {"temp": [0, 2]}, words)
-    both = [("column", "temp", 0, 1), ("labels", None, 1, 2), ("column", "wind", 0, 0)]
-    ask(both, [1, 2], {"temp": [0, 1], "wind": [0]}, "Several alerts hold side by side.")
-    ask([("shift", None, 0, None), ("labels", None, 2, 2)], [2], {}, "Several alerts hold side by side.")
-    mixed = rows.iloc[[5, 0, 7, 2, 1, 6, 3, 4]]
+    _ask_rows(answer, hours, [("labels", None, 4.125, 4.375)], [1, 2, 3], {}, words)
+    mixed = ROWS.iloc[[5, 0, 7, 2, 1, 6, 3, 4]]
     words = "Rows may come in any order: choose them by `asked`, and keep their order."
-    ask([("labels", None, 1, 2), ("column", "temp", 6, 7)], [3, 4], {"temp": [2, 5]}, words, of=mixed)
-    twice = rows.set_axis([0, 0, 1, 1, 2, 2, 3, 3], axis="index")
+    _ask_rows(answer, mixed, [("labels", None, 1, 2), ("column", "temp", 6, 7)], [3, 4], {"temp": [2, 5]}, words)
+    twice = ROWS.set_axis([0, 0, 1, 1, 2, 2, 3, 3], axis="index")
     words = "Labels of the index may repeat: choose rows by `asked`, and not by their label."
-    ask([("labels", None, 1, 1), ("column", "wind", 4, 4)], [1], {"wind": [4]}, words, of=twice)
-    empty = rows.assign(temp=rows["temp"].where(rows["temp"] > 51))
-    ask(
-        [("column", "temp", 3, 3)],
-        [],
-        {"temp": [3]},
-        "What was missing before stays missing, and its row stays.",
-        of=empty,
-    )
-    ask([], [], {}, "A table without rows stays one: nothing of it is lost.", of=rows.head(0))
-    ask([("labels", None, 0, 3)], [0, 1, 2, 3], {}, "Half of the rows are enough.")
-    ask([("labels", None, 0, 2)], [0, 1, 2], {}, "Four of seven rows are left, more than half.", of=rows.head(7))
-    words = "An alert of labels outside of the time of all rows takes nothing."
-    ask([("labels", None, -5, -1)], [], {}, words)
+    _ask_rows(answer, twice, [("labels", None, 1, 1), ("column", "wind", 4, 4)], [1], {"wind": [4]}, words)
+    empty = ROWS.assign(temp=ROWS["temp"].where(ROWS["temp"] > 51))
+    words = "What was missing before stays missing, and its row stays."
+    _ask_rows(answer, empty, [("column", "temp", 3, 3)], [], {"temp": [3]}, words)
+    _ask_rows(answer, ROWS.head(0), [], [], {}, "A table without rows stays one: nothing of it is lost.")
+    words = "Four of seven rows are left, more than half."
+    _ask_rows(answer, ROWS.head(7), [("labels", None, 0, 2)], [0, 1, 2], {}, words)
+    for words, size, kind, *alerts in REFUSED:
+        given = [_alert(*one) for one in alerts]
+        expect_error(lambda: answer(ROWS.head(size), given, _moment(7)), ValueError, words, names=kind)  # noqa: B023
 
-    def refuse(alerts: list[tuple], of: pd.DataFrame, words: str, *, names: str = "") -> None:
-        expect_error(lambda: answer(of, [alert(*one) for one in alerts], moment(7)), ValueError, words, names=names)
 
-    words = "Three of eight rows are left, fewer than half: raise ValueError, as somebody has to look first."
-    refuse([("labels", None, 0, 4)], rows, words)
-    words = "Three of seven rows are left, fewer than half: raise ValueError. Half of seven is three and a half."
-    refuse([("labels", None, 0, 3)], rows.head(7), words)
-    words = "The only row is gone, so fewer than half are left: raise ValueError."
-    refuse([("labels", None, 0, 0)], rows.head(1), words)
-    words = "Two alerts together leave three of eight rows: compare with all rows that came in."
-    refuse([("labels", None, 0, 1), ("labels", None, 5, None)], rows, words)
-    words = "Nobody knows what an alert of the kind 'sun storm' means: raise ValueError that names it."
-    refuse([("sun storm", None, 0, 0)], rows, words, names="sun storm")
-    refuse([("labels", None, 0, 0), ("sun storm", None, -5, -4)], rows, words, names="sun storm")
-    refuse(
-        [("column", "temp", 0, 0), ("labelss", None, 1, 1)],
-        rows,
-        words.replace("sun storm", "labelss"),
-        names="labelss",
-    )
+START = pd.Timestamp("2013-05-01", tz="UTC")
+ROWS = pd.DataFrame(
+    {
+        "asked": pd.date_range(START, periods=8),
+        "temp": np.arange(50.0, 58.0),
+        "wind": np.arange(8.0),
+        "late": [0.0, 1.0] * 4,
+    },
+    index=[3, 1, 4, 7, 5, 9, 2, 6],
+)
+FORBIDDEN = [  # words, then: alerts (kind, column, since, until), places of rows that go, values that do, and now
+    ("Without an alert everything stays.", ([], [], {})),
+    (
+        "Labels of that time cannot be trusted: rows that asked in it go, both ends included.",
+        ([("labels", None, 1, 3)], [1, 2, 3], {}),
+    ),
+    ("A shift is the world, and has to be learned: nothing goes.", ([("shift", "temp", 1, 3)], [], {})),
+    (
+        "One column was broken, which the alert names: its values of that time become missing, and the rows stay.",
+        ([("column", "temp", 2, 4)], [], {"temp": [2, 3, 4]}),
+        ([("column", "wind", 2, 4)], [], {"wind": [2, 3, 4]}),
+        ([("column", "late", 2, 4)], [], {"late": [2, 3, 4]}),
+    ),
+    (
+        "A row with a missing value is left, too: count rows.",
+        ([("column", "wind", 0, 7)], [], {"wind": [*range(8)]}),
+    ),
+    (
+        "An alert that is still open reaches to now.",
+        ([("labels", None, 6, None)], [6, 7], {}),
+        ([("column", "wind", 5, None)], [], {"wind": [5, 6, 7]}),
+    ),
+    (
+        "An open alert reaches to now, and no further; rows that asked later stay as they are.",
+        ([("column", "wind", 3, None)], [], {"wind": [3, 4, 5]}, 5),
+        ([("labels", None, 3, None)], [3, 4], {}, 4.5),
+    ),
+    (
+        "An alert begins and ends at an instant, and not at a midnight: compare instants, and not days.",
+        ([("labels", None, 1.25, 3.5)], [2, 3], {}),
+        ([("column", "temp", 1.25, 3.5)], [], {"temp": [2, 3]}),
+    ),
+    (
+        "Several alerts hold side by side, also of one kind, and where they overlap.",
+        ([("labels", None, 0, 1), ("labels", None, 1, 2)], [0, 1, 2], {}),
+        ([("labels", None, 0, 0), ("labels", None, 7, None)], [0, 7], {}),
+        ([("column", "temp", 0, 0), ("column", "temp", 2, 2)], [], {"temp": [0, 2]}),
+        (
+            [("column", "temp", 0, 1), ("labels", None, 1, 2), ("column", "wind", 0, 0)],
+            [1, 2],
+            {"temp": [0, 1], "wind": [0]},
+        ),
+        ([("shift", None, 0, None), ("labels", None, 2, 2)], [2], {}),
+    ),
+    ("An alert of labels outside of the time of all rows takes nothing.", ([("labels", None, -5, -1)], [], {})),
+    ("Half of the rows are enough.", ([("labels", None, 0, 3)], [0, 1, 2, 3], {})),
+]
+SCRAPS = "Fewer than half of the rows are left: raise ValueError, as somebody has to look first."
+UNKNOWN = "Nobody knows what an alert of this kind means: raise ValueError that names it, whatever its time."
+REFUSED = [  # words, number of rows, what the error names, alerts
+    (f"{SCRAPS} Here three of eight are left.", 8, "", ("labels", None, 0, 4)),
+    (f"{SCRAPS} Here three of seven are left, and half of seven is three and a half.", 7, "", ("labels", None, 0, 3)),
+    (f"{SCRAPS} Here the only row is gone.", 1, "", ("labels", None, 0, 0)),
+    (
+        f"{SCRAPS} Here two alerts together leave three of eight: compare with all rows that came in.",
+        8,
+        "",
+        ("labels", None, 0, 1),
+        ("labels", None, 5, None),
+    ),
+    (UNKNOWN, 8, "sun storm", ("sun storm", None, 0, 0)),
+    (UNKNOWN, 8, "sun storm", ("labels", None, 0, 0), ("sun storm", None, -5, -4)),
+    (UNKNOWN, 8, "labelss", ("column", "temp", 0, 0), ("labelss", None, 1, 1)),
+]
+
+
+def _moment(day: float | None) -> pd.Timestamp | None:
+    return None if day is None else START + pd.Timedelta(hours=24 * day)
+
+
+def _alert(kind: str, column: str | None, since: float, until: float | None) -> dict:
+    return {"kind": kind, "column": column, "since": _moment(since), "until": _moment(until)}
+
+
+def _ask_rows(
+    answer: Callable, rows: pd.DataFrame, alerts: list[tuple], gone: list[int], masked: dict, words: str, now: float = 7
+) -> None:
+    """Expect all rows but those that are gone, each with its values but those that are masked."""
+    asked = [f"{(time - START) / pd.Timedelta('1D'):g}" for time in rows["asked"]]
+    case = f"Rows asked on the days {', '.join(asked)}, now is day {now:g}, (kind, column, since, until): {alerts}."
+    given, hint = [_alert(*one) for one in alerts], f"{words} {case}"
+    came = result(answer, rows, given, _moment(now), case=case, hint=hint, kind=pd.DataFrame, give="a table of rows")
+    kept = [place for place in range(len(rows)) if place not in gone]
+    expected = rows.iloc[kept]
+    expect(len(came) == len(kept), words, case=f"{case} {len(came)} rows came, expected {len(kept)}.")
+    expect(list(came.columns) == list(rows.columns), "Give the same columns, in the same order.", case=case)
+    expect(list(came.index) == list(expected.index), "Rows keep index and order.", case=case)
+    for column in rows:
+        values = rows[column].mask(np.isin(np.arange(len(rows)), masked.get(column, []))).iloc[kept].tolist()
+        back = came[column].tolist()
+        same = all(one == two or (pd.isna(one) and pd.isna(two)) for one, two in zip(back, values, strict=True))
+        expect(same, words, case=f"{case} {column} came as {back}, expected {values}.")
 
 
 DAYS, WINDOW, RECENT = 365, 10, 7  # days of a year, of a training, and of the mean that shows a rise
@@ -293,7 +324,9 @@ def decide(answer):
         return bool(result(answer, state, case=case, kind=TRUTH, give="True or False"))
 
     calm = {"age": 30, "rise": 0.0, "broken_days": 0}
-    ask(calm)
+    again = {ask(calm | {"rise": 0.25}) for _ in range(9)}
+    once = "The same state got two answers: decide by what stands in `state`, and keep nothing between two calls."
+    expect(len(again) == 1, once, case=f"It was asked nine times with {calm | {'rise': 0.25}}.")
     words = "It trains on labels of a broken feed. Its rise may be the feed's, and so would be what is learned."
     states = [dict(zip(calm, one, strict=True)) for one in itertools.product((5, 90, 400), (0.0, 0.2, 3.0), (1, 5, 10))]
     for state in states:
@@ -308,8 +341,7 @@ def decide(answer):
         trainings.append(trained)
         never.append(lived(lambda state: False, seed=seed))
         monthly.append(lived(lambda state: state["age"] >= 30 and not state["broken_days"], seed=seed))
-    words = "The same state got two answers: decide by what stands in `state`, and keep nothing between two calls."
-    expect(list(map(ask, states)) == before, words)
+    expect(list(map(ask, states)) == before, once)
     mean, of_never, of_monthly, often = map(float, map(np.mean, (ours, never, monthly, trainings)))
     costs = f"In twelve years it cost {mean:,.0f} EUR a year with {often:.0f} trainings; "
     costs += f"never costs {of_never:,.0f}, monthly {of_monthly:,.0f}."
