@@ -10,6 +10,7 @@ A wrong one is told what went wrong and where to look, never the answer.
     cases         laws that many checks share: a result, an error, a list of items
     leaks         feature code with leaks and without
     surroundings  another day, process and computer, for answers that must not depend on them
+    suspects      sound and broken models, for tests of models
     overview      how far a learner is, and a lesson begun again
     derivation    derives an exercise from its solution
     marking       runs a learner's notebook, and says how each check ended

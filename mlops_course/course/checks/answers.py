@@ -40,6 +40,7 @@ MEANINGS = {  # part of an error's text: what it means to somebody who sees it f
     "is not defined": "that name exists in no cell above: import it, or set it inside the function.",
     "not in index": "there is no column or row of that name: look at what came in.",
     "codec can't decode": "these bytes are no text in that encoding: read bytes, or name the right encoding.",
+    "Boolean index has wrong length": "True and False do not fit the rows: were two things joined by their index?",
     "division by zero": "something was divided by nothing: which case is empty, and what is right there?",
     "maximum recursion depth": "the function calls itself without end: which case ends it?",
     "No module named": "that module is not part of the course: its modules are in README and CONTRIBUTING.",
