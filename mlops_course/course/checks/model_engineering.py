@@ -1,5 +1,7 @@
 """Checks of model engineering: a baseline, a record, a run that is repeated, and a target in disguise."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
@@ -25,7 +27,7 @@ def baseline(answer):
         table = pd.DataFrame(past, columns=[column, "late"], index=[n // 2 for n in range(len(past))])
         table["late"] = table["late"].astype(float)
         values = [value for value, _ in gives]
-        rows = pd.DataFrame({column: pd.Series(values, dtype=table[column].dtype)})
+        rows = pd.DataFrame({column: pd.Series(values, dtype=more.get("dtype", table[column].dtype))})
         rows.index = more.get("index", [f"row {7 * n % 11}" for n in range(len(rows))])
         if "labels" in more:
             rows["late"] = more["labels"]
@@ -52,6 +54,13 @@ def baseline(answer):
     ask(gaps, [(None, 6 / 11)], "A missing value is no value of its own: it gets the share of all known rows.")
     numbers = [(6.5, 0), (6.5, 1), (nan, 1), (nan, 1), (20.0, 1)]
     ask(numbers, [(nan, 0.8), (6.5, 0.5)], "A missing number gets the share of all known rows, too.", column="load")
+    whole = [(0, 1), (0, 1), (6, 0), (6, 1)]
+    words = "A missing value makes whole numbers decimals: 6 and 6.0 are one value."
+    ask(whole, [(6, 0.5), (nan, 0.75)], words, dtype=float)
+    ask(whole, [(0, 1.0), (6, 0.5)], "0 is a value like any other.")
+    ask([("", 1), ("", 1), ("a", 0)], [("", 1.0)], "An empty text is a value like any other.")
+    texts = [("a", 0), ("a", 0), ("A", 1), ("A", 0), ("a ", 1), ("a ", 1)]
+    ask(texts, [("A", 0.5), ("a", 0.0), ("a ", 1.0)], "Texts are taken as they are: A, a and 'a ' are three values.")
     ask([("6", 1)], [("6", 1.0), ("7", 1.0)], "One row of the past is all that there is.")
     same = {"index": [5, 5, 5]}
     ask(
@@ -81,6 +90,7 @@ UNFIT: tuple[tuple[str, object, str], ...] = (
     ("data_version", 123456789012, "A version is a text."),
     ("data_version", "7adf1086407c83xx", "x is no hexadecimal digit."),
     ("data_version", "v7adf1086407c83", "v is no hexadecimal digit."),
+    ("data_version", "0x7adf1086407c83", "x is no hexadecimal digit."),
     ("data_version", "7ADF1086407C83", "Only small letters a to f are allowed."),
     ("data_version", "7adf1086407c83\n", "A line end is no hexadecimal digit: look at the text as a whole."),
     ("code_version", "main", "A branch moves: it means other code tomorrow."),
@@ -105,6 +115,7 @@ UNFIT: tuple[tuple[str, object, str], ...] = (
     ("packages", {"scikit-learn": "1.7.2", "numpy": None}, "One of the packages has no version."),
     ("packages", {"scikit-learn": 1.7}, "A version is a text: 1.10 is not 1.1."),
     ("packages", {"scikit-learn": "1.7."}, "A number has to follow each point."),
+    ("packages", {"scikit-learn": "1-7"}, "Only a point may stand between numbers; in a pattern, `[.]` is one."),
     ("packages", {"scikit-learn": "1..7"}, "Two points in a row are no version."),
     ("packages", {"scikit-learn": " 1.7"}, "A blank is no digit: look at the text as a whole."),
     ("packages", {"scikit-learn": "1.7\n"}, "A line end is no digit: look at the text as a whole."),
@@ -192,16 +203,22 @@ def rerun(answer):
 
     ordered = {name: rows.sort_values("id", ignore_index=True) for name, rows in store.items()}
     all_rows = {**record, "share": 1.0}
-    words = "All rows are drawn here, and another model was fitted: look at its columns."
+    words = "All rows are drawn here, and another model was fitted: look at its columns and its parameters."
     ask({**all_rows, "parameters": {}}, words, store=ordered)
     ask(all_rows, "The parameters of the record were not used.", store=ordered)
+    more = {"C": 0.3, "class_weight": "balanced", "fit_intercept": False}
+    ask({**all_rows, "parameters": more}, "Hand all parameters of the record to the model.", store=ordered)
     ask(record, "Other rows were drawn than with the share and the seed of the record.", store=ordered)
+    ask({**record, "seed": 0}, "0 is a seed like any other.", store=ordered)
     ask({**record, "seed": 8}, "Other rows were drawn than with the seed of the record.", store=ordered)
     ask({**record, "share": 0.8}, "Other rows were drawn than with the share of the record.", store=ordered)
     words = "`sample` with frac rounds to the nearest whole number of rows; another number was drawn."
     for share in (0.47, 0.53):
         ask({**record, "share": share}, words, store=ordered)
     ask(record, "The table is stored in another order here, and so other rows were drawn. Does the order matter?")
+    mixed = store["d1"].assign(id=[f"{'fF'[n % 2]}{n * 7 % 90}" for n in range(90)])
+    words = "Ids are texts, sorted as `sort_values('id')` does it: F2 before f10, and f10 before f2."
+    ask(record, words, store={"d1": mixed})
     ask({**record, "columns": ["load"]}, "The columns are those of the record.")
     ask({**record, "data_version": "d2"}, "The data are those of the record.")
     words = "The data are those of the store that is passed, not those of an earlier call."
@@ -220,6 +237,26 @@ def rerun(answer):
     expect_error(lambda: answer(record, {}), ValueError, f"The store is empty. {words}", names="d1")
 
 
+def _suspected(
+    answer: Callable, what: str, rows: pd.DataFrame, expected: list[tuple], words: str, *, bar: float
+) -> None:
+    """Go on if an answer names the expected columns and pairs, in their order."""
+    came = result(answer, rows, bar, case=f"On {what}.", kind=list, give="a list of tuples")
+    told = f"On {what}, bar={bar:.5g}, it gave {came}, expected {expected}."
+    expect(all(isinstance(one, tuple | list) for one in came), 'Each item is a tuple, such as ("a",).', case=told)
+    plain = [tuple(one) for one in came]
+    expect(not [one for one in expected if one not in plain and one[::-1] not in plain], words, case=told)
+    alone = {one[0] for one in expected if len(one) == 1}
+    news = [one for one in plain if len(one) == 2 and not alone & {*one}]
+    known = len(news) == len([one for one in plain if len(one) == 2])
+    expect(known, "A pair with a column that gives the label away alone is no news: leave it out.", case=told)
+    ordered = all(list(one) == sorted(one) for one in plain)
+    expect(ordered, "The names of a pair are in alphabetical order, each pair once.", case=told)
+    expect(len(plain) == len(set(plain)), "Something stands in the list twice.", case=told)
+    expect(len(plain) <= len(expected), words, case=told)
+    expect(plain == expected, "The list is not in the order of `sorted`.", case=told)
+
+
 @check(
     "Write one function that says of any values whether they give the label away. Call it for columns, then for pairs.",
     "An AUC of 0.02 tells as much as one of 0.98. Which rows can be used if values are missing?",
@@ -235,26 +272,16 @@ def in_disguise(answer):
     tells = late + rng.uniform(-0.4, 0.4, 120)
 
     def ask(what: str, rows: pd.DataFrame, expected: list[tuple], words: str, *, bar: float = 0.95) -> None:
-        came = result(answer, rows, bar, case=f"On {what}.", kind=list, give="a list of tuples")
-        told = f"On {what}, bar={bar:.3f}, it gave {came}, expected {expected}."
-        expect(all(isinstance(one, tuple | list) for one in came), 'Each item is a tuple, such as ("a",).', case=told)
-        plain = [tuple(one) for one in came]
-        expect(not [one for one in expected if one not in plain and one[::-1] not in plain], words, case=told)
-        alone = {one[0] for one in expected if len(one) == 1}
-        news = [one for one in plain if len(one) == 2 and not alone & {*one}]
-        known = len(news) == len([one for one in plain if len(one) == 2])
-        expect(known, "A pair with a column that gives the label away alone is no news: leave it out.", case=told)
-        ordered = all(list(one) == sorted(one) for one in plain)
-        expect(ordered, "The names of a pair are in alphabetical order, each pair once.", case=told)
-        expect(len(plain) == len(set(plain)), "Something stands in the list twice.", case=told)
-        expect(len(plain) <= len(expected), words, case=told)
-        expect(plain == expected, "The list is not in the order of `sorted`.", case=told)
+        _suspected(answer, what, rows, expected, words, bar=bar)
 
     def with_columns(**columns: object) -> pd.DataFrame:
         return base.assign(**columns).set_axis(rng.permutation(120), axis="index")
 
     ask("two columns of noise", with_columns(), [], "Noise gives nothing away.")
     ask("a column that knows the label", with_columns(taxi=tells), [("taxi",)], "This column knows the label.")
+    ask("a column that knows the label", with_columns(late_taxi=tells), [("late_taxi",)], "Only `late` is the label.")
+    words = "This column knows the label, and so does its difference to any other."
+    ask("a column of large numbers", with_columns(taxi=100 * tells), [("taxi",)], words)
     words = "A low value may tell as much as a high one."
     ask("a column that is low if a flight is late", with_columns(spare=-tells), [("spare",)], words)
     two = {"due": due, "came": due + 30 * tells}
@@ -262,36 +289,57 @@ def in_disguise(answer):
     ask("a schedule and an arrival", with_columns(**two), [("came", "due")], words)
     words = "A difference may be low if a flight is late: a low value tells as much."
     ask("the same under other names", with_columns(a=due, b=due + 30 * tells), [("a", "b")], words)
+    far = {**two, "deep": noise[:, 2], "dry": -noise[:, 2]}
+    ask("a pair with other columns between", with_columns(**far), [("came", "due")], "Take all pairs of columns.")
+    clock = {name: 1.4e9 + values for name, values in two.items()}
+    words = "The times count seconds from 1970: numbers cut short lose their difference."
+    ask("a schedule and an arrival as clocks", with_columns(**clock), [("came", "due")], words)
     words = "Single columns and pairs are to be found."
     both = with_columns(**two, taxi=tells, spare=-tells)
     ask("all of them", both, [("came", "due"), ("spare",), ("taxi",)], words)
     gaps = np.where(np.arange(120) % 7 == 0, np.nan, tells)
     words = "Use the rows in which the column has a value; leave out those in which it is missing."
     ask("a column with missing values", with_columns(taxi=gaps + 5), [("taxi",)], words)
+    skew = np.where(np.arange(120) == 0, -1e6, np.where((late == 1) & (np.arange(120) % 4 == 0), np.nan, tells))
+    words = "Use the rows in which the column has a value: fill in nothing, not even the mean."
+    ask("a column without values for some late flights", with_columns(taxi=skew), [("taxi",)], words)
     noon = {"due": due - 600, "came": due - 600 + 30 * (tells - 0.5)}
     words = "Two columns pass, and their difference, with its sign, is the delay; neither size nor ratio of it tells."
     ask("a schedule and an arrival in minutes from noon", with_columns(**noon), [("came", "due")], words)
     holes = {**noon, "came": np.where(np.arange(120) % 5 == 0, np.nan, noon["came"])}
     words = "Of a pair, use only the rows in which both have a value: fill in nothing."
     ask("a schedule and an arrival with missing values", with_columns(**holes), [("came", "due")], words)
-    rare = np.where((late == 1) & (np.arange(120) < 20), noise[:, 2], np.nan)
-    words = "For each column, use all rows in which it has a value, whatever other columns lack."
-    ask("a column that knows the label, beside a rare one", with_columns(taxi=tells, rare=rare), [("taxi",)], words)
     only = np.where(late == 1, noise[:, 2], np.nan)
     words = "Here a value is missing for all flights on time. The other rows have one label, so it gives nothing away."
     ask("a column that only late flights have", with_columns(why=only), [], words)
+    rare = np.where((late == 1) & (np.arange(120) < 20), noise[:, 2], np.nan)
+    words = "For each column, use all rows in which it has a value, whatever other columns lack."
+    ask("a column that knows the label, beside a rare one", with_columns(taxi=tells, rare=rare), [("taxi",)], words)
     words = "A column without values gives nothing away."
     ask("a column of missing values", with_columns(gone=np.nan), [], words)
-    ask("the label alone", base[["late"]], [], "Without columns nothing gives the label away.")
-    ask("an empty table", base.head(0), [], "In an empty table nothing gives the label away.")
-    ask("rows that are all late", base.assign(late=1), [], "If all rows have one label, nothing gives it away.")
     repeats = both.set_axis(np.arange(120) // 4, axis="index")
     words = "The index of the rows repeats here; take rows by their positions."
     ask("an index that repeats", repeats, [("came", "due"), ("spare",), ("taxi",)], words)
-    some = late + rng.normal(0, 1.2, 120)
-    auc = roc_auc_score(late, some)
+    _edges(ask, base)
+    _at_the_bar(ask)
+
+
+def _edges(ask: Callable, base: pd.DataFrame) -> None:
+    ask("the label alone", base[["late"]], [], "Without columns nothing gives the label away.")
+    ask("an empty table", base.head(0), [], "In an empty table nothing gives the label away.")
+    ask("rows that are all late", base.assign(late=1), [], "If all rows have one label, nothing gives it away.")
+    some = base["late"] + np.random.default_rng(1).normal(0, 1.2, 120)
+    auc = roc_auc_score(base["late"], some)
     words = "A column below the bar gives nothing away."
-    ask(f"a column with an AUC of {auc:.3f}", with_columns(some=some), [], words, bar=auc + 0.01)
+    ask(f"a column with an AUC of {auc:.5f}", base.assign(some=some), [], words, bar=auc + 0.01)
+    words = "The bar is the one that is handed in."
+    ask(f"a column with an AUC of {auc:.5f}", base.assign(some=some), [("some",)], words, bar=auc - 0.02)
+    words = "Compare the AUC with the bar as it is: round nothing."
+    for by, found in ((1e-4, []), (-1e-4, [("some",)])):
+        ask(f"a column with an AUC of {auc:.5f}", base.assign(some=some), found, words, bar=auc + by)
+
+
+def _at_the_bar(ask: Callable) -> None:
     four = pd.DataFrame({"late": [0, 0, 0, 0, 1, 1, 1, 1], "up": [1, 2, 3, 7, 4, 5, 6, 8.0]})  # AUC 13 / 16
     words = "A column whose AUC equals the bar gives the label away."
     ask("a column at the bar", four, [("up",)], words, bar=13 / 16)
