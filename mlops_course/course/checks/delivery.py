@@ -1,12 +1,14 @@
 """Checks of delivery: runs that never happened, a way into production, files to refuse, and what incidents say."""
 
 import hashlib
+import reprlib
 
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
 from mlops_course.course.checks.cases import result
+from mlops_course.course.checks.comparison import alike
 from mlops_course.operations.delivery import Workflow, metrics
 
 __all__ = ["YourTurn", "allowed", "hint", "missed", "refused", "stability", "summary"]
@@ -54,10 +56,13 @@ def missed(answer):
         told = [f"{one['id']} at {one['time']:%d %H:%M:%S%z} {one.get('paths', one.get('trigger'))}" for one in events]
         told += [f"run of {one['job']} at {one['time']:%d %H:%M:%S%z} {one['state']}" for one in runs]
         case = f"With {'; '.join(told) or 'no event'}; and now {_after(now):%d %H:%M:%S%z},"
-        fails, give = f"missed fails. {case}", "a set of pairs"
+        fails, give = f"{words} missed fails. {case}", "a set of pairs"
         came = result(answer, WORKFLOW, events, runs, _after(now), case="", hint=fails, kind=set | frozenset, give=give)
         expected = _missing(events, runs, _after(now))
         said = f"{case} missed gave {sorted(came, key=str) or 'nothing'}, expected {sorted(expected) or 'nothing'}."
+        ids = [one["id"] for one in events]
+        pairs = all(isinstance(pair, tuple) and len(pair) == 2 and pair[0] in ids for pair in came)
+        expect(pairs, "Give pairs: first the id of an event, then a job.", case=said)
         expect(came == expected, words, case=said)
 
     one, unit, style = _change("a", 0, "tests.py"), _run("unit", 5), _run("style", 6)
@@ -68,6 +73,8 @@ def missed(answer):
     ask(words, [_change("b", 0, "bars.yaml")], [_run("gate", 5)])
     ask("A file that no rule knows needs all jobs.", [_change("c", 0, "new.toml")], [unit])
     ask("An event may have a trigger instead of paths.", [{"id": "d", "time": _after(0), "trigger": "new data"}], [])
+    for paths in (("README.md", "tests.py"), ("tests.py", "README.md"), ("tests.py", "bars.yaml")):
+        ask("An event may change several files: what any of them needs is needed.", [_change("p", 0, *paths)], [])
     ask("A text needs no job, and nothing needs no job.", [_change("e", 0, "README.md"), _change("f", 0)], [])
     ask("A red run has run.", [one], [unit, _run("style", 6, "red")])
     cancelled = _run("style", 6, "cancelled")
@@ -85,6 +92,9 @@ def missed(answer):
     for now in (5, 60 - SECOND, 60):
         ask("The hour is not over yet, so nothing is missing.", [one], [], now)
     ask("The hour is over by a second.", [one], [], 60 + SECOND)
+    fresh = _change("n", 100, "tests.py")
+    for events in ([fresh, one], [one, fresh]):
+        ask("One event's hour is over, and that of another is not.", events, [], 110)
     later = _change("g", 30, "tests.py")
     words = "A run counts for each event that it follows within the hour."
     ask(words, [one, later], [_run("unit", 40), _run("style", 40)])
@@ -136,15 +146,19 @@ def allowed(answer):
     def ask(words: str, history: list[dict], production: str | None = "c0") -> None:
         told = "; ".join(f"{one['id']} {one['files']} {one['verdicts']}" for one in history)
         case = f"Of the history {told or 'without commits'}, with {production} live,"
-        fails, give = f"allowed fails. {case}", "a list of ids"
+        fails, give = f"{words} allowed fails. {case}", "a list of ids"
         came = result(answer, history, production, RULES.required, case="", hint=fails, kind=list | tuple, give=give)
-        expected = _may_go(history, production)
-        expect(list(came) == expected, words, case=f"{case} allowed let {came} through, expected {expected}.")
+        expected, ids = _may_go(history, production), [one["id"] for one in history]
+        later = ids[ids.index(production) + 1 :] if production else ids
+        said = f"{case} allowed let {came} through, expected {expected}."
+        expect(all(one in later for one in came), "Give ids of commits, and only of those after production.", case=said)
+        expect(list(came) == expected, words, case=said)
 
     live, red = _commit("c0"), _commit("c1", {"unit": "green", "gate": "red"}, {"features.py": "v2"})
     fresh, green = {"features.py": "v2"}, _commit("c1", GREEN, {"features.py": "v2"})
     ask("Its jobs were green.", [live, green])
-    ask("A red commit went live.", [live, red])
+    ask("A red commit went live: each job that its difference needs has to be green.", [live, red])
+    ask("A commit that differs in nothing from what is live needs no job.", [live, _commit("c1")])
     words = "A job that never ran is not green: ask for green, and not for the absence of red."
     ask(words, [live, _commit("c1", {}, fresh)])
     ask(words, [live, _commit("c1", {"unit": "green", "gate": "not run"}, fresh)])
@@ -160,6 +174,10 @@ def allowed(answer):
     for how, files in (("removed", {"features.py": None}), ("added", {"tests.py": "v1"}), ("added", {"tests.py": ""})):
         words = f"A file that was {how} is a change: look at the paths of both sides."
         ask(words, [live, _commit("c1", {}, files)])
+    words = "A path is more than the name of the file: ask for the jobs of the whole path."
+    ask(words, [live, _commit("c1", {"unit": "green"}, {"notes/tests.py": "v1"})])
+    for content in ("v1 ", " v1", "v1\n", "V1", "v10", ""):
+        ask(f"Content {content!r} is another than 'v1'.", [live, _commit("c1", {}, {"features.py": content})])
     words = "A verdict belongs to one commit: the commit after it has other files."
     ask(words, [live, green, _commit("c2", {}, {"features.py": "v3"})])
     ask("Only commits after production count.", [_commit("c", GREEN), live])
@@ -181,6 +199,8 @@ def allowed(answer):
 
 WHEEL, MAC = "desk_rule-1.0-py3-none-any.whl", "desk_rule-1.0-cp311-cp311-macosx_11_0_arm64.whl"
 TESTED, SWAPPED = b"threshold 0.2", b"threshold 0.9"
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 50
 
 
 def _hash(content: bytes, kind: str = "sha256") -> str:
@@ -203,10 +223,11 @@ def refused(answer):
     """Only a file that each entry for its package accepts may be installed, whatever else fits by chance."""
 
     def ask(words: str, lock: list[dict], files: dict[str, bytes], expected: set[str]) -> None:
-        case = f"With the lock {lock} and the files {files}"
-        fails, give = f"refused fails. {case}", "a set of file names"
+        case = f"With the lock {SHORT.repr(lock)} and the files {SHORT.repr(files)}"
+        fails, give = f"{words} refused fails. {case}", "a set of file names"
         came = result(answer, lock, files, case="", hint=fails, kind=set | frozenset, give=give)
         said = f"{case} refused gave {sorted(came, key=str) or 'nothing'}, expected {sorted(expected) or 'nothing'}."
+        expect(all(file in files for file in came), "Only names of the files that came can be given.", case=said)
         expect(came == expected, words, case=said)
 
     def accept(words: str, *lock: dict, file: str = WHEEL) -> None:
@@ -216,7 +237,7 @@ def refused(answer):
         ask(words, list(lock), {WHEEL: TESTED}, {WHEEL})
 
     words = "It is one name after normalisation."
-    accept("The package is in the lock and its hash fits.", _entry(GOOD, name="desk_rule"))
+    accept("The file may be installed: the package is in the lock and its hash fits.", _entry(GOOD, name="desk_rule"))
     refuse("A hash that does not fit refuses the file.", _entry(OTHER, name="desk_rule"))
     for name in ("desk-rule", "Desk-Rule", "DESK.RULE", "desk--rule", "Desk_.Rule"):
         accept(words, _entry(GOOD, name=name))
@@ -255,7 +276,9 @@ def refused(answer):
     ask(words, [_entry(OTHER)], both, {WHEEL})
     extra = "extra-1.0-py3-none-any.whl"
     ask(words, [_entry(GOOD), _entry(OTHER, name="extra")], {extra: TESTED, **both}, {MAC, extra})
-    ask("An empty file has a hash, too.", [_entry(_hash(b""), name="extra")], {extra: b""}, set())
+    for content, words in ((b"", "An empty file has a hash."), (bytes(200_000), "A digest is of the whole content.")):
+        ask(words, [_entry(_hash(content))], {WHEEL: content, MAC: content + b"1"}, {MAC})
+        ask(words, [_entry(GOOD)], {WHEEL: content}, {WHEEL})
     ask("Without files there is nothing to refuse.", [_entry(GOOD)], {}, set())
 
 
@@ -264,33 +287,49 @@ IDS = ["commit", "deployment", "incident"]
 DEPLOYED = "deployed 04-02 12:00 c2 d2; deployed 04-03 12:00 c3 d3"
 MENDED = "failed 04-03 13:00 i1 d3; restored 04-03 16:00 i1"
 PLAIN = f"{DEPLOYED}; deployed 04-04 12:00 c4 d4; deployed 04-05 12:00 c5 d5; {MENDED}"
-TOLD = (  # what a wrong answer is told; further events; failure rate, hours to restore, open incidents
-    ("An incident that is still open was left out: it has lasted until `end` at least, and may be the longest.",
+RATE, TIMES = ("failure_rate",), ("restore_hours", "open")
+BOTH = (*RATE, *TIMES)
+MEANT = {  # what an answer is told that is wrong in something else than a case is about
+    "failure_rate": "The rate is the share of deployments of the window that an incident names, whenever it began.",
+    "restore_hours": "The median is of all incidents that were over in the window, or are still open.",
+    "open": "An incident is open if it failed before `end` and was not restored before `end`.",
+}
+TOLD = (  # what it is about; what a wrong answer is told; further events; failure rate, hours to restore, open ones
+    (TIMES, "The median of two incidents, of 3 and 5 hours, lies between them: 4 hours.",
+     "failed 04-04 13:00 i2 d4; restored 04-04 18:00 i2", 0.5, 4.0, 0),
+    (TIMES, "An incident may last days: this one lasts 26 hours, the other 3.",
+     "failed 04-04 13:00 i2 d4; restored 04-05 15:00 i2", 0.5, 14.5, 0),
+    (TIMES, "Parts of an hour count: this one lasts 7 minutes, the other 3 hours.",
+     "failed 04-04 13:00 i2 d4; restored 04-04 13:07 i2", 0.5, (3 + 7 / 60) / 2, 0),
+    (TIMES, "An incident that is still open was left out, or not counted until `end`: it may be the longest.",
      "failed 04-05 14:00 i2 d5", 0.5, (3 + 130) / 2, 1),
-    ("Two incidents of one deployment are one failed deployment: count deployments.",
+    (RATE, "Two incidents of one deployment are one failed deployment: count deployments.",
      "failed 04-03 14:00 i2 d3; restored 04-03 19:00 i2", 0.25, 4.0, 0),
-    ("A deployment with several commits has several rows, and is one deployment.",
+    (RATE, "A deployment with several commits has several rows, and is one deployment.",
      "deployed 04-03 12:00 c9 d3", 0.25, 3.0, 0),
-    ("An event that is in the log twice happened once, at its earliest time.",
+    (BOTH, "An event that is in the log twice happened once, at its earliest time.",
      "failed 04-03 15:00 i1 d3; restored 04-03 20:00 i1", 0.25, 3.0, 0),
-    ("An incident without a known cause belongs to no deployment, and lasts all the same.",
+    (BOTH, "An incident without a known cause belongs to no deployment, and lasts all the same.",
      "failed 04-06 13:00 i2; restored 04-06 18:00 i2", 0.25, 4.0, 0),
-    ("A median is asked for: one long incident should not move it so much.",
+    (TIMES, "A median is asked for: one long incident should not move it so much.",
      "failed 04-04 13:00 i2 d4; restored 04-08 13:00 i2; failed 04-05 13:00 i3; restored 04-05 17:00 i3", 0.5, 4.0, 0),
-    ("An end without a begin has no length.", "restored 04-06 18:00 i9", 0.25, 3.0, 0),
-    ("What happens at `end` or later is not known yet: an incident that is restored then is open.",
+    (TIMES, "An end without a begin has no length.", "restored 04-06 18:00 i9", 0.25, 3.0, 0),
+    (TIMES, "What happens at `end` or later is not known yet: an incident that is restored then is open.",
      "failed 04-10 14:00 i2 d5; restored 04-11 00:00 i2", 0.5, 6.5, 1),
-    ("What happens at `end` or later is not known yet.", "failed 04-11 00:00 i2 d5", 0.25, 3.0, 0),
-    ("An incident counts where it is over: one that was over before the window counts in another.",
+    (BOTH, "What happens at `end` or later is not known yet.",
+     "failed 04-11 00:00 i2 d5", 0.25, 3.0, 0),
+    (TIMES, "An incident counts where it is over: one that was over before the window counts in another.",
      "failed 03-28 13:00 i0 d0; restored 03-29 13:00 i0", 0.25, 3.0, 0),
-    ("An incident that began before the window and was over in it, or at `start`, counts in full.",
+    (TIMES, "An incident that began before the window and was over in it, or at `start`, counts in full.",
      "failed 03-31 23:00 i0 d0; restored 04-01 00:00 i0", 0.25, 2.0, 0),
-    ("The rate is about the deployments of the window: one that failed before it is not among them.",
+    (RATE, "The rate is about the deployments of the window: one that failed before it is not among them.",
      "deployed 03-31 22:00 c0 d0; failed 03-31 23:00 i0 d0; restored 04-01 00:00 i0", 0.25, 2.0, 0),
-    ("A deployment that is written down again later happened at its earliest time, here before the window.",
+    (RATE, "A deployment that is written down again later happened at its earliest time, here before the window.",
      "deployed 04-02 10:00 c0 d0; deployed 03-31 22:00 c0 d0", 0.25, 3.0, 0),
-    ("An incident that began before the window and is still open counts.", "failed 03-28 12:00 i0 d0", 0.25, 163.5, 1),
-    ("The window holds its start and not its end.", "deployed 04-01 00:00 c d; deployed 04-11 00:00 a b", 0.2, 3.0, 0),
+    (TIMES, "An incident that began before the window and is still open counts.",
+     "failed 03-28 12:00 i0 d0", 0.25, 163.5, 1),
+    (BOTH, "The window holds its start and not its end.",
+     "deployed 04-01 00:00 c d; deployed 04-11 00:00 a b", 0.2, 3.0, 0),
 )  # fmt: skip
 
 
@@ -327,18 +366,23 @@ def _random_log(rng: np.random.Generator) -> pd.DataFrame:
 def stability(answer):
     """Open incidents count as long as they have lasted, and a deployment fails once at most."""
 
-    def ask(words: str, log: str | pd.DataFrame, rate: float, hours: float, still: int) -> None:
-        case = f"From 1 to 10 April the log {log or 'without events'!r}" if isinstance(log, str) else "A random log"
-        table = _log(log) if isinstance(log, str) else log
-        give = "a dictionary with failure_rate, restore_hours and open"
-        came = result(answer, table, FIRST, LAST, case=case, hint=f"stability fails. {case}.", kind=dict, give=give)
-        expect_same(came, {"failure_rate": rate, "restore_hours": hours, "open": still}, words, case=case)
+    def ask(words: str, log: str | pd.DataFrame, *values: float, about: tuple[str, ...] = BOTH) -> None:
+        case, table, expected = f"A log of {len(log)} events", log, dict(zip(BOTH, values, strict=True))
+        if isinstance(log, str):
+            case, table = f"From 1 to 10 April the log {log or 'without events'!r}", _log(log)
+        fails, give = f"{words} stability fails. {case}.", f"a dictionary with {', '.join(BOTH)}"
+        came = result(answer, table, FIRST, LAST, case=case, hint=fails, kind=dict, give=give)
+        wrong = [name for name, value in expected.items() if not alike(came.get(name), value)]
+        meant = words if not wrong or {*wrong} & {*about} else MEANT[wrong[0]]
+        expect_same(came, expected, meant, case=case)
 
     ask("One of four deployments failed, for 3 h.", PLAIN, 0.25, 3.0, 0)
     words = "Rows come in any order: tell the kinds apart, and look at times."
     ask(words, "; ".join(PLAIN.split("; ")[::-1]), 0.25, 3.0, 0)
-    for words, more, *expected in TOLD:
-        ask(words, f"{PLAIN}; {more}", *expected)
+    repeated = _log(PLAIN)
+    ask("The index of the log may repeat.", repeated.set_axis([0] * len(repeated)), 0.25, 3.0, 0)
+    for about, words, more, *expected in TOLD:
+        ask(words, f"{PLAIN}; {more}", *expected, about=about)
     words = "Without deployments there is no share, and without incidents no time: both are missing (NaN)."
     ask(words, "", np.nan, np.nan, 0)
     ask(words, DEPLOYED, 0.0, np.nan, 0)
