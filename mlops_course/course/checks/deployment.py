@@ -5,14 +5,15 @@ other decisions.
 """
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from mlops_course.course.checks import YourTurn, check, expect, expect_same, hint, summary
-from mlops_course.course.checks.cases import TRUTH, expect_error, raised, result
+from mlops_course.course.checks.cases import TRUTH, expect_error, expect_items, raised, result
 
 __all__ = ["YourTurn", "answered", "decide", "hint", "reply", "stop", "summary", "would_cost"]
 
@@ -25,7 +26,7 @@ class _Model:
 
     def __call__(self, rows: pd.DataFrame) -> np.ndarray:
         if rows.empty:
-            raise ValueError("a table without rows came")
+            raise ValueError("predict was called without a row: do not call it if nothing is new")
         self.asked.append(rows["id"].tolist())
         return rows["wind"].to_numpy() / 100
 
@@ -42,27 +43,34 @@ def answered(answer):
         return pd.DataFrame(pairs, columns=names).astype({names[0]: object, names[1]: float})
 
     def ask(before: list[tuple], questions: list[tuple], expected: list[tuple], words: str) -> None:
+        numbers = range(7, 7 + len(questions))
+        once(before, questions, expected, words, numbers)
+        once(before, questions, expected, "The index of the questions may repeat.", [n % 2 for n in numbers])
+
+    def once(before: list[tuple], questions: list[tuple], expected: list[tuple], words: str, index: Iterable) -> None:
         case, model = f"Earlier answers {before}, questions {questions}.", _Model()
-        given = table(questions, "id", "wind").set_axis(range(7, 7 + len(questions)), axis="index")
-        fails, give = "answered fails, perhaps because it asks when nothing is new.", "a table"
-        fails = f"{fails} {case}" if len(expected) == len(before) else f"answered fails. {case}"
+        given = table(questions, "id", "wind").set_axis(index, axis="index")
+        fails, give = f"{words} answered fails. {case}", "a table"
         earlier = table(before, "id", "probability")
         came = result(answer, earlier, given, model, case=case, hint=fails, kind=pd.DataFrame, give=give)
         expect(sorted(came.columns) == ["id", "probability"], "Its columns are id and probability.", case=case)
         ids = came["id"].tolist()
         twice = sorted({str(name) for name in ids if ids.count(name) > 1})
         expect(not twice, f"The id {', '.join(twice)} is there twice.", case=case)
+        lost = "An id or a probability is missing: put them together by position, whatever the index says."
+        expect(not came.isna().to_numpy().any(), lost, case=f"{case} {came.to_numpy().tolist()} came.")
         pairs = list(zip(ids, came["probability"].round(9).tolist(), strict=True))
         gone, told = "An earlier answer is gone, or has become another one.", f"{case} {pairs} came"
         expect(set(before) <= set(pairs), gone, case=f"{told}.")
-        expect(pairs == expected, words, case=f"{told}, expected {expected}.")
+        order = "First the earlier answers in their order, then the new ones in the order of the questions."
+        expect_items(pairs, expected, words, case=f"{case} answered", order=order)
         new = [name for name, _ in expected[len(before) :]]
         asked = f"{case} It was asked {model.asked}, expected {[new] if new else []}."
         other = "The model was asked for something else than what is new, once each."
         expect(sorted(name for call in model.asked for name in call) == sorted(new), other, case=asked)
         expect(len(model.asked) <= 1, "Ask once for all that is new: each call costs.", case=asked)
 
-    ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], "New answers come after the earlier ones.")
+    ask([("a", 0.2)], [("b", 9.0)], [("a", 0.2), ("b", 0.09)], "The question b is new: it gets an answer.")
     ask([("a", 0.2)], [("a", 9.0)], [("a", 0.2)], "Nothing is new.")
     ask([("a", 0.0)], [("a", 9.0)], [("a", 0.0)], "An earlier answer of 0 is an answer, and nothing is new.")
     words = "Earlier answers come first, as they stand; new ones follow, whatever their ids."
@@ -80,6 +88,9 @@ def answered(answer):
     ask([("a", 0.2), ("z", 0.1)], [], [("a", 0.2), ("z", 0.1)], "There was no question.")
     ask([], [], [], "There was neither an answer nor a question.")
     ask([(7, 0.2)], [(7, 9.0), (8, 5.0)], [(7, 0.2), (8, 0.05)], "An id may be a whole number, and stays one.")
+    digits = [("flight 1", 0.123456789)], [("flight 2", 1.5), ("flight 10", 2.345678)]
+    told = [*digits[0], ("flight 2", 0.015), ("flight 10", 0.02345678)]
+    ask(*digits, told, "Ids differ in their last sign only, and probabilities keep all digits.")
     mixed = [("a", 1.0), ("c", 3.0), ("a", 1.0), ("d", 4.0), ("c", 3.0), ("b", 2.0)]
     ask([("a", 0.5), ("b", 0.6)], mixed, [("a", 0.5), ("b", 0.6), ("c", 0.03), ("d", 0.04)], "Some are new.")
 
@@ -115,6 +126,10 @@ def decide(answer):
         pair = isinstance(came, tuple | list) and len(came) == 2 and isinstance(came[0], TRUTH)
         expect(pair, "Return a pair: True or False, and who decided.", case=f"{came!r} came. {case}")
         expect(came[1] in ("model", "rule"), "Who decided is 'model' or 'rule'.", case=f"{came[1]!r} came. {case}")
+        said = "`rule` was called, so the rule has decided, and you say 'model'."
+        expect(came[1] == "rule" or not ruled, said, case=case)
+        said = "`rule` was not called, and you say that it has decided."
+        expect(came[1] == "model" or bool(ruled), said, case=case)
         expect((bool(came[0]), came[1]) == expected, words, case=f"{case} {tuple(came)} came, expected {expected}.")
         often = "Ask neither after a probability in time, nor without time, nor a third time."
         times = f"{case} Times asked: {len(given)}, expected: {len(waits)}."
@@ -135,7 +150,7 @@ def decide(answer):
     asked((0.1, 201), words="An answer after 201 ms is too late.", expected=by_rule, waits=[200])
     asked((0.7, 200), words="An answer after exactly 200 ms is in time.", expected=by_model, waits=[200])
     for error in (TimeoutError(), ConnectionError("gone"), ValueError("bad"), KeyError("p"), RuntimeError("busy")):
-        words = "After any kind of error, ask once more."
+        words = "After any kind of error, ask once more: no time has passed."
         asked(error, (0.7, 200), words=words, expected=by_model, waits=[200, 200])
         asked(error, error, words="Two errors: the rule decides.", expected=by_rule, waits=[200, 200])
     for useless in (None, "0.7", -0.1, 1.1, float("inf"), float("nan"), np.float64("nan"), 10**400):
@@ -165,6 +180,7 @@ def _told(one: object) -> str:
     "What may fail, and who must not notice? Fix the answer before you ask the shadow.",
     "Two steps may fail each by itself: asking the shadow, and keeping the answers. Each has to be caught by itself.",
     "`dict(row)` makes a copy that the shadow may do with as it likes.",
+    nothing=True,
 )
 def reply(answer):
     """Whatever the shadow does, the caller gets the champion's answer, and failures are on record."""
@@ -177,7 +193,7 @@ def reply(answer):
         given.clear()
         return 0.7
 
-    def ask(what: str, shadow: Callable, kept: tuple, words: str, *, keep: bool = True, says: float = 0.2) -> None:
+    def ask(what: str, shadow: Callable, kept: tuple, words: str, lost: type | None = None, says: float = 0.2) -> None:
         notes, calls, seen = [], [], []
 
         def beside(given: dict) -> float:
@@ -190,8 +206,8 @@ def reply(answer):
 
         def record(*both: float | None) -> None:
             notes.append(both)
-            if not keep:
-                raise OSError("the disk is full")
+            if lost:
+                raise lost("the disk is full")
 
         said = result(answer, row, champion, beside, record, case="", hint=f"If {what}, reply fails. {words}")
         told = f"If {what}, the caller got {said!r}, expected {says!r}."
@@ -208,10 +224,13 @@ def reply(answer):
     ask("the shadow changes the row that it gets", spoils, (0.2, 0.7), "The shadow gets a row of its own.")
     ask("the shadow says 0", lambda given: 0.0, (0.2, 0.0), "0 is an answer, and no failure.")
     ask("the shadow says 7", lambda given: 7.0, (0.2, 7.0), "The answer of the shadow is kept as it came.")
-    ask("the shadow raises a KeyError", lambda given: {}["wind"], (0.2, None), failed)
-    lost = "The answer goes out, even if nothing can be kept."
-    ask("record raises an error", lambda given: 0.7, (0.2, 0.7), lost, keep=False)
-    ask("both raise an error", fails, (0.2, None), lost, keep=False)
+    ask("the shadow says 1, a whole number", lambda given: 1, (0.2, 1), "The answer of the shadow is kept as it came.")
+    ask("the shadow says the same", lambda given: 0.2, (0.2, 0.2), "Equal answers are kept as well.")
+    words = "The answer goes out, whatever kind of error `record` raises."
+    for error in (OSError, RuntimeError, TypeError, KeyError, ZeroDivisionError):
+        ask(f"the shadow raises {error.__name__}", partial(_raises, error), (0.2, None), failed)
+        ask(f"record raises {error.__name__}", lambda given: 0.7, (0.2, 0.7), words, lost=error)
+    ask("both raise an error", fails, (0.2, None), words, lost=OSError)
     words = "0 is an answer of the champion like any other."
     ask("the champion says 0", lambda given: 0.7, (0.0, 0.7), words, says=0.0)
     asked, notes, came = [], [], []
@@ -221,6 +240,10 @@ def reply(answer):
     expect(isinstance(error, RuntimeError), "If the champion fails, its own error has to come out.")
     expect(not asked, "If the champion fails, the shadow is not asked.")
     expect(not notes, "If the champion fails, nothing is to be kept.")
+
+
+def _raises(error: type[Exception], *_: object) -> None:
+    raise error("out of order")
 
 
 LOOKS, STEP = 10, 100
@@ -299,9 +322,16 @@ def would_cost(answer):
         expect_same(came, expected, words, case=case)
 
     even, sure = [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]
-    ask(["call"] * 2, [4.0, 10.0], [sure] * 2, ["call"] * 2, 7.0, "What was certain stands for itself.")
+    ask(
+        ["call"] * 2,
+        [4.0, 10.0],
+        [sure] * 2,
+        ["call"] * 2,
+        7.0,
+        "What was certain counts once: it is the mean.",
+    )
     done, wanted = ["call", "wait", "wait", "call"], ["call"] * 4
-    words = "Weights stand for the flights without a match, too: divide by all flights."
+    words = "Two of four were done as wanted, with chances of 0.5: each stands for two. Divide by all flights."
     ask(done, [6.0, 0.0, 0.0, 8.0], [even] * 4, wanted, 7.0, words)
     done, odds = ["call", "call", *["wait"] * 4], [[0.5, 0.5, 0.0], [0.75, 0.25, 0.0], *[even] * 4]
     words = "An action that was drawn with a small chance stands for more flights than a likely one."
@@ -312,6 +342,9 @@ def would_cost(answer):
     done, wanted = ["call", "wait", "wait", "call"], ["call", "wait", "call", "wait"]
     ask(done, [8.0, 2.0, 0.0, 0.0], [even] * 4, wanted, 5.0, "Each flight has its own wanted action.")
     _expect_right_on_average(answer)
+    words = "A chance of 0.001 is a chance: the flight stands for a thousand, and the mean is over two."
+    rare = [[0.999, 0.001, 0.0], even]
+    ask(["call", "wait"], [0.02, 0.0], rare, ["call"] * 2, 10.0, words)
     _expect_position_to_count(answer)
     for odds, wanted in (([even, even], ["call", "rebook"]), ([sure, even], ["wait", "call"])):
         log, chances = _log(["call", "wait"], [8.0, 2.0], odds)
@@ -332,7 +365,7 @@ def _expect_position_to_count(answer: Callable) -> None:
     chances = odds.assign(other=0.0)[["call", "other", "wait"]]
     expect_same(result(answer, log, chances, ["wait"] * 3, case=words), 16 / 9, words, case="Columns in another order:")
     words = "Rows of the two tables belong together by their position, whatever the index says."
-    for one, other in (([5, 6, 7], [3, 4, 5]), ([2, 0, 0], [0, 0, 2])):
+    for one, other in (([5, 6, 7], [3, 4, 5]), ([0, 1, 2], [2, 0, 1]), ([2, 0, 0], [0, 0, 2])):
         named, chances = log.set_axis(one, axis="index"), odds.set_axis(other, axis="index")
         case = f"The index of log is {one}, that of chances {other}:"
         came = result(answer, named, chances, ["call"] * 3, case=case, hint=f"{words} would_cost fails. {case}")
