@@ -94,6 +94,8 @@ def cheapest_between(answer):
     ask({"seldom": (60, 2), "often": (0, 5)}, "often", (0, 20), words)
     words = "Where trainings are cheap, a policy that trains more often costs less: there is a lowest price."
     ask({"seldom": (60, 2), "often": (0, 5)}, "seldom", (20, math.inf), words)
+    words = "Prices need not be whole numbers."
+    ask({"a": (1.0, 0), "b": (0.25, 3)}, "b", (0, 0.25), words)
     words = "Each other policy sets a bound, wherever it stands and however many trainings it has: take the tightest."
     ask({"never": (50, 0), "seldom": (60, 2), "often": (0, 5)}, "often", (0, 10), words)
     ask(assumed, "monthly", (0, 8_015), words)
@@ -125,8 +127,6 @@ def cheapest_between(answer):
     ask({"a": (3.0, 1), "b": (1.0, 2), "c": (2.5, 1)}, "b", (0, 1.5), words)
     ask({"a": (3.0, 1), "b": (1.0, 2)}, "a", (2, math.inf), words)
     ask({"a": (3.0, 1), "c": (2.5, 1)}, "a", None, words)
-    words = "Prices need not be whole numbers."
-    ask({"a": (1.0, 0), "b": (0.25, 3)}, "b", (0, 0.25), words)
 
 
 @check(
