@@ -1,5 +1,6 @@
 """Checks of capstone: a frozen test period, two kinds of leak, and a rubric that is computed."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -38,9 +39,18 @@ def frozen_split(answer):
 
     plain = _orders([(5, "2026-01-10", "2026-01-24"), (2, "2026-03-05", "2026-03-19"), (9, "2026-01-02", "2026-01-16")])
     train, test = split(plain, "on two orders of January and one of March")
-    words = "Training rows are those whose answer was known at the start."
-    expect(train == [5, 9], words, case=f"Training was {train}.")
-    expect(test == [2], "Test rows are those asked in the test period.", case=f"Test was {test}.")
+    told = "Order 5 was known on 24 January, 9 on 16 January, and 2 was asked on 5 March."
+    words = "Training rows are those whose answer was known at the start, here 1 March; their labels come first."
+    expect(train == [5, 9], words, case=f"{told} Training was {train}, expected [5, 9].")
+    expect(test == [2], "Test rows are those asked in the test period.", case=f"{told} Test was {test}, expected [2].")
+    twins = pd.concat([plain, plain.set_axis([15, 12, 19], axis="index")])
+    words = "Each order counts, also if another has the same two times."
+    train, test = split(twins, "on orders of the same times")
+    told = f"Of two of each came {train} and {test}."
+    expect((train, test) == ([5, 9, 15, 19], [2, 12]), words, case=told)
+    train, test = split(_orders([(1, "2026-03-31", "2026-05-20")]), "on an answer that came after the end")
+    words = "A test row has to be asked before the end. Its answer may come later: it only must not be missing."
+    expect(test == [1], words, case=f"Of an order asked on 31 March and known on 20 May came {test}.")
     named = plain.set_axis(["c", "a", "b"], axis="index")
     words = "Give labels of the index, and not places."
     train, test = split(named, "on orders with texts as index labels")
@@ -78,6 +88,11 @@ def frozen_split(answer):
     words = "The period is the one that is handed in, here 1 to 22 March 2025."
     expect(test == [1], words, case=f"Test was {test}.")
     expect(split(plain.head(0), "on a table without rows") == [[], []], "Without rows both lists are empty.")
+    _split_many(split)
+
+
+def _split_many(split: Callable) -> None:
+    """300 orders in any order, of which a tenth never got an answer."""
     rng = np.random.default_rng(3)
     asked = START + pd.to_timedelta(rng.integers(-60 * 24, 60 * 24, 300), unit="h")
     known = asked + pd.to_timedelta(rng.integers(1, 30 * 24, 300), unit="h")
@@ -119,55 +134,60 @@ def know_too_much(answer):
     rows = _returns()
     honest = ["noise", "useful", "scanned", "constant"]
 
-    def named(inputs, table=rows, bar=0.9, words="It fails."):
-        fails, give = f"{words} The inputs were {', '.join(inputs)}.", "a list of names of columns"
-        return result(answer, table, list(inputs), "returned", bar, case="", hint=fails, kind=list, give=give)
+    def ask(inputs, right, words, table=rows, bar=0.9):
+        told = f"Of {', '.join(inputs) or 'no inputs'}, with the bar {bar:g},"
+        fails, give = f"{words} {told} it fails.", "a list of names of columns"
+        came = result(answer, table, list(inputs), "returned", bar, case="", hint=fails, kind=list, give=give)
+        expect(came == right, words, case=f"{told} came {came}, expected {right}.")
 
-    expect(named(["noise", "refund"]) == ["refund"], "A refund ranks nearly all rows, noise ranks none: name the one.")
-    expect(named(honest) == [], "An honest column was accused.", case=f"Of {honest} it named {named(honest)}.")
-    expect(named(["kept_days"]) == ["kept_days"], "A column that ranks upside down passed: small can mean returned.")
+    def unlabelled(table=rows, **values):
+        return pd.concat([table, table.assign(returned=np.nan, **values)], ignore_index=True)
+
+    ask(["noise", "refund"], ["refund"], "A refund ranks nearly all rows, noise ranks none: name the one.")
+    ask(honest, [], "An honest column was accused.")
+    ask(["kept_days"], ["kept_days"], "A column that ranks upside down passed: small can mean returned.")
     words = "A skewed column passed: ask how it ranks the rows, not how straight the line is."
-    expect(named(["skewed"]) == ["skewed"], words)
-    words = "A column that is filled only after the return passed: that a value is missing can be the answer."
-    expect(named(["refund_date"]) == ["refund_date"], words)
-    words = "A leak with gaps passed: rank by the values that are there, without making up the others."
-    expect(named(["partly"]) == ["partly"], words)
+    ask(["skewed"], ["skewed"], words)
+    small = rows.assign(refund=(rows["refund"] - rows["refund"].min()) / 100)
+    ask(["noise", "refund"], ["refund"], "Rank by the values as they are, also between 0 and 1.", small)
+    present = rows["returned"] == 0
+    mark, kept = (
+        pd.Series(1.0, rows.index),
+        "A column that is missing for all that returned passed: a gap ranks both ways.",
+    )
+    words = (
+        "A column that is filled only after the return passed: that a value is missing ranks, too, in either direction."
+    )
+    ask(["mark"], ["mark"], words, rows.assign(mark=mark.where(~present)))
+    ask(["mark"], ["mark"], kept, rows.assign(mark=mark.where(present)))
+    ask(["refund_date"], ["refund_date"], words)
+    ask(["partly"], ["partly"], "A leak with gaps passed: rank by the values that are there, without making up others.")
     words = "Rows without a label have no answer to give away: leave them out, and take no missing label for 0 or 1."
     for value in (100.0, -100.0):
-        unknown = pd.concat([rows, rows.assign(returned=np.nan, refund=value, noise=-value)], ignore_index=True)
-        came = named(["noise", "refund"], unknown)
-        expect(came == ["refund"], words, case=f"Of noise and refund came {came}.")
-    gone = pd.concat([rows, rows.assign(returned=np.nan, noise=np.nan)], ignore_index=True)
+        ask(["noise", "refund"], ["refund"], words, unlabelled(refund=value, noise=-value))
     words = "Leave rows without a label out of the gaps, too."
-    expect(named(["noise", "refund_date"], gone) == ["refund_date"], words)
-    there = pd.concat([rows, rows.assign(returned=np.nan, refund_date=1.0)], ignore_index=True)
-    expect(named(["noise", "refund_date"], there) == ["refund_date"], words)
-    expect(named(["useful"], bar=0.6) == ["useful"], "The bar is an argument: a lower one names more columns.")
-    expect(named(["refund"], bar=1.01) == [], "The bar is an argument: above 1 nothing is named.")
+    for values in ({"noise": np.nan}, {"refund_date": 1.0}):
+        ask(["noise", "refund_date"], ["refund_date"], words, unlabelled(**values))
+    few = pd.DataFrame({"returned": [0.0, 0.0, 1.0, 0.0], "rank": [1.0, 2.0, 3.0, 4.0]})
+    ask(["rank"], [], "It ranks two of three pairs, an AUC of 0.66667: that is below this bar.", few, 0.667)
+    ask(["rank"], ["rank"], "It ranks two of three pairs, an AUC of 0.66667: that is above this bar.", few, 0.666)
+    ask(["useful"], ["useful"], "The bar is an argument: a lower one names more columns.", bar=0.6)
+    ask(["refund"], [], "The bar is an argument: above 1 nothing is named.", bar=1.01)
     everything = ["scanned", "refund_date", "useful", "kept_days", "partly"]
     for order in (everything, everything[::-1]):
-        right = [name for name in order if name not in honest]
-        expect(named(order) == right, "Name the columns in the order of the inputs.", case=f"They were {order}.")
-    empty = rows.assign(lost=np.nan, late=np.where(np.arange(400) < 3, 1.0, np.nan))
-    empty["late"] = empty["late"].where(empty["returned"] == 0)
+        ask(order, [name for name in order if name not in honest], "Name the columns in the order of the inputs.")
+    empty = rows.assign(lost=np.nan, late=pd.Series(1.0, rows.index).where(present & (rows.index < 3)))
     words = "A column of which all values are missing, or hardly any is there, tells nothing."
-    for table in (empty, pd.concat([empty, empty.assign(returned=np.nan, lost=1.0)], ignore_index=True)):
-        came = named(["lost", "late", "refund"], table, words=words)
-        expect(came == ["refund"], words, case=f"Of lost, late and refund came {came}.")
-    mark = rows.assign(mark=pd.Series(1.0, rows.index).where(rows["returned"] == 1))
-    words = "A column with one value, there only for returned orders, gives them away by its gaps."
-    expect(named(["mark"], mark) == ["mark"], words)
-    mark["mark"] = mark["mark"].isna().map({True: 1.0, False: np.nan})
-    words = "A column that is missing only for returned orders gives them away, too: a gap ranks in both directions."
-    expect(named(["mark"], mark) == ["mark"], words)
+    for table in (empty, unlabelled(empty, lost=1.0)):
+        ask(["lost", "late", "refund"], ["refund"], words, table)
     again = rows.sample(frac=1, random_state=1).set_axis(np.arange(400) % 7, axis="index")
     words = "Another index, with labels that repeat, and another order of rows change nothing."
-    expect(named(["noise", "refund", "refund_date"], again) == ["refund", "refund_date"], words)
+    ask(["noise", "refund", "refund_date"], ["refund", "refund_date"], words, again)
     whole = rows.astype({"returned": int}).assign(refund=(rows["refund"] * 1000).round().astype(int))
-    expect(named(["noise", "refund"], whole) == ["refund"], "Whole numbers rank as well as others.")
-    expect(named([], rows) == [], "Without inputs there is nothing to name.")
+    ask(["noise", "refund"], ["refund"], "Whole numbers rank as well as others.", whole)
+    ask([], [], "Without inputs there is nothing to name.")
     exact = pd.DataFrame({"returned": [0.0, 0.0, 1.0, 1.0], "rank": [1.0, 3.0, 2.0, 4.0]})
-    expect(named(["rank"], exact, 0.75) == ["rank"], "At the very bar a column is named: compare with >=.")
+    ask(["rank"], ["rank"], "At the very bar a column is named: compare with >=.", exact, 0.75)
 
 
 INPUTS = ["humid", "precip", "visib", "pressure"]
@@ -180,7 +200,7 @@ def _readings(days: int = 6) -> pd.DataFrame:
     times = pd.date_range("2026-03-01", periods=24 * days, freq="h", tz="UTC")
     table = pd.MultiIndex.from_product([times, ["JFK", "LGA"]], names=["time", "airport"]).to_frame(index=False)
     values = {name: rng.permutation(len(table)) + 10.0 for name in INPUTS}
-    wet = np.where(rng.random(len(table)) < 0.2, values["precip"] / 100, 0.0)
+    wet = np.where(rng.random(len(table)) < 0.2, values["precip"] / 10_000, 0.0)
     return table.assign(**values | {"precip": wet})
 
 
@@ -218,10 +238,12 @@ def honest(answer):
         expect(not came.duplicated(KEY).any(), "Each question has one row.", case=f"On {case} some have several.")
         return came.sort_values(KEY).reset_index(drop=True)[columns]
 
-    def same_questions(came: pd.DataFrame, right: pd.DataFrame, words: str, case: str) -> None:
+    def same_questions(came: pd.DataFrame, right: pd.DataFrame, case: str) -> None:
         extra = came[~came.set_index(KEY).index.isin(right.set_index(KEY).index)]
         lost = right[~right.set_index(KEY).index.isin(came.set_index(KEY).index)]
+        words = "A reading that this question needs is lacking, and no other stands for it: leave the question out."
         expect(extra.empty, words, case="" if extra.empty else f"On {case} there is a row of {_at(extra.iloc[0])}.")
+        words = "All that this question needs is there: the reading of the hour before, and six from an hour later on."
         expect(lost.empty, words, case="" if lost.empty else f"On {case} the row of {_at(lost.iloc[0])} is missing.")
 
     case = "six days without a gap"
@@ -233,21 +255,35 @@ def honest(answer):
     expect(not middle.empty, "There are no rows of 2 to 5 March, although no reading is missing there.")
     for row in middle.iloc[::12].to_dict("records"):
         _inputs_of(row, readings, built)
+    alone = built(readings[readings["airport"] == "JFK"], "readings of JFK alone")
+    both = middle.merge(alone, on=KEY, suffixes=("", "_alone"))
+    other = both[both["rain"] != both["rain_alone"]]
+    words = "Each airport has weather of its own: readings of LGA changed an answer of JFK."
+    expect(other.empty, words, case="" if other.empty else f"See {_at(other.iloc[0])}.")
     merged = middle.merge(right, on=KEY, suffixes=("", "_right"))
     wrong = merged[merged["rain"] != merged["rain_right"]]
-    words = "This is another question: the answer is rain in the six hours that begin an hour after it was asked."
-    expect(wrong.empty, words, case="" if wrong.empty else f"The answer of {_at(wrong.iloc[0])} differs.")
+    words = "This is another question: is precip over 0 in any of the six hours that begin an hour after it was asked?"
+    expect(wrong.empty, words, case="" if wrong.empty else _rain_of(wrong.iloc[0], readings))
     early = merged[merged["known"] < merged["known_right"]]
     words = "At the time `known` the answer is not complete yet: the hour of its last reading is not over."
     expect(early.empty, words, case="" if early.empty else f"So it is for the row of {_at(early.iloc[0])}.")
     expect((merged["known"] == merged["known_right"]).all(), "The answer is known earlier than `known` says.")
-    same_questions(came, right, "Some questions are lost, or there are some whose answer is not in the file.", case)
+    same_questions(came, right, case)
+    alike = readings.assign(humid=50.0, visib=10.0, pressure=1013.0)
+    same_questions(built(alike, "readings that look alike"), right, "readings that look alike")
     gaps = readings.drop(readings[readings["airport"] == "JFK"].index[[34, 35, 60, 83]])
-    words = "Where an hour is lacking, what is left is no reading of that hour: leave out the question that needs it."
     case = "readings of which four are lacking"
     came, right = built(gaps, case), _honest(gaps).sort_values(KEY).reset_index(drop=True)
-    same_questions(came, right, words, case)
+    same_questions(came, right, case)
+    words = "With some hours lacking, the other rows stay as they were."
     expect_same(came.astype({"rain": float}), right, words, case=case)
+
+
+def _rain_of(row: pd.Series, readings: pd.DataFrame) -> str:
+    """What came, what is right, and the six values of precip, in words."""
+    later = readings["time"].between(row["asked"] + HOUR, row["asked"] + 6 * HOUR)
+    precip = readings.loc[later & (readings["airport"] == row["airport"]), "precip"].tolist()
+    return f"{_at(row)}: precip is {precip} from an hour later on, and the answer {row['rain']}."
 
 
 def _inputs_of(row: dict, readings: pd.DataFrame, built) -> None:
@@ -267,6 +303,32 @@ def _inputs_of(row: dict, readings: pd.DataFrame, built) -> None:
     expect(all(row[name] == newest[name] for name in INPUTS), words, case=f"See {which}.")
 
 
+PROJECT = {"name": "returns"}
+RUBRIC = {  # what each entry of the result is
+    "points": "Below points stands each section with the number of its probes that pass.",
+    "final": "Final are the points of the weakest section, also if these are 0: one cannot make good another.",
+    "failed": "Failed are the names of the probes that failed, in the order of the probes.",
+}
+
+
+def _expect_score(answer, asked, probes, points, failed, words, case, project=PROJECT) -> None:
+    """Score the probes, which note in `asked` with what they were called."""
+    asked.clear()
+    came = attempt(lambda: answer(probes, project), hint=f"{words} rubric_score fails {case}.")
+    right = {"points": points, "final": min(points.values()), "failed": failed}
+    named = isinstance(came, dict) and set(came) == set(right)
+    expect(named, "Give a dictionary with points, final and failed, and nothing else.", case=f"It was {came!r}.")
+    kinds = isinstance(came["points"], dict) and isinstance(came["failed"], list)
+    expect(kinds, "Below points there is a dictionary, below failed a list.")
+    expect(all(seen == project for seen in asked), "Each probe is called with the project.")
+    for key in right:
+        told = f"{case.capitalize()} {key} was {came[key]}, expected {right[key]}."
+        expect(came[key] == right[key], f"{words} {RUBRIC[key]}", case=told)
+    number = sum(map(len, probes.values()))
+    if asked:
+        expect(len(asked) == number, "Ask every probe once.", case=f"{case.capitalize()} {len(asked)} were asked.")
+
+
 @check(
     "What does a probe that crashed say about the project? Not that it passes.",
     "Call each probe inside `try`, and let `except Exception` mean that it failed.",
@@ -276,65 +338,47 @@ def rubric_score(answer):
     """Every probe is tried, a crash is a failure, and the weakest section is the score."""
     asked = []
 
-    def probe(passes: bool | None) -> Callable:
-        def ask(project: dict) -> bool:
+    def probe(outcome: object) -> Callable:
+        def ask(project: object) -> object:
             asked.append(project)
-            if passes is None:
-                raise KeyError("no such artefact")
-            return passes
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
 
         return ask
 
-    passes, fails, crashes = probe(True), probe(False), probe(None)
-    project = {"name": "returns"}
+    passes, fails, crashes = probe(True), probe(False), probe(KeyError("no such artefact"))
 
-    def told(came, right, words, *, case):
-        named = isinstance(came, dict) and set(came) == set(right)
-        expect(named, "Give a dictionary with points, final and failed, and nothing else.")
-        kinds = isinstance(came["points"], dict) and isinstance(came["failed"], list)
-        expect(kinds, "Below points there is a dictionary, below failed a list.")
-        expect(came == right, words, case=f"{case} gave {came}, expected {right}.")
-
-    def score(probes, case):
-        return attempt(lambda: answer(probes, project), hint=f"rubric_score fails {case}.")
-
-    plain = {"data": {"rows known": passes, "no leak": fails}, "model": {"beats a rule": passes, "calibrated": passes}}
-    came = score(plain, "on two sections of two probes")
-    expect(isinstance(came, dict), f"Give a dictionary; a {type(came).__name__} came.")
-    expect(all(seen == project for seen in asked), "Each probe is called with the project.")
-    expect(came.get("final") != 1.5 and came.get("final") != 3, "Points of one section cannot make good another.")
-    right = {"points": {"data": 1, "model": 2}, "final": 1, "failed": ["no leak"]}
+    ask = functools.partial(_expect_score, answer, asked)
     words = "One of four probes fails here, in the section data."
-    told(came, right, words, case="With no leak failing it")
+    plain = {"data": {"rows known": passes, "no leak": fails}, "model": {"beats a rule": passes, "calibrated": passes}}
+    ask(plain, {"data": 1, "model": 2}, ["no leak"], words, "on two sections of two probes")
+    words = "In a rubric a crash is a failed probe, and the next one is still asked."
     crash = {"data": {"rows known": crashes, "no leak": passes}, "model": {"beats a rule": passes}}
-    came = score(crash, "when a probe crashes: a crash is a failed probe, and the next one is still asked")
-    right = {"points": {"data": 1, "model": 1}, "final": 1, "failed": ["rows known"]}
-    told(came, right, "A crash is a failed probe, and the next one is still asked.", case="With a crash it")
-    asked.clear()
-    last = {"data": {"a": fails, "b": crashes, "c": passes}, "model": {"d": fails, "e": fails}}
-    came = score(last, "on five probes of which one passes")
-    expect(len(asked) == 5, "Ask every probe once, also after one has failed.", case=f"Of 5 probes {len(asked)} were.")
-    right = {"points": {"data": 1, "model": 0}, "final": 0, "failed": ["a", "b", "d", "e"]}
-    told(came, right, "Names of failed probes come in the order of the probes.", case="With four failing it")
-    empty = {"data": {"a": passes}, "monitoring": {}}
-    right = {"points": {"data": 1, "monitoring": 0}, "final": 0, "failed": []}
+    ask(crash, {"data": 1, "model": 1}, ["rows known"], words, "when a probe crashes")
+    for error in (ValueError("no"), ZeroDivisionError(), AssertionError(), AttributeError(), RuntimeError(), OSError()):
+        case, words = f"when a probe raises a {type(error).__name__}", "Any `Exception` is a failed probe."
+        ask({"data": {"a": probe(error), "b": passes}}, {"data": 1}, ["a"], words, case)
+    last = {"model": {"d": fails, "b": crashes}, "data": {"e": fails, "c": passes, "a": fails}}
+    words = "Ask every probe, also after one or a whole section has failed."
+    ask(last, {"model": 0, "data": 1}, ["d", "b", "e", "a"], words, "on five probes of which one passes,")
+    empty = {"monitoring": {}, "data": {"a": passes}}
     words = "A section in which nothing is probed has no point, and it is the weakest one."
-    told(score(empty, "on a section without probes"), right, words, case="With monitoring empty it")
+    ask(empty, {"monitoring": 0, "data": 1}, [], words, "on a section without probes")
     twice = {"data": {"tested": fails, "owned": passes}, "model": {"tested": crashes, "owned": passes}}
-    right = {"points": {"data": 1, "model": 1}, "final": 1, "failed": ["tested", "tested"]}
-    told(score(twice, "on a name in two sections"), right, "A name may be there in two sections.", case="With it it")
-    truths = {
-        "data": {
-            "a": lambda project: "found",
-            "b": lambda project: 0,
-            "c": lambda project: [1],
-            "d": lambda project: "",
-        }
-    }
-    right = {"points": {"data": 2}, "final": 2, "failed": ["b", "d"]}
+    ask(twice, {"data": 1, "model": 1}, ["tested"] * 2, "A name may be there in two sections.", "on a name in two")
+    truths = {"data": {name: probe(came) for name, came in zip("abcd", ("found", 0, [1], ""), strict=True)}}
     words = "Anything true is a pass, and anything false a failure: it need not be True or False."
-    told(score(truths, "on probes that return other things"), right, words, case="With 'found', 0, [1] and '' it")
-    silent = {"data": {"a": lambda project: None, "b": passes}}
-    right = {"points": {"data": 1}, "final": 1, "failed": ["a"]}
+    ask(truths, {"data": 2}, ["b", "d"], words, "on probes that return 'found', 0, [1] and ''")
     words = "A probe that returns None has shown nothing, so it fails."
-    told(score(silent, "on a probe that returns nothing"), right, words, case="With a returning None it")
+    ask({"data": {"a": probe(None), "b": passes}}, {"data": 1}, ["a"], words, "on a probe that returns None")
+    project = object()
+    same = {"data": {"a": lambda given: given is project}}
+    ask(
+        same,
+        {"data": 1},
+        [],
+        "Hand on the project itself, whatever it is.",
+        "on a project that is no dictionary",
+        project,
+    )
