@@ -45,6 +45,7 @@ def workers_needed(answer):
     ask(10, 40, 20, 0, 8, "The start takes its time before any row is answered.")
     ask(10, 30, 0, 1, 8, "The work that stays in one process takes its time, however many workers there are.")
     ask(10, 69, 20, 1, 8, "A part of a worker does not exist: round up.")
+    ask(1, 2020, 20, 0, 4001, "A second too much for two workers needs three: round up, however small the part.")
     ask(40, 61, 20, 1, 29, "If one second is left for the shared work, more than a thousand workers may be needed.")
     words = "If start and the work that stays take the whole deadline, no number of workers keeps it: None."
     ask(10, 30, 20, 1, 8, words)
@@ -93,6 +94,9 @@ def added(answer):
         for sketch in (one, other):
             for start, number in sketch["counts"].items():
                 expected[start // width * width] += number
+        odd = [start for start in came["counts"] if start % width]
+        start = "A bin is named after its start, a multiple of the width of the result, in whichever sketch it was."
+        expect(not odd, start, case=f"{case} gave the bins {odd} of width {width}.")
         empty = sorted(start for start, number in came["counts"].items() if not number)
         expect(not empty, "A bin without a flight is left out.", case=f"{case} gave 0 for {empty}.")
         counts = sorted(came["counts"].items())
@@ -102,8 +106,8 @@ def added(answer):
 
     words = "Bins of one width are added where both have them, and kept where one has."
     ask(_sketch([1, 2, 7], 5), _sketch([3, 22], 5), words)
-    ask(_sketch([1, 7, 12], 5), _sketch([3, 11, 19], 10), "Narrow bins go into the wide bin that holds them.")
-    ask(_sketch([3, 11, 19], 10), _sketch([1, 7, 12], 5), "The order of the two does not matter.")
+    ask(_sketch([1, 7, 12, 17], 5), _sketch([3, 11, 19], 10), "Narrow bins go into the wide bin that holds them.")
+    ask(_sketch([3, 11, 19], 10), _sketch([1, 7, 12, 17], 5), "The order of the two does not matter.")
     words = "Below zero a bin begins at its smaller end, too: -5 lies in the bin -10."
     ask(_sketch([-1, -7, -12, 4], 5), _sketch([-3, -20], 10), words)
     ask(_sketch([1, 5, 9, 13], 4), _sketch([2, 7, 20], 6), "Bins of four and of six both fit into bins of twelve.")
@@ -153,11 +157,10 @@ def joined(answer):
     ask([a, _try(1, []), c], 3, ["a", "b", "d", "e"], "A part may be complete without any answer.")
     ask([_try(0, [])], 1, [], "A part may be complete without any answer.")
     ask([], 0, [], "Without parts there are no answers.")
-    eleven = [_try(number, [f"answer {number}"]) for number in range(12)]
-    names = [f"answer {number}" for number in range(12)]
-    ask(eleven[::-1], 12, names, "Parts are in the order of their numbers: 2 comes before 10.")
-    mixed = [_try(0, [0.25, None]), _try(1, [("id", 1)])]
-    ask(mixed[::-1], 2, [0.25, None, ("id", 1)], "Answers may be of any kind.")
+    eleven = [_try(number, [number]) for number in range(11)]
+    ask(eleven[::-1], 11, list(range(11)), "Parts are in the order of their numbers: 2 comes before 10.")
+    mixed = [_try(0, [0.25, None]), _try(1, [("id", 1), ["a", "b"], []])]
+    ask(mixed[::-1], 2, [0.25, None, ("id", 1), ["a", "b"], []], "Answers may be of any kind.")
     for attempts, count, words in (
         ([a, c], 3, "Part 1 was never done: raise a LookupError."),
         ([a, b], 3, "The last part was never done: raise a LookupError."),
@@ -169,6 +172,13 @@ def joined(answer):
     for other in (["c", "x"], ["x"], [], ["c", "c"]):
         for attempts in ([a, b, c, _try(1, other)], [_try(1, other), a, b, c]):
             expect_error(functools.partial(answer, attempts, 3), ValueError, f"{words} They are ['c'] and {other}.")
+    for same, other in (("1", 1), ("c", ["c"]), (None, "None")):
+        attempts = [a, _try(1, [same]), c, _try(1, [other])]
+        told = f"{words} They are {[same]} and {[other]}."
+        expect_error(functools.partial(answer, attempts, 3), ValueError, told)
+    for attempts in ([a, b, c, b, _try(1, ["x"])], [_try(1, ["x"]), b, b, a, c], [b, _try(1, ["x"]), b, a, c]):
+        told = f"{words} Three are complete, and one of them is ['x']: compare all."
+        expect_error(functools.partial(answer, attempts, 3), ValueError, told)
     attempts = [_try(0, ["b", "a"]), a, b, c]
     expect_error(functools.partial(answer, attempts, 3), ValueError, f"{words} They differ in the order.")
 
@@ -179,6 +189,15 @@ def _september() -> pd.DataFrame:
     table = flights.read(["2013-09"])["flights"]
     rows = table.loc[table.index % 20 == 0, ["carrier", "arr_delay", "dep_time", "tailnum"]]
     return rows.set_axis([3] * len(rows), axis="index")
+
+
+def _cut(rows: pd.DataFrame) -> Iterator[list[pd.DataFrame]]:
+    """The rows in another order, in one, two, seven and thirty pieces."""
+    rng = np.random.default_rng(9)
+    shuffled = rows.iloc[rng.permutation(len(rows))]
+    for number in (1, 2, 7, 30):
+        cuts = np.sort(rng.integers(0, len(rows) + 1, number - 1))
+        yield [shuffled.iloc[part] for part in np.split(np.arange(len(rows)), cuts)]
 
 
 def _delays(*rows: tuple[str, float | None]) -> pd.DataFrame:
@@ -230,6 +249,7 @@ def summarise(answer):
         expect(columns == ["mean", "n", "sd"], f"Give the columns n, mean and sd, not {columns}.")
         expected = _expected(pd.concat(pieces, ignore_index=True))
         found, carriers = list(came.index), list(expected.index)
+        expect(found or not carriers, "No carrier came: pieces can be gone through once, and then nothing is left.")
         lost, extra = set(carriers) - set(found), set(map(str, found)) - set(carriers)
         expect(not lost, f"A carrier is missing. {words.get('n', '')}", case=f"For {case} there is no {sorted(lost)}.")
         expect(not extra, "A carrier without any known delay is left out.", case=f"For {case} came {sorted(extra)}.")
@@ -241,17 +261,15 @@ def summarise(answer):
             theirs = came[column].astype(float)
             expect_same(theirs, ours, words[column], case=f"For {case} the column {column}", tolerance=1e-6)
 
-    def all_three(words: str) -> dict[str, str]:
-        return dict.fromkeys(("n", "mean", "sd"), words)
-
-    one = _delays(("UA", 1), ("UA", 3), ("UA", 8), ("B6", -2), ("B6", 6))
+    all_three = functools.partial(dict.fromkeys, ("n", "mean", "sd"))
+    one = _delays(("UA", 1), ("UA", 3), ("UA", 9), ("B6", -2), ("B6", 6))
     usual = {
-        "n": "Each known delay counts, also if values are missing in other columns.",
-        "mean": "Give their mean.",
+        "n": "Each known delay counts, also below zero, and if values are missing in other columns.",
+        "mean": "Give their mean, without rounding.",
     }
-    ask([one], "one piece", **usual, sd="It has the divisor n - 1, as in pandas.")
+    ask([one], "one piece", **usual, sd="It has the divisor n - 1, as in pandas, and is not rounded.")
     zero = [_delays(("UA", 0), ("UA", 0), ("AA", -5), ("AA", -5))]
-    ask(zero, "delays that are all equal", n="Zero is a known delay.", mean="All are equal.", sd="There is no spread.")
+    ask(zero, "equal delays", n="Zero is known, and equal rows count.", mean="All are equal.", sd="They do not spread.")
     uneven = [_delays(("UA", 0), ("UA", 2), ("UA", 4), ("UA", 6), ("UA", 8)), _delays(("UA", 40), ("UA", 60))]
     words = "A mean of means counts a small piece as much as a large one: add up what can be added."
     ask(uneven, "a piece of five flights and one of two", n="Numbers of all pieces are added.", mean=words)
@@ -272,13 +290,11 @@ def summarise(answer):
     single = [_delays(("UA", 4)), _delays(("AA", 2), ("AA", 6))]
     words = "One flight has no spread: missing, not 0."
     ask(single, "a carrier with one flight", n="One flight is one.", mean="Its delay is the mean.", sd=words)
-    rows, rng = _september(), np.random.default_rng(9)
-    shuffled = rows.iloc[rng.permutation(len(rows))]
-    for number in (1, 2, 7, 30):
-        cuts = np.sort(rng.integers(0, len(rows) + 1, number - 1))
-        pieces = [shuffled.iloc[part] for part in np.split(np.arange(len(rows)), cuts)]
+    names = [_delays(("UA", 4), ("ua", 2)), _delays(("UA", 6), (" UA", 1), ("ua", 5))]
+    ask(names, "names that differ in case or blanks", **all_three("A carrier is a text, as it is."))
+    for pieces in _cut(_september()):
         words = "The result depends on how the month is cut."
-        ask(pieces, f"flights of September in {number} pieces", **all_three(words))
-    kept = attempt(lambda: _kept(answer, rows, times=30), hint="summarise fails on thirty pieces.")
+        ask(pieces, f"flights of September in {len(pieces)} pieces", **all_three(words))
+    kept = attempt(lambda: _kept(answer, _september(), times=30), hint="summarise fails on thirty pieces.")
     words = "Only two pieces fit into memory at a time: add up each one, and let it go, with all its values."
     expect(kept < 14, words, case="With thirty pieces, memory grew from each to the next.")
