@@ -84,6 +84,7 @@ def answered(answer):
     )
     words = "They come in the order of the questions."
     ask([], [("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], words)
+    ask([], [(name, 5.0) for name in "hbgdfaec"], [(name, 0.05) for name in "hbgdfaec"], words)
     ask([], [("b", 9.0), ("b", 9.0), ("a", 5.0)], [("b", 0.09), ("a", 0.05)], "A question came twice.")
     ask([("a", 0.2), ("z", 0.1)], [], [("a", 0.2), ("z", 0.1)], "There was no question.")
     ask([], [], [], "There was neither an answer nor a question.")
