@@ -1,6 +1,6 @@
 """Checks of model selection: a calibration error, a rule, a choice that sees no future, and a decision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,11 @@ def calibration_error(answer):
         expect_same(found, _distance(p, y, groups), words, case=case)
 
     ask([0.3], [1], 1, "One row is one part: take the absolute difference of its two values.")
+    ask([0.123456], [0], 1, "Round nothing.")
     ask([0.1, 0.4], [0, 1], 1, "Both rows lie in one part: take the difference of the two means.")
+    words = "Each label belongs to its probability: do not sort the labels by themselves."
+    eight = [0.3, 0.35, 0.4, 0.45, 0.8, 0.85, 0.9, 0.95]
+    ask(eight, [0, 1, 0, 0, 1, 0, 1, 1], 2, words)
     words = (
         "The lower two are one part, the upper two the other. Too much in one must not cancel too little in the other."
     )
@@ -46,6 +50,7 @@ def calibration_error(answer):
     eleven, labels = [0.45, 0.6, 0.35, 0.3, 0.1, 0.15, 0.5, 0.2, 0.55, 0.4, 0.25], [0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
     ask(eleven, labels, 4, "Eleven rows in four parts are three, three, three and two, as np.array_split cuts.")
     ask(eleven, labels, 11, "With eleven parts each row is a part.")
+    ask([0.1, 0.30002, 0.30001, 0.9], [0, 1, 0, 1], 2, "0.30001 is less than 0.30002: take the numbers as they are.")
     rng = np.random.default_rng(6)
     p = rng.beta(1, 6, 1_003)
     y = (rng.random(1_003) < p**0.8).astype(int)
@@ -95,14 +100,21 @@ def simplest(answer):
     ask("a line that is 0.00125 ± 0.0083 behind", plain, "The smallest model that is good enough wins.")
     words = "The columns come in any order; `size` says which model is small."
     ask("a line that stands first", plain[["line", "trees", "rule"]], words)
-    ask("sizes that are the other way round", plain, words, size={"rule": 900, "line": 800, "trees": 7})
+    for rule, line, trees in ((900, 800, 7), (900, 1000, 70), (9, 0, 7), (31, 30.2, 30.7)):
+        other = {"rule": rule, "line": line, "trees": trees}
+        ask(f"the sizes {other}", plain, "A size may be any number, such as 70, 0 or 30.2.", size=other)
+    skewed = pd.DataFrame({"line": base + 0.05, "trees": base, "forest": base + np.array([-0.01, 0.2, -0.01, -0.01])})
+    words = "The best model is the one with the lowest mean loss, not with the lowest median."
+    ask("a forest that is worse in one fold only", skewed, words)
     gaps = [0.010, 0.012, 0.011, 0.009]
     hard = pd.DataFrame({"line": base + np.array(gaps), "trees": base})
     words = "Compare fold by fold: a hard fold is hard for both, so the spread of the losses themselves says nothing."
     ask("a line that is about 0.01 behind in each of four folds", hard, words)
     nearly = pd.DataFrame({"line": base + np.array([0.00, 0.02, 0.00, 0.02]), "trees": base})
-    words = "The standard error is the standard deviation divided by the root of the number of folds."
+    words = "At most one standard error: the standard deviation, divided by the root of the number of folds."
     ask("a line that is 0.01 ± 0.0058 behind", nearly, words)
+    wider = pd.DataFrame({"line": base + np.array([0.04, -0.01, 0.02, -0.02]), "trees": base})
+    ask("a line that is 0.0075 ± 0.0131 behind", wider, words)
     few = pd.DataFrame({"line": [0.3999, 0.5, 0.6031], "trees": [0.4, 0.5, 0.6]})
     words = "The standard deviation of a few folds has the divisor n - 1."
     ask("a line that is -0.0001, 0 and 0.0031 behind", few, words)
@@ -122,7 +134,13 @@ def simplest(answer):
     ask("three complete folds of four", wide, "The number of folds is that of the complete ones.")
     left = pd.DataFrame({"line": [0.51, 0.40, np.nan], "trees": [0.5, np.nan, 0.6], "rule": [0.7, 0.4, 0.4]})
     ask("three folds of which one is complete", left, "Only complete folds count, and here one is left.")
-    ask("an index of texts that repeats", plain.set_axis(["a", "a", "b", "b"]), "The index of the folds may be any.")
+    words = "The index of the folds may be any: each row is a fold of its own."
+    ask("an index of texts that repeats", plain.set_axis(["a", "a", "b", "b"]), words)
+    ask("an index of texts that repeats", wider.set_axis(["a", "b", "b", "a"]), words)
+    _by_chance(ask)
+
+
+def _by_chance(ask: Callable) -> None:
     rng = np.random.default_rng(3)
     for turn in range(80):
         number = int(rng.integers(4, 8))
@@ -209,7 +227,7 @@ def choose(answer):
     expect(isinstance(name, str) and name in spies.models, f"The first is one of the names; {name!r} came.")
     words = "It was chosen by what came after the cut, when few flights were late: 'calm' always says 13 %."
     expect(name != "calm", words)
-    words = "The model that has learned by heart won: score on rows that it was not fitted on."
+    words = "The model that has learned by heart won: score on other rows, by the probability of label 1."
     expect(name != "by heart", words)
     words = "'too sure' won: it ranks best, but what it gets wrong it gives 0.01 %. Compare by log loss."
     expect(name != "too sure", words)
@@ -240,19 +258,26 @@ def choose(answer):
 def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
     """Which rows the comparison fits and scores, with models that betray it by what they say."""
     Spy = type(_Spies().models["rate"])
-    hours = {"early": -400, "asked before, known after": -10, "at the start": 0, "later": 100, "known too late": 700}
+    hours = {
+        "early": -400,
+        "asked before, known after": -10,
+        "at the start": 0,
+        "just before the cut": 719,
+        "known too late": 700,
+    }
     asked = start + pd.to_timedelta(list(hours.values()), unit="h")
     rows = pd.DataFrame({"a": range(5), "b": 1.0, "late": [0.0, 1.0, 1.0, 0.0, 1.0], "asked": asked})
     rows["labelled"] = rows["asked"] + pd.Timedelta("72h")
     rows.loc[3, "labelled"] = cut  # known at the very time
     rows = pd.concat([rows, pd.DataFrame({"a": [5], "b": 1.0, "late": 1.0, "asked": [start - pd.Timedelta("72h")]})])
     rows["labelled"] = rows["labelled"].fillna(start)  # known at the very time
-    rows = rows.reset_index(drop=True)
-    fits, scored = [], []
+    rows = pd.concat([rows, rows.iloc[[0, 2]]], ignore_index=True)  # equal rows are rows of their own
+    fits, scored, features = [], [], []
 
     class Told(Spy):
         def fit(self, X: pd.DataFrame, y: pd.Series) -> "Told":
             fits.append(sorted(map(int, X["a"])))
+            features.append(list(X))
             return super().fit(X, y)
 
         def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
@@ -261,16 +286,20 @@ def _compared(answer, start: pd.Timestamp, cut: pd.Timestamp) -> None:
 
     answer({"one": Told("rate"), "two": Told("careful")}, rows, start, cut)
     expect(bool(fits), "It fitted no model that was passed this time: keep nothing from an earlier call.")
-    words = (
-        "To compare, fit a model on the rows whose label was known at the start, or at that very time, and no others."
-    )
-    case = f"Rows 0 and 5 were known at the start; the fits were on the rows {fits}."
-    expect([0, 5] in fits, words, case=case)
-    words = "To compare, score on the rows that were asked at the start or later and whose label was known at the cut."
-    case = f"Row 2 (asked at the start) and row 3 (known at the very cut) were to be scored; {scored[:1]} were."
-    expect(scored and all(part == [2, 3] for part in scored), words, case=case)
-    words = "The last fit is on all rows whose label was known at the cut, or at that very time."
-    expect(fits[-1] == [0, 1, 2, 3, 5], words, case=f"Rows 0, 1, 2, 3 and 5 were; it was on the rows {fits[-1]}.")
+    expect(all(one == ["a", "b"] for one in features), 'Features are rows[["a", "b"]].', case=f"{features[0]} came.")
+    uses = (
+        ("To compare, fit a model on the rows whose label was known at the start, or at that very time, and no others.",
+         [0, 0, 5], fits if [0, 0, 5] not in fits else [[0, 0, 5]], "Rows 0 and 5 were known at the start"),
+        ("Score on the rows that were asked at the start or later and whose label was known at the cut.",
+         [2, 2, 3], scored, "Row 2 was asked at the start, and row 3 known at the very cut"),
+        ("The last fit is on all rows whose label was known at the cut, or at that very time.",
+         [0, 0, 1, 2, 2, 3, 5], fits[-1:], "Rows 0, 1, 2, 3 and 5 were"),
+    )  # fmt: skip
+    for words, expected, used, why in uses:
+        wrong = next((one for one in used if one != expected), None if used else [])
+        if wrong is not None and set(wrong) == set(expected):
+            words = "A row that occurs twice is two rows: drop none."
+        expect(wrong is None, words, case=f"{why}; 0 and 2 occur twice. It used the rows {wrong}, expected {expected}.")
 
 
 @check(
@@ -317,6 +346,11 @@ def to_act(answer):
     )
     words = "Of equal probabilities, the row that stands higher in the table comes first, as long as there are places."
     ask(day(0.5, 0.9, 0.5, 0.5), [True, True, False, False], words, places=2)
+    words = "Take the probabilities as they are: round nothing."
+    ask(day(0.1999, 0.504, 0.501), [False, True, True], words, places=3)
+    ask(day(0.501, 0.504), [False, True], words, places=1)
+    ask(day(0.5, 0.5 + 1e-10), [False, True], words, places=1)
+    ask(day(0.9, 0.3, days="2013-07-01 2013-07-02"), [True, True], "These are two days.", places=1)
     ask(day(), [], "An empty table gives an empty series.", places=2)
     ask(day(0.7), [True], "One row, and a place for it.", places=1)
     rng = np.random.default_rng(1)
