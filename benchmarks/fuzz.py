@@ -139,7 +139,8 @@ def send_raw(address: str, method: str, path: str, body: bytes, headers: dict[st
     connection, begun = http.client.HTTPConnection(address, timeout=SLOW_SECONDS), perf_counter()
     try:
         connection.putrequest(method, path)
-        for name, value in {"content-length": str(len(body)), **headers}.items():
+        given = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+        for name, value in given.items():
             connection.putheader(name, value.encode())
         connection.endheaders(body)
         if headers.keys() & {"content-length", "transfer-encoding"}:
