@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from test_serving import HANGS_AFTER, World
+from test_serving import HANGS_AFTER, World, servable
 
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 
@@ -24,11 +24,12 @@ def fuzz():
 def test_no_generated_request_is_a_server_error_or_leaves_a_row_when_refused(fuzz, tmp_path, monkeypatch, requests):
     monkeypatch.setattr(fuzz, "SLOW_SECONDS", HANGS_AFTER)
     log = PredictionLog(f"sqlite:///{(tmp_path / 'log.db').as_posix()}")
-    with fuzz.running(World(log).app) as address:
+    world = World(log, servable(predict=lambda rows: [0.5] * len(rows)))  # a probability for whatever fits
+    with fuzz.running(world.app) as address:
         tally = fuzz.fuzz(address, log, requests=requests)
     assert tally.statuses.total() > requests / 2
     assert {200, 404, 405, 422} <= set(tally.statuses)
-    assert log.last() >= requests // 40, (
+    assert min(log.last(), tally.statuses[200] // 10) > 0, (
         "hardly a request was valid: the description asks for other things than the service"
     )
     log.close()
