@@ -24,12 +24,12 @@ def fuzz():
 def test_no_generated_request_is_a_server_error_or_leaves_a_row_when_refused(fuzz, tmp_path, monkeypatch, requests):
     monkeypatch.setattr(fuzz, "SLOW_SECONDS", HANGS_AFTER)
     log = PredictionLog(f"sqlite:///{(tmp_path / 'log.db').as_posix()}")
-    world = World(log, servable(predict=lambda rows: [0.5] * len(rows)))  # a probability for whatever fits
+    world = World(log, servable(predict=lambda rows: [min(abs(row.get("wind") or 0), 1) for row in rows]))
     with fuzz.running(world.app) as address:
         tally = fuzz.fuzz(address, log, requests=requests)
     assert tally.statuses.total() > requests / 2
     assert {200, 404, 405, 422} <= set(tally.statuses)
-    assert min(log.last(), tally.statuses[200] // 10) > 0, (
+    assert log.last() >= requests // 40, (
         "hardly a request was valid: the description asks for other things than the service"
     )
     log.close()
