@@ -36,7 +36,7 @@ def source(path: Path) -> str:
     return "\n".join(cell.source for _, cell in code_cells(read(path)))
 
 
-def test_the_sixteen_lessons_are_there():
+def test_the_lessons_are_there_in_order():
     assert [path.name[:2] for path in LESSONS] == [f"{number:02}" for number in range(20)]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_course.operations import delivery
-from mlops_course.operations.delivery import GitError, RefusedError, Workflow
+from mlops_course.operations.delivery import GitError, RefusedError, Workflow, supply_chain
 
 NOON = pd.Timestamp("2024-03-01T12:00Z")
 JOBS = {
@@ -402,3 +402,10 @@ def test_a_root_that_is_not_installed_is_named():
         delivery.sbom(["pandas", "no-such-package"])
     with pytest.raises(TypeError, match="list of package names"):
         delivery.sbom("pandas")
+
+
+def test_a_need_that_is_not_installed_is_named_and_not_left_out(monkeypatch):
+    installed = supply_chain._is_installed
+    monkeypatch.setattr(supply_chain, "_is_installed", lambda name: name != "numpy" and installed(name))
+    with pytest.raises(ValueError, match="all that pandas needs to be installed, found no numpy"):
+        delivery.sbom(["pandas"])

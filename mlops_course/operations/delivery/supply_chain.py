@@ -13,7 +13,7 @@ def sbom(roots: Iterable[str]) -> dict[str, Any]:
 
     A component has its name as PEP 503 normalises it, its version and its package URL; `dependencies` says what each
     needs. There is no time and no serial number in it: the same environment gives the same list. What a package needs
-    on other systems only is left out. Raises ValueError naming a root that is not installed.
+    on other systems only is left out. Raises ValueError naming a root, or a need of one, that is not installed.
     """
     if isinstance(roots, str):
         raise TypeError(f"expected a list of package names, got the text {roots!r}")
@@ -49,7 +49,9 @@ def _closure(roots: Iterable[str]) -> dict[str, set[str]]:
         if (name, extras) not in seen:
             seen.add((name, extras))
             wanted = map(Requirement, distribution(name).requires or ())
-            wanted = [need for need in wanted if _applies(need, extras) and _is_installed(need.name)]
+            wanted = [need for need in wanted if _applies(need, extras)]
+            if absent := [need.name for need in wanted if not _is_installed(need.name)]:
+                raise ValueError(f"expected all that {name} needs to be installed, found no {', '.join(absent)}")
             own.update(canonicalize_name(need.name) for need in wanted)
             left += wanted
     return needs

@@ -44,15 +44,8 @@ def _log_as_json() -> None:
         logger.setLevel(logging.INFO)
 
 
-def _start(target: Callable[..., None], *task: Any) -> Any:
-    """Start a process that ends with this one at the latest."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=task, daemon=True)
-    process.start()
-    return process
-
-
 class _Beside:
-    """A process beside the service that is started again when it has ended."""
+    """A process beside the service that ends with it at the latest, and is started again when it has ended."""
 
     def __init__(self, name: str, target: Callable[..., None], *task: Any) -> None:
         self._name, self._target, self._task = name, target, task
@@ -66,7 +59,8 @@ class _Beside:
         if self._process:
             facts = {"exit": self._process.exitcode}
             _logger.warning(f"{self._name} ended and is started again", extra={"facts": facts})
-        self._process = _start(self._target, *self._task)
+        self._process = multiprocessing.get_context("spawn").Process(target=self._target, args=self._task, daemon=True)
+        self._process.start()
         self._next_start = time.monotonic() + RESTART_SECONDS
 
     def is_alive(self) -> bool:
@@ -139,7 +133,7 @@ def _watch(case_name: str, workspace: Workspace, url: str, file: Path) -> None:
                 _logger.warning("watcher tries again", extra={"facts": {"why": why}})
                 with suppress(OSError):  # the disk may be what fails
                     report.write(json.dumps({"trouble": why}), file)
-            time.sleep(WATCH_SECONDS)
+                time.sleep(WATCH_SECONDS)
 
 
 def _watch_until_it_fails(system: System, log: PredictionLog, file: Path, *, wanted: Callable[[], bool]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
-MANY_FILES = 65_536
+MANY_FILES = 65_536  # open at once at most, connections among them
 DRAIN_SECONDS = 10  # that requests may still take when the service is told to stop
 
 
@@ -42,7 +42,7 @@ class Endpoint:
     names: Sequence[str] = ()
 
 
-LOCAL = Endpoint()
+ON_THIS_COMPUTER = Endpoint()
 
 
 class _Releases:
@@ -96,7 +96,7 @@ def application(
     system: System,
     *,
     log: PredictionLog,
-    endpoint: Endpoint = LOCAL,
+    endpoint: Endpoint = ON_THIS_COMPUTER,
     loaded: Callable[[], None] = lambda: None,
     by_itself: bool = True,
     watched: Callable[[], Mapping[str, Any] | None] | None = None,
@@ -134,7 +134,7 @@ def run(
     system: System,
     *,
     log_url: str,
-    endpoint: Endpoint = LOCAL,
+    endpoint: Endpoint = ON_THIS_COMPUTER,
     watch: bool = True,
     started: Callable[[str], None] = print,
     prepare: Callable[["FastAPI"], None] = lambda app: None,

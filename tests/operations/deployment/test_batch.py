@@ -435,6 +435,12 @@ def test_a_file_that_no_run_has_written_is_refused_before_anything_is_written(ro
     assert contents(tmp_path) == before
 
 
+def test_a_long_file_of_another_run_is_known_by_its_beginning(rows, tmp_path):
+    source, target = write(rows, tmp_path / "in.csv"), tmp_path / "out.csv"
+    Path(f"{target}.quarantine.csv").write_text("row,id,column,expected,value\n" + "1,a,temp,a number,x\n" * 100_000)
+    assert score(source, target).rows == 23
+
+
 # At the same time
 
 

@@ -450,6 +450,19 @@ def test_no_page_of_another_site_writes_to_the_service(log, path, status, header
     assert set(reply.json()) == {"detail"}
 
 
+def test_what_is_refused_at_the_door_is_counted_by_kind(log):
+    """A burst of wrong tokens or foreign pages has to show."""
+    known = {"authorization": "Bearer s3cret"}
+
+    async def scenario(client):
+        await client.post("/predict", json=rows_of(1))
+        await client.post("/predict", json=rows_of(1), headers=known | {"origin": "https://elsewhere.example"})
+        return (await client.get("/metrics", headers=known)).text
+
+    metrics = World(log, token="s3cret").run(scenario)
+    assert [f'errors_total{{kind="{kind}"}} 1.0' in metrics for kind in (401, 403)] == [True, True]
+
+
 @pytest.mark.parametrize("headers", [FROM_ELSEWHERE[name][1] for name in ("another name", "two names", "no name")])
 def test_nothing_is_read_under_another_name(log, headers):
     """Or a page would have its name mean this machine for a moment, and read what it likes."""

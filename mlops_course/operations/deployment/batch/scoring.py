@@ -156,7 +156,7 @@ class ScoringRun:
     def begin(self) -> None:
         """Make the folder of parts. Raises FileExistsError for a file beside the target that no run has written."""
         for path, mark in ((self._quarantine, ",".join(PROBLEM[1:])), (self._manifest, '"digests"')):
-            if path.is_dir() or (path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace")):
+            if path.is_dir() or (path.exists() and mark not in _beginning(path)):
                 raise FileExistsError(
                     f"expected {path} not to be there, or to come from an earlier run, got another file; scoring would "
                     "replace it: move it, or write to another target"
@@ -252,6 +252,12 @@ def replace_file(path: Path, write: Callable[[Path], Any], *, by: Path) -> str:
     finally:
         partial.unlink(missing_ok=True)
     return digest
+
+
+def _beginning(path: Path) -> str:
+    """The first characters of a file, which may be long."""
+    with open(path, encoding="utf-8", errors="replace") as content:
+        return content.read(10_000)
 
 
 def _digest(path: Path) -> str:

@@ -87,7 +87,7 @@ class PredictionLog:
         """Predictions with a number above `after` that were made `since` then, in order, at most `limit` of them."""
         table = self._tables.predictions
         query = sa.select(*self._columns(inputs)).where(table.c.number > after).limit(limit)
-        return self._read(query, table, since=since)
+        return self._read(query, table.c.number, since=since)
 
     def labelled(self, *, after: int = 0, since: datetime | None = None, inputs: bool = True) -> pd.DataFrame:
         """Predictions made `since` then that have a label, in the order in which the labels came.
@@ -97,14 +97,14 @@ class PredictionLog:
         table, labels = self._tables.predictions, self._tables.labels
         of_label = [labels.c.label, labels.c.time.label("label_time"), labels.c.number.label("label_number")]
         query = sa.select(*self._columns(inputs), *of_label).join(labels, labels.c.id == table.c.id)
-        return self._read(query.where(labels.c.number > after), labels, since=since)
+        return self._read(query.where(labels.c.number > after), labels.c.number, since=since)
 
     def contradictions(self) -> pd.DataFrame:
         """Labels that contradict the one on record, each once: id, label, time, and `on_record`, the other label."""
         table, labels = self._tables.contradictions, self._tables.labels
         query = sa.select(table.c.id, table.c.label, table.c.time, labels.c.label.label("on_record"))
         query = query.join(labels, labels.c.id == table.c.id)
-        return self._read(query, table, since=None, by=table.c.time)
+        return self._read(query, table.c.time)
 
     def unpredicted(self, ids: Sequence[str]) -> set[str]:
         """Those of `ids` for which no prediction is on record."""
@@ -186,13 +186,11 @@ class PredictionLog:
     def _columns(self, inputs: bool) -> list[sa.Column]:
         return [column for column in self._tables.predictions.c if inputs or column.name != "inputs"]
 
-    def _read(
-        self, query: sa.Select, order: sa.Table, *, since: datetime | None, by: sa.Column | None = None
-    ) -> pd.DataFrame:
+    def _read(self, query: sa.Select, order: sa.Column, *, since: datetime | None = None) -> pd.DataFrame:
         if since is not None:
             query = query.where(self._tables.predictions.c.time >= since.astimezone(UTC).replace(tzinfo=None))
         with self._database.reading() as connection:
-            frame = pd.read_sql(query.order_by(order.c.number if by is None else by), connection)
+            frame = pd.read_sql(query.order_by(order), connection)
         types = {column.name: column.type.python_type for column in query.selected_columns}
         times = [name for name, kind in types.items() if kind is datetime]
         frame = frame.astype({name: kind for name, kind in types.items() if name not in times})  # also without rows

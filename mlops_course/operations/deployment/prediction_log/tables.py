@@ -32,7 +32,7 @@ class LabelConflictError(ValueError):
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__(
             f"expected the label that is on record, or none there; another one came for {', '.join(ids)}: find out "
-            "which is right; a label on record is not changed, and the other one is kept beside it as a contradiction"
+            "which is right; a label on record is not changed, and one that contradicts it is kept as a contradiction"
         )
         self.ids = tuple(ids)
 

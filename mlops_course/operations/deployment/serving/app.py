@@ -58,7 +58,7 @@ def create_app(
         await asyncio.to_thread(source.close)
 
     app = FastAPIOffline(title=settings.title, lifespan=lifespan, redoc_url=None)
-    app.add_middleware(Guard, hosts=settings.hosts, token=settings.token)
+    app.add_middleware(Guard, hosts=settings.hosts, token=settings.token, refused=service.metrics.count_refusal)
     app.state.service = service
     app.openapi = lambda: _openapi(app, service.active.champion, secured=bool(settings.token))
     _add_predictions(app, service)

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import json
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,11 +51,18 @@ class Guard:
     It refuses, before the application sees anything: a request under another name (421), a request that writes and
     comes from a page of another site (403), a body that is not declared as JSON (415), and, if there is a `token`,
     every request without it (401) except for those in `OPEN`. Programs send it as a bearer token; a browser asks for a
-    password, and any user name will do.
+    password, and any user name will do. `refused` is told the status of each refusal.
     """
 
-    def __init__(self, app: Any, *, hosts: Iterable[str] = LOCAL, token: str = "") -> None:
-        self.app, self.token = app, token
+    def __init__(
+        self,
+        app: Any,
+        *,
+        hosts: Iterable[str] = LOCAL,
+        token: str = "",
+        refused: Callable[[int], None] = lambda status: None,
+    ) -> None:
+        self.app, self.token, self.refused = app, token, refused
         self.hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -74,6 +81,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         status, why = refusal
+        self.refused(status)
         body = json.dumps({"detail": why}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         if status == 401:

@@ -31,6 +31,10 @@ class _Metrics:
             "canary_fallbacks", "Rows of the canary that the champion had to answer", registry=registry
         )
 
+    def count_refusal(self, status: int) -> None:
+        """Count a request that was refused or failed."""
+        self.errors.labels(str(status)).inc()
+
     def count_inputs(self, model: Servable, rows: Sequence[Mapping[str, Any]]) -> None:
         """Count what is missing or unknown in rows that the model has answered."""
         for name in model.optional:

@@ -62,7 +62,7 @@ def _measured(service: _Service, path: str) -> Iterator[float]:
         yield started
     except Exception as error:
         refusal = _refusal(error)
-        service.metrics.errors.labels(str(refusal.status_code) if isinstance(refusal, HTTPException) else "500").inc()
+        service.metrics.count_refusal(refusal.status_code if isinstance(refusal, HTTPException) else 500)
         raise refusal from error
     service.metrics.latency.labels(path).observe(perf_counter() - started)
 
