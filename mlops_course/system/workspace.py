@@ -23,6 +23,7 @@ import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -167,12 +168,13 @@ class Workspace:
             if not empty.exists():
                 empty.with_suffix(part).unlink(missing_ok=True)
                 self._make_database(empty.with_suffix(part))
-                empty.with_suffix(part).replace(empty)
+                _settle(empty.with_suffix(part), empty)
             shutil.copyfile(empty, self.database.with_suffix(part))
-            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
-            self.database.with_suffix(part).replace(self.database)
-        elif not (self.root / STORE).exists():  # made before stores had names
-            (self.root / STORE).write_text(token_hex(8), encoding="utf-8")
+            _settle(self.database.with_suffix(part), self.database)
+        if not (self.root / STORE).exists():
+            name = self.root / f"{STORE}.{os.getpid()}.part"
+            name.write_text(token_hex(8), encoding="utf-8")
+            _settle(name, self.root / STORE)
         return self
 
     def _make_database(self, path: Path) -> None:
@@ -188,6 +190,13 @@ class Workspace:
 
         name = case.__name__.rpartition(".")[2]
         return Registry(self.tracking_uri, name, trusted=[f"{case.derive.__module__}.{case.derive.__qualname__}"])
+
+
+def _settle(partial: Path, file: Path) -> None:
+    """Move a whole file into place; one that another process has put there meanwhile may be in use, and stays."""
+    with suppress(FileExistsError):
+        os.link(partial, file)  # unlike a rename, it never replaces a file
+    partial.unlink()
 
 
 def _checkout() -> Path | None:

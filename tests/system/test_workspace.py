@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,10 @@ import mlops_course
 from mlops_course.system import workspace
 from mlops_course.system.keyed_digests import DigestKeyError
 from mlops_course.system.workspace import Workspace
+
+OTHER = """import pathlib, sys
+from mlops_course.system.workspace import Workspace
+Workspace(pathlib.Path(sys.argv[1])).create()"""
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +96,24 @@ def test_a_database_whose_creation_was_killed_is_created_again(tmp_path):
     half.close()
     assert mlflow.MlflowClient(tracking_uri=home.create().tracking_uri).search_experiments()
     assert [path.name for path in home.root.glob("mlflow.*")] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("moment", ["copyfile", "token_hex"])
+def test_a_workspace_that_another_process_made_meanwhile_is_used_as_it_is(tmp_path, monkeypatch, moment):
+    home, made = Workspace(tmp_path / "home"), []
+    owner = shutil if moment == "copyfile" else workspace
+    real = getattr(owner, moment)
+
+    def others_first(*arguments):
+        monkeypatch.setattr(owner, moment, real)
+        subprocess.run([sys.executable, "-c", OTHER, home.root], check=True)
+        made.append((home.store, home.database.stat().st_ino))
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, moment, others_first)
+    home.create()
+    assert made == [(home.store, home.database.stat().st_ino)]
+    assert not list(home.root.glob("*.part"))
 
 
 def test_importing_the_package_neither_writes_nor_loads_mlflow(tmp_path):
