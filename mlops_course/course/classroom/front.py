@@ -8,8 +8,11 @@
 These pages only open accounts and read the store. MLflow checks every later call by itself.
 """
 
+import math
 import secrets
 import threading
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +31,8 @@ from mlops_course.operations.deployment import serving
 __all__ = ["Accounts", "application"]
 
 SECONDS = 30
+GUESSES = 60  # wrong codes or passwords that one address may send at once: a room behind it may mistype once each
+SECONDS_A_GUESS = 10  # after which it may send one more
 
 
 class Accounts:
@@ -96,6 +101,31 @@ class Accounts:
         return True
 
 
+class Guesses:
+    """How many wrong codes or passwords each address has sent lately.
+
+    An address at its limit is not answered whether a guess is right. So one who guesses holds up those who want to join
+    from the same address, but nobody who has joined: they never come here again.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._free_at, self._lock = clock, {}, threading.Lock()
+
+    def check(self, request: Request, sent: str, right: str) -> bool:
+        """Whether a secret is right. Raises HTTPException 429 if its address has sent too many wrong ones."""
+        address, now = request.client.host if request.client else "", self._clock()
+        with self._lock:
+            self._free_at = {known: free for known, free in self._free_at.items() if free > now}
+            free_at = self._free_at.get(address, now)
+            if (wait := free_at - now - (GUESSES - 1) * SECONDS_A_GUESS) > 0:
+                after = {"Retry-After": str(math.ceil(wait))}
+                raise HTTPException(429, f"too many wrong attempts; try again in {math.ceil(wait)} s", headers=after)
+            if is_right := secrets.compare_digest(sent.encode(), right.encode()):
+                return is_right
+            self._free_at[address] = free_at + SECONDS_A_GUESS
+        return False
+
+
 class Joining(BaseModel):
     """What a learner's machine sends."""
 
@@ -104,14 +134,15 @@ class Joining(BaseModel):
     password: str = Field(min_length=16, max_length=100)  # made and kept by the learner's machine before it asks
 
 
-def application(room: Room) -> FastAPI:
+def application(room: Room, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
     """The pages of an open room, as an application."""
     app = FastAPI(title="Classroom", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(serving.Guard, hosts=room.host_names)
     accounts, login, one_at_a_time = Accounts(room), HTTPBasic(), threading.Lock()
+    guesses = Guesses(clock)
 
-    def teacher(sent: HTTPBasicCredentials = Depends(login)) -> None:  # noqa: B008
-        right = secrets.compare_digest(sent.password.encode(), room.password.encode())
+    def teacher(request: Request, sent: HTTPBasicCredentials = Depends(login)) -> None:  # noqa: B008
+        right = guesses.check(request, sent.password, room.password)
         if not (right and secrets.compare_digest(sent.username.encode(), TEACHER.encode())):
             raise HTTPException(401, "the board is the teacher's", headers={"WWW-Authenticate": "Basic"})
 
@@ -128,8 +159,8 @@ def application(room: Room) -> FastAPI:
             return {"ok": False, "learners": None, **facts}
 
     @app.post("/join")
-    def join(sent: Joining) -> dict[str, Any]:
-        if not secrets.compare_digest(sent.code.encode(), room.code.encode()):
+    def join(request: Request, sent: Joining) -> dict[str, Any]:
+        if not guesses.check(request, sent.code, room.code):
             raise HTTPException(403, "this is not the code of the room; paste the teacher's line once more")
         if not NAME.fullmatch(sent.name) or sent.name == TEACHER:
             raise HTTPException(422, "expected a name of small letters, digits and -, and not the teacher's")
