@@ -35,6 +35,7 @@ def promote(
     if not evidence and trial and (trial.mode, trial.version) == ("canary", version):
         evidence = _verdict(system, trial, log_url).reason
     registry.promote(version, approver=approver, reason=reason, evidence=evidence, waiver=waiver)
+    system.verify_history()  # keeps the new head
     click.echo(f"Version {version} is champion now; before it was {f'version {before}' if before else 'none'}.")
 
 
@@ -49,6 +50,7 @@ def rollback(system: Any, **words: str) -> None:
     Callers may have to send other inputs then: if the contracts differ, a waiver has to say why that is accepted.
     """
     version = system.registry.roll_back(**words)
+    system.verify_history()  # keeps the new head
     click.echo(f"Version {version} is champion again.")
 
 
@@ -77,6 +79,7 @@ def _trial(
         raise click.UsageError("expected --approver NAME and --reason WHY: both go on record")
     if version is not None and not stop:
         start(version, **signed, waiver=waiver)
+        system.verify_history()  # keeps the new head
         click.echo(f"Version {version} is a {mode} now. How it does: mlops-course {mode}")
         return None
     trial = system.registry.trial()
@@ -84,6 +87,7 @@ def _trial(
         raise click.ClickException(f"expected a running {mode}, found none; begin one: mlops-course {mode} VERSION")
     if stop:
         system.registry.end_trial(**signed)
+        system.verify_history()  # keeps the new head
         click.echo(f"Version {trial.version} answers no longer.")
         return None
     return trial
@@ -136,7 +140,7 @@ def history(system: Any, as_json: bool) -> None:
     import pandas as pd
 
     registry = system.registry
-    events, versions, chain = registry.history(), registry.versions(), registry.verify_history()
+    events, versions, chain = registry.history(), registry.versions(), system.verify_history()
     if as_json:
         facts = {"begins": chain.begins, "head": chain.head, "defect": chain.defect}
         click.echo(json_of(events=events.reset_index(), versions=versions, chain=pd.DataFrame([facts])))

@@ -6,6 +6,7 @@ The workspace holds all state, and a system only knows where it is.
 """
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mlops_course.design import Specification, load_specification
-from mlops_course.operations.registry import Registry
+from mlops_course.operations.registry import Chain, Registry
 from mlops_course.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["System"]
 
+HEAD = "history-head.txt"  # number and hash of the newest release that was seen, beside the prediction log
 CASE = ("SPECIFICATION", "batches", "build", "derive", "files", "read", "schemas")  # what a case package must have
 
 
@@ -57,6 +59,24 @@ class System:
     def registry(self) -> Registry:
         """The registry of the case's models; the workspace is made if it is not there."""
         return replace(self.workspace.create().registry(self.case), clock=self.clock)
+
+    def verify_history(self) -> Chain:
+        """Whether the history is intact and still begins with all that was there when it was last looked at.
+
+        The head is kept in a file outside the registry's database, and is not replaced once it contradicts the history.
+        Whoever writes both, or deletes the file before an edit, is not noticed.
+        """
+        file = self.workspace.predictions / HEAD
+        kept = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+        try:
+            chain = self.registry.verify_history(kept=kept)
+        except ValueError as error:
+            return replace(self.registry.verify_history(), defect=f"{file} was changed: {error}")
+        if chain.intact and chain.begins and chain.head != kept:
+            partial = file.with_suffix(f".{os.getpid()}.part")
+            partial.write_text(chain.head, encoding="utf-8")
+            partial.replace(file)
+        return chain
 
     def run_of(self, version: int) -> "Run":
         """The run in MLflow that made a version. Raises LookupError if it cannot be read."""

@@ -470,3 +470,40 @@ def test_a_report_of_a_time_without_records_says_so(used):
 def test_times_without_a_zone_are_refused(used):
     with pytest.raises(ValueError, match="with their zones"):
         governance.incident_report(*used, start=SEVENTH.tz_localize(None), end=EIGHTH.tz_localize(None))
+
+
+def with_its_own_hash(system):
+    """Edit the newest release as somebody who knows how its hash is made."""
+    in_registry(system, "UPDATE model_version_tags SET value = 'Eve' WHERE key = 'approver'")
+    *_, newest = system.registry._records(system.registry._releases)
+    tags = {key: value for key, value in newest.tags.items() if key != "own_hash"}
+    facts = json.dumps((newest.source, tags), sort_keys=True, ensure_ascii=False)
+    own = hashlib.sha256(facts.encode()).hexdigest()
+    in_registry(system, f"UPDATE model_version_tags SET value = '{own}' WHERE key = 'own_hash'")
+
+
+def without_releases(system):
+    in_registry(system, "DELETE FROM model_version_tags WHERE name LIKE '%-releases'")
+    in_registry(system, "DELETE FROM model_versions WHERE name LIKE '%-releases'")
+
+
+def without_links(system):
+    in_registry(system, "DELETE FROM model_version_tags WHERE key IN ('follows', 'history_hash', 'own_hash')")
+
+
+@pytest.mark.parametrize("edit", [with_its_own_hash, without_releases, without_links])
+def test_an_edit_that_the_chain_alone_cannot_show_contradicts_the_head_that_was_seen_before(used, edit):
+    system, _ = used
+    seen = system.verify_history()
+    edit(system)
+    assert seen.intact and system.registry.verify_history().intact, "the chain alone sees nothing"
+    assert not system.verify_history().intact and not system.verify_history().intact, "and the head stays"
+
+
+def test_a_release_goes_on_from_the_head_that_was_seen_and_another_file_is_no_head(used):
+    system, _ = used
+    system.verify_history()
+    system.registry.promote(register_again(system), **SIGNED, waiver="the same once more")
+    assert system.verify_history().intact
+    (system.workspace.predictions / "history-head.txt").write_text("7")
+    assert "history-head.txt was changed" in system.verify_history().defect

@@ -50,7 +50,7 @@ def incident_report(
         timeline=[line for line in _timeline(system, alerts) if begin <= line[0] < until],
         first=first,
         delay=first and _moment(first["since"]) - begin,
-        chain=system.registry.verify_history(),
+        chain=system.verify_history(),
         trail=AuditTrail(system).defect(),
     )
 

@@ -93,7 +93,7 @@ def lineage(system: System, log: PredictionLog, id: str) -> Lineage:
         with links._defect_of("training run"):
             _run_links(links, system, model)
     with links._defect_of("history"):
-        chain = system.registry.verify_history()
+        chain = system.verify_history()
         check = VERIFIED if chain.begins else f"{UNKNOWN}: all releases are from before there was a chain"
         links._add(
             "history", chain.head, check=chain.defect or check, where=f"chained from {chain.begins or 'none'} on"

@@ -24,7 +24,7 @@ def specification_review(tested: SystemUnderTest) -> str:
     history = tested.system.registry.history()
     steps = history[history["in_effect"] & (history["version"] == tested.model.version)]
     _require(len(steps) > 0, "the champion was never released: promote it, so that somebody is responsible for it")
-    chain = tested.system.registry.verify_history()
+    chain = tested.system.verify_history()
     _require(chain.intact, f"the history was edited: {chain.defect}")
     then, now = tested.model.contract.specification, tested.system.specification.model_dump(mode="json")
     changed = [name for name in now if then.get(name) != now[name]]
