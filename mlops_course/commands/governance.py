@@ -61,7 +61,8 @@ def forget(system: Any, log: Any, ids: tuple[str, ...], again: bool, approver: s
 def readiness(system: Any, log: Any, as_json: bool) -> None:
     """Compute the ML Test Score: 28 probes of champion, pipeline and log; the weakest of four sections counts.
 
-    Nothing is changed, but the head of the history is kept. The tests of the case are run if the current folder is a checkout.
+    Nothing is changed, but the head of the history is kept. The tests of the case are run if the current folder is a
+    checkout.
     """
     from mlops_course.system import readiness as probes
 

@@ -1,6 +1,8 @@
 """The pages in front of a room, without the room: secrets cannot be guessed at the speed of a network."""
 
 import asyncio
+import os
+import stat
 
 import httpx
 import pytest
@@ -67,3 +69,12 @@ def test_code_and_password_have_one_count_so_that_neither_gives_more_guesses_at_
     room = visitor("10.0.0.1")
     assert {join(room, "guess") for _ in range(60)} == {403}
     assert board(room, "guess") == 429
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_nobody_but_its_owner_gets_into_the_folder_of_a_room(tmp_path):
+    room = Room.make(tmp_path / "room", store="sqlite")
+    assert stat.S_IMODE(room.folder.stat().st_mode) == 0o700
+    room.folder.chmod(0o755)  # as rooms of before have it
+    room.save()
+    assert stat.S_IMODE(room.folder.stat().st_mode) == 0o700

@@ -95,7 +95,8 @@ class Room:
         return room
 
     def save(self) -> None:
-        """Write the settings, readable by their owner only."""
+        """Write the settings, and let nobody but their owner into the folder: databases, logs and files lie there."""
+        self.folder.chmod(0o700)
         settings = asdict(self)
         del settings["folder"]
         write_private(self.folder / SETTINGS, json.dumps(settings, indent=1))
