@@ -301,3 +301,10 @@ def test_tests_mirror_the_package():
         if not stem.startswith((*modules, folder.name)):
             others.add(stem)
     assert others == {"architecture", "benchmarks", "cases", "course", "exercises", "notebooks", "repository"}
+
+
+def test_every_test_that_contributors_are_told_of_is_there():
+    told = set(re.findall(r"`(test_\w+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert told, "the page on who can write where names its tests"
+    assert told <= set(re.findall(r"def (test_\w+)", written))
