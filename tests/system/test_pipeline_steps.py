@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import small_case
 
-from mlops_course.development import data, training
+from mlops_course.development import data, features, training
 from mlops_course.system.pipeline import dependencies
 from mlops_course.system.pipeline import steps as graph
 from mlops_course.system.pipeline.steps import candidate, judgement, record, rows
@@ -112,6 +112,24 @@ def test_an_edit_of_a_helper_changes_the_key_of_each_step_that_calls_it(helper, 
     monkeypatch.setattr(helper, "__file__", str(edited))
     after = keys()
     assert {step for step in STEPS if after[step] != before[step]} == steps
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "step"),
+    [
+        (features, "TEST_SHARE", "split_rows"),
+        (training, "FOLDS", "fold_scores"),
+        (judgement, "LATENCY_CALLS", "latency_ms"),
+    ],
+)
+def test_another_value_of_a_constant_changes_the_key_and_the_old_value_has_the_old_key(
+    module, constant, step, monkeypatch
+):
+    before = keys()
+    with monkeypatch.context() as patch:
+        patch.setattr(inspect.getmodule(module), constant, 0.4)
+        assert keys()[step] != before[step]
+    assert keys() == before
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -24,7 +24,8 @@ alias that an interrupted call left behind or that was moved by hand.
 
 **An edit of the history shows**, unless its author also computes the hashes again. Each release has a hash of its own
 facts, a hash of the whole history before it, and the digest of the files that it released. `verify_history` says where
-this chain breaks, and changes nothing. Releases that are older than the chain are sealed by the first release with a hash.
+this chain breaks, and changes nothing. Releases that are older than the chain are sealed by the first
+release with a hash.
 
 Limits: an approver is a name and not a proof of identity. A person who can write to the database can delete the newest
 releases, or compute all hashes again. So keep `Chain.head` where they cannot write, and pass it to `verify_history`.

@@ -8,8 +8,8 @@
 
 The steps are the functions of `steps`. Apache Hamilton puts them in order by the names of their parameters and keeps
 each result under what it was made from: the fingerprints of the arguments, and a digest of the code that the step
-declares (`dependencies`). So a rerun does nothing, a change reruns what lies downstream of it, and a run that was
-killed goes on where it stopped. One training at a time in a workspace.
+declares (`dependencies`). So a rerun does nothing, a change in what a step declares reruns it and what uses its result,
+and a run that was killed goes on where it stopped.
 
     result = train(case, ["2013-01", "2013-02"], workspace=Workspace.locate(), seed=0)
     result.gate.passed, result.executed

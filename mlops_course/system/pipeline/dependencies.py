@@ -4,13 +4,18 @@
     keys_of         digest for each step of its own file and of all that it declares
     case_version    digest of a case; `code_version` of a module, `package_version` of all that is here
 
-The cache keeps a result by this digest and by the fingerprints of the arguments. So an edit of anything that is
-declared makes the step run again.
+The cache keeps a result by this digest and by the fingerprints of the arguments. So an edit of a file that is
+declared, or another value of a constant in it, makes the step run again. A function that a program replaces while it
+runs does not.
 """
 
+import ast
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,9 +50,39 @@ def keys_of(steps: Sequence[Callable], facts: Mapping[str, Any]) -> dict[str, st
 
 
 def code_version(module: ModuleType) -> str:
-    """Digest of a module's source; of all Python files of its folder if it is a package."""
+    """Digest of a module's source, of its whole folder if it is a package, and of constants changed since loading."""
     file = Path(inspect.getfile(module))
-    return training.code_version(sorted(file.parent.rglob("*.py")) if hasattr(module, "__path__") else [file])
+    source = training.code_version(sorted(file.parent.rglob("*.py")) if hasattr(module, "__path__") else [file])
+    return digest(source, _changed_constants(module.__name__))
+
+
+def _changed_constants(name: str) -> list[str]:
+    """The constants of a module and of those below it that have another value now than their source gives them.
+
+    A name that a folder's `__init__.py` only imports is compared with the files below that define it.
+    """
+    modules = {loaded: module for loaded, module in sorted(sys.modules.items()) if f"{loaded}.".startswith(f"{name}.")}
+    modules = {loaded: module for loaded, module in modules.items() if getattr(module, "__file__", None)}
+    written = {loaded: _constants(Path(module.__file__).read_text("utf-8")) for loaded, module in modules.items()}
+    found = []
+    for loaded, module in modules.items():
+        for constant in sorted(vars(module).keys() & set().union(*written.values())):
+            own = [written[loaded]] if constant in written[loaded] else written.values()
+            now = repr(vars(module)[constant])
+            if now not in [repr(values[constant]) for values in own if constant in values]:
+                found.append(f"{loaded}.{constant} = {now}")
+    return found
+
+
+@cache
+def _constants(source: str) -> dict[str, Any]:
+    """The texts, numbers and collections of these that a module's source gives to names in capitals."""
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(name := node.targets[0], ast.Name) and name.id.isupper():
+            with suppress(ValueError):  # what is computed counts by the source alone
+                found[name.id] = ast.literal_eval(node.value)
+    return {name: value for name, value in found.items() if not isinstance(value, set)}  # which has no order
 
 
 def package_version() -> str:
