@@ -96,7 +96,8 @@ class Room:
 
     def save(self) -> None:
         """Write the settings, and let nobody but their owner into the folder: databases, logs and files lie there."""
-        self.folder.chmod(0o700)
+        another_account = self.cluster and postgres._is_superuser()  # that of PostgreSQL, which must get to its folder
+        self.folder.chmod(0o711 if another_account else 0o700)
         settings = asdict(self)
         del settings["folder"]
         write_private(self.folder / SETTINGS, json.dumps(settings, indent=1))
@@ -205,7 +206,7 @@ class Room:
 
     def prepare(self) -> None:
         """Start the store, and write the file of passwords for MLflow. Raises RoomError."""
-        self.artifacts.mkdir(exist_ok=True)
+        self.artifacts.mkdir(0o700, exist_ok=True)
         if self.cluster:
             self.cluster.make()
             self.cluster.start()
