@@ -25,6 +25,8 @@ FOLDED_COLUMNS = 12  # with more columns without a remark, one line names them a
 @click.option("--drop", metavar="COLUMN", multiple=True, help="Leave a column out; may be repeated.")
 @click.option("--keep", metavar="COLUMN", multiple=True, help="Use a column that would be left out; may be repeated.")
 @click.option("--time-format", metavar="FORMAT", help="Format of times, such as %d/%m/%Y, if two are possible.")
+@click.option("--group", metavar="COLUMN", help="What comes in several rows, such as a client: they stay together.")
+@click.option("--once", is_flag=True, help="Read rows once that are the same in every column.")
 @click.option("--update", "renew", is_flag=True, help="Bring the project in DIR up to this version of the course.")
 def new(folder: Path, data: Path | None, no_time: bool, renew: bool, **choices: Any) -> None:
     """Write a project into DIR that trains, gates and registers a model on your table.
@@ -55,6 +57,9 @@ def new(folder: Path, data: Path | None, no_time: bool, renew: bool, **choices: 
     judgement = table.infer(data, chosen)
     words = ["mlops-course", "new", folder.name, "--data", data.name]
     for name, values in vars(chosen).items():
+        if values is True:
+            words.append(f"--{name}")
+            continue
         for value in [values] if isinstance(values, str) else values or ():
             words += [f"--{name.replace('_', '-')}", value]
     command = shlex.join([*words, *["--no-time"] * no_time])

@@ -2,6 +2,7 @@
 
     kind_of                 how to read a column, what was seen, what that makes it, and why; or why to leave it out
     names_rows              whether it is an identifier
+    names_entities          whether it names something that comes again, such as a client
     time_form               how its times are written
     writes_decimal_commas   whether a file writes numbers as most of Europe does
     probe                   how well it alone tells the answers apart
@@ -43,6 +44,10 @@ DAYS = (
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %H:%M:%S%z", " %H:%M:%S.%f")
 EPOCHS = {"s": (5e8, 5e9), "ms": (5e11, 5e12), "us": (5e14, 5e15)}  # 1985 to 2128
 ENTITY = re.compile(r"(?i:(?:^|[_\W])(?:id|uuid|guid)$)|[a-z]I[dD]$")  # orderId, and not humid
+WHO = re.compile(
+    r"(?i)(?:^|[_\W])(?:patient|customer|client|user|subject|household|person|member|account)(?:[_ ]?(?:no|nr|number|code))?$"
+)
+MIN_ENTITIES, ROWS_AN_ENTITY = 20, (1.05, 100)  # outside of these, a name is one of a row or of a category
 
 
 class Kind(NamedTuple):
@@ -145,6 +150,15 @@ def names_rows(values: pd.Series, name: str) -> bool:
     if pd.to_numeric(text, errors="coerce").notna().mean() >= READABLE or _number_form(text, european=True) is not None:
         return False
     return time_form(values)[0] is None
+
+
+def names_entities(values: pd.Series, name: str) -> bool:
+    """Whether a column names something that comes again and again, by its name and by how often its values come."""
+    if not (ENTITY.search(name) or WHO.search(name)) or pd.api.types.is_datetime64_any_dtype(values):
+        return False
+    known = reading._known(values, {}).dropna()
+    low, high = ROWS_AN_ENTITY
+    return known.nunique() >= MIN_ENTITIES and low <= len(known) / known.nunique() <= high
 
 
 def _is_prose(text: pd.Series) -> bool:

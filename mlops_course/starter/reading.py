@@ -1,7 +1,7 @@
 """Read a table as a plan says: file format, and what each column holds. Nothing is guessed here.
 
     read_cells     the file as it is: every cell of a CSV file as text, or the typed columns of a Parquet file
-    distinct_rows  each row once
+    distinct_rows  each row once, where the plan says `once`
     convert        cells as numbers, truths (0 or 1), categories and times, by the plan's word for each column
     read           all of it, with a name for each row
     batch_names    which month (or week, or day) each row belongs to
@@ -48,21 +48,32 @@ def read_cells(path: Path, form: Mapping[str, Any]) -> pd.DataFrame:
 def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     """The table in `path`: the columns that the plan keeps, by their names there, and `row_id`.
 
-    Rows that are the same in every column of the file come once. `row_id` is the plan's id column as text, or a digest
-    of the whole row. Without a column of time, the rows get the plan's made-up clock, in the order of the file. Raises
-    ValueError for a column that is missing and for a value that is not of its kind.
+    Rows that are the same in every column are rows of their own, unless the plan says `once`. `row_id` is the plan's id
+    column as text, or a digest of the whole row. Without a column of time, the rows get the plan's made-up clock, in the
+    order of the file, and the rows of one `group` get one time. Raises ValueError for a column that is missing and for a
+    value that is not of its kind.
     """
-    cells = distinct_rows(read_cells(path, plan["format"]))
+    cells = read_cells(path, plan["format"])
+    if plan.get("once"):
+        cells = distinct_rows(cells)
     table = convert(cells, plan)
     table.insert(0, "row_id", as_text(cells[plan["id"]]) if plan.get("id") else row_ids(cells))
     if clock := plan.get("clock"):
-        table[plan["time"]] = made_up_times(len(table), clock)
+        table[plan["time"]] = made_up_times(cells, clock, group=plan.get("group"))
     return table
 
 
-def made_up_times(rows: int, clock: Mapping[str, Any]) -> pd.DatetimeIndex:
-    """Times of rows that have none: `start`, and each `every_seconds` after the one before."""
-    passed = pd.to_timedelta(np.arange(rows) * clock["every_seconds"], unit="s")
+def made_up_times(cells: pd.DataFrame, clock: Mapping[str, Any], *, group: str | None = None) -> pd.DatetimeIndex:
+    """Times of rows that have none: `start`, and each `every_seconds` after the one before.
+
+    Rows with the same value in the column `group` get the time of the first of them, so that no cut in time parts them.
+    """
+    position = np.arange(len(cells))
+    if group:
+        known = _known(cells[group], {})
+        first = pd.Series(position, index=known.index).groupby(known).transform("min")
+        position = first.fillna(pd.Series(position, index=known.index)).to_numpy()
+    passed = pd.to_timedelta(position * clock["every_seconds"], unit="s")
     return (pd.Timestamp(clock["start"], tz="UTC") + passed).as_unit("us")
 
 
@@ -104,9 +115,13 @@ def words(values: pd.Series) -> pd.Series:
 
 
 def row_ids(cells: pd.DataFrame) -> pd.Series:
-    """A name for each row that depends on its content only, so that it stays when rows are sorted or added."""
-    digests = pd.util.hash_pandas_object(_comparable(cells).astype(str), index=False)
-    return digests.map("{:016x}".format).astype("str")
+    """A name for each row that depends on its content only, so that it stays when rows are sorted or added.
+
+    Rows that are alike in every column are counted: the second of them gets the name of the first with -2 at its end.
+    """
+    digests = pd.util.hash_pandas_object(_comparable(cells).astype(str), index=False).map("{:016x}".format)
+    count = digests.groupby(digests).cumcount() + 1
+    return digests.where(count == 1, digests + "-" + count.astype(str)).astype("str")
 
 
 def batch_names(times: pd.Series, grain: str) -> pd.Series:

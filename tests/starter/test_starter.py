@@ -188,11 +188,46 @@ def test_a_name_that_the_frames_use_is_changed(table, infer):
     assert "called batch_" in line(found, "batch")
 
 
-def test_duplicate_rows_are_read_once_and_counted(table, infer, tmp_path):
-    found = infer(pd.concat([table, table.head(30)]))
-    assert len(reading.read(tmp_path / "table.csv", found.plan)) == ROWS
+@pytest.mark.parametrize(("once", "rows"), [(False, 630), (True, 600)])
+def test_rows_that_are_alike_are_kept_unless_they_are_to_be_read_once(table, infer, tmp_path, once, rows):
+    found = infer(pd.concat([table, table.head(30)]), once=once)
+    read = reading.read(tmp_path / "table.csv", found.plan)
+    assert (len(read), read["row_id"].nunique(), found.facts["rows"]) == (rows, rows, rows)
     assert "30 of 630 rows repeat another" in line(found, "(rows)", "repeat")
-    assert found.facts["rows"] == ROWS
+
+
+def test_people_who_are_alike_are_counted_as_often_as_they_come(infer, tmp_path):
+    rng = np.random.default_rng(0)
+    kinds = pd.DataFrame({"plan": ["basic", "pro"], "size": [0, 1], "left": ["N", "S"]})
+    found = infer(kinds.iloc[(rng.random(2_000) < 0.14).astype(int)], target="left", time=None, positive="S",
+                  keep=["plan", "size"])  # fmt: skip
+    assert found.facts["rows"] == 2_000
+    assert 0.12 < found.facts["share"] < 0.16
+    assert reading.read(tmp_path / "table.csv", found.plan)["row_id"].is_unique
+
+
+@pytest.mark.parametrize("options", [{}, {"id": "order_id"}])
+def test_a_key_that_repeats_has_to_be_decided(table, infer, options):
+    twice = pd.concat([named := table.assign(order_id=[f"A{n}" for n in range(ROWS)]), named.head(200)])
+    with pytest.raises(ValueError, match="read them once: --once|--once reads them once"):
+        infer(twice, **options)
+    assert infer(twice, once=True).plan["id"] == "order_id"
+    assert infer(twice, drop=["order_id"]).facts["rows"] == ROWS + 200
+
+
+@pytest.mark.parametrize("options", [{}, {"group": "who"}])
+def test_rows_of_a_client_stay_together_where_there_is_no_time(table, infer, tmp_path, options):
+    name = options.get("group", "client_id")
+    clients = table.drop(columns="time").assign(**{name: np.random.default_rng(1).integers(0, 60, ROWS) + 500})
+    found = infer(clients, time=None, **options)
+    assert name not in used(found)
+    assert "stay together" in line(found, name)
+    times = reading.read(tmp_path / "table.csv", found.plan)["made_up_time"]
+    assert times.groupby(clients[name].to_numpy()).nunique().max() == 1
+
+
+def test_a_client_who_comes_again_is_named_where_there_is_time(table, infer):
+    assert "parted by time only" in line(infer(table.assign(client_id=np.arange(ROWS) % 60 + 500)), "client_id")
 
 
 def test_rows_out_of_order_are_named_and_nothing_else_changes(table, infer):

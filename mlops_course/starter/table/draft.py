@@ -18,6 +18,8 @@ class Choices:
 
     `positive` is the value of the target that counts as 1; `id` names the rows; `drop` are columns to leave out, `keep`
     those to use whatever is found about them; `time_format` is strptime's, for times that can be read in two ways.
+    `once` reads rows once that are the same in every column. Rows with the same value of `group` stay together in a
+    split where there is no time.
     """
 
     target: str
@@ -27,6 +29,8 @@ class Choices:
     drop: Sequence[str] = ()
     keep: Sequence[str] = ()
     time_format: str | None = None
+    group: str | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Finding:
 
 @dataclass(eq=False)
 class Draft:
-    """The distinct rows of a table, and the plan and the findings as far as they have come."""
+    """The rows of a table, and the plan and the findings as far as they have come."""
 
     rows: pd.DataFrame
     choices: Choices

@@ -24,7 +24,8 @@ def _judge_inputs(draft: Draft, label: pd.Series, asked: pd.Series, *, european:
         inputs["datetime"].append(_moment_of_asking(draft))
     first: dict[int, str] = {}  # column by the digest of its values
     for column in draft.rows.columns:
-        if column in (choices.target, choices.time) or (column == draft.plan["id"] and column not in choices.keep):
+        named = column in (draft.plan["id"], draft.plan.get("group"), choices.group)
+        if column in (choices.target, choices.time) or (named and column not in choices.keep):
             continue
         found = _kind_of(draft, column, first, european=european)
         if found.how is not None:

@@ -14,7 +14,7 @@ from mlops_course.starter import columns, reading
 from .draft import Choices, Draft, Finding
 from .file import look
 from .inputs import _judge_inputs
-from .roles import _grain, _judge_id, _judge_target, _judge_time, _refuse_split
+from .roles import _grain, _judge_group, _judge_id, _judge_target, _judge_time, _refuse_split
 
 FEW_ROWS = 1_000  # labelled rows below which it is said that they are few
 MOST_SLICES = 10  # values of a column by which the model is judged
@@ -42,18 +42,23 @@ def infer(path: Path, choices: Choices) -> Judgement:
     """
     cells, form, findings = look(path)
     _refuse_choices(choices, [str(name) for name in cells.columns])
-    draft = Draft(reading.distinct_rows(cells), choices, findings)
+    distinct = reading.distinct_rows(cells)
+    draft = Draft(distinct if choices.once else cells, choices, findings)
     rows, plan = draft.rows, draft.plan
     plan |= {"file": path.name, "format": form, "kept": [*choices.keep]}
-    if repeated := len(cells) - len(rows):
+    if choices.once:
+        plan["once"] = True
+    if repeated := len(cells) - len(distinct):
         seen = f"{repeated:,} of {len(cells):,} rows repeat another in every column"
-        draft.say("(rows)", seen, "read once each", "counted twice, the same row would be trained on and judged on")
+        why = "without a key they may be different cases that are alike; if the file holds rows twice: --once"
+        draft.say("(rows)", seen, *(("read once each", "--once") if choices.once else ("all are kept", why)))
     label = _judge_target(draft)
     european = form["kind"] == "csv" and form["separator"] != "," and columns.writes_decimal_commas(rows)
     if european:
         draft.say("(file)", "numbers such as 1,5", "a comma is the decimal sign", "as in most of Europe")
+    _judge_group(draft)
     asked = _judge_time(draft)
-    _judge_id(draft)
+    _judge_id(draft, distinct)
     plan["grain"] = _grain(asked)
     batch = reading.batch_names(asked, plan["grain"])
     _refuse_split(asked, label, batch, by_rows=choices.time is None)
@@ -83,15 +88,19 @@ def infer(path: Path, choices: Choices) -> Judgement:
 def _refuse_choices(choices: Choices, known: list[str]) -> None:
     """Raise if a chosen column is not in the table, or one is chosen for two parts."""
     parts = {"--target": [choices.target], "--time": [choices.time], "--id": [choices.id]}
-    for option, names in (parts | {"--drop": choices.drop, "--keep": choices.keep}).items():
+    lists = {"--group": [choices.group], "--drop": choices.drop, "--keep": choices.keep}
+    for option, names in (parts | lists).items():
         for name in names:
             if name is not None and name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "name one of them"
                 raise ValueError(f"expected a column of the table after {option}, got {name!r}; it has {known}; {hint}")
+    parts |= {"--group": [choices.group]}
     chosen = [name for (name,) in parts.values() if name is not None]
     if len({*chosen}) < len(chosen):
-        raise ValueError(f"expected different columns for target, time and id, got {', '.join(map(repr, chosen))}")
+        raise ValueError(
+            f"expected different columns for target, time, id and group, got {', '.join(map(repr, chosen))}"
+        )
 
 
 def _made_features(plan: dict[str, Any]) -> list[str]:

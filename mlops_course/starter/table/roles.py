@@ -84,7 +84,7 @@ def _judge_time(draft: Draft) -> pd.Series:
         why = "the last rows of the file are judged on, which is true to life only if the file is in order of time; "
         why += "batches, drift and the age of a model mean positions in the file"
         draft.say("(rows)", "no time", "the order of rows stands for time, on a made-up clock", why)
-        return pd.Series(reading.made_up_times(len(rows), clock))
+        return pd.Series(reading.made_up_times(rows, clock, group=draft.plan.get("group")))
     how, note = columns.time_form(rows[time], draft.choices.time_format)
     if how is None:
         text = reading.as_text(rows[time])
@@ -161,23 +161,56 @@ def _refuse_split(asked: pd.Series, label: pd.Series, batch: pd.Series, *, by_ro
         raise ValueError(f"expected both answers in each part of the rows, not so in {', '.join(lacking)}; {advice}")
 
 
-def _judge_id(draft: Draft) -> None:
+def _judge_group(draft: Draft) -> None:
+    """Decide which column names something that comes again and again: the chosen one, or the first that looks so."""
+    rows, choices = draft.rows, draft.choices
+    others = rows.columns.drop([name for name in (choices.target, choices.time, choices.id) if name])
+    found = (name for name in others.difference(choices.drop, sort=False) if columns.names_entities(rows[name], name))
+    column = choices.group or next(found, None)
+    if column is None:
+        return
+    number = rows[column].nunique()
+    seen = f"{number:,} distinct values, {len(rows) / max(number, 1):.1f} rows each on average"
+    if choices.time is None:
+        draft.plan["group"] = column
+        why = "rows of one are trained on or judged on, never both; if it names no such thing: --keep it"
+        decided = "an identifier, not learned from; rows with one value stay together"
+    else:
+        decided = "an identifier, not learned from; rows are parted by time only"
+        why = "the model is judged on later rows, also of those that it has seen; if only new ones will come, it does worse"
+    if column in choices.keep and choices.group is None:
+        draft.plan.pop("group", None)
+        return
+    draft.say(column, seen, decided, why)
+
+
+def _judge_id(draft: Draft, distinct: pd.DataFrame) -> None:
     """Decide which column names the rows: the chosen one, or the first that can and looks so, or none."""
     rows, given = draft.rows, draft.choices.id
     if given is not None:
         twice = rows[given][rows[given].duplicated(keep=False)]
         if len(twice) or reading._known(rows[given], {}).isna().any():
             got = f"{len(twice):,} rows share one, such as {columns.shown(twice)}" if len(twice) else "some missing"
+            same = distinct[given].is_unique and len(distinct) < len(rows)
+            advice = "these rows are the same in every column: --once reads them once; or " if same else ""
             raise ValueError(
-                f"expected a name of its own for each row in {given!r}, got: {got}; leave --id out, and each row is "
-                "named by its content"
+                f"expected a name of its own for each row in {given!r}, got: {got}; {advice}leave --id out, and each "
+                "row is named by its content"
             )
         draft.plan["id"] = given
         draft.say(given, f"{len(rows):,} distinct values", "name of the row; not learned from", "--id")
         return
     for column in rows.columns.drop([name for name in (draft.choices.target, draft.choices.time) if name]):
-        values = rows[column]
+        values = distinct[column]
         if columns.names_rows(values, column) and values.is_unique and reading._known(values, {}).notna().all():
+            if (twice := len(rows) - len(distinct)) and column not in draft.choices.drop:
+                raise ValueError(
+                    f"expected another name of the row in each row of {column!r}, got {twice:,} rows that repeat an "
+                    "earlier one in this and every other column; if the file holds rows twice, read them once: --once. "
+                    f"If {column!r} names no row, leave it out, and all rows are kept: --drop {column!r}"
+                )
+            if twice:
+                continue
             draft.plan["id"] = column
             seen = f"another value in each row, such as {columns.shown(values, 2)}"
             why = "an identifier tells rows apart and nothing about the next one"
