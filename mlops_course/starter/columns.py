@@ -45,7 +45,8 @@ CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %H:%M:%S%z", " %H:%M:%S.%f")
 EPOCHS = {"s": (5e8, 5e9), "ms": (5e11, 5e12), "us": (5e14, 5e15)}  # 1985 to 2128
 ENTITY = re.compile(r"(?i:(?:^|[_\W])(?:id|uuid|guid)$)|[a-z]I[dD]$")  # orderId, and not humid
 WHO = re.compile(
-    r"(?i)(?:^|[_\W])(?:patient|customer|client|user|subject|household|person|member|account)(?:[_ ]?(?:no|nr|number|code))?$"
+    r"(?i)(?:^|[_\W])(?:patient|customer|client|user|subject|household|person|member|account)"
+    r"(?:[_ ]?(?:no|nr|number|code))?$"
 )
 MIN_ENTITIES, ROWS_AN_ENTITY = 20, (1.05, 100)  # outside of these, a name is one of a row or of a category
 

@@ -4,6 +4,8 @@
     distinct_rows  each row once, where the plan says `once`
     convert        cells as numbers, truths (0 or 1), categories and times, by the plan's word for each column
     read           all of it, with a name for each row
+    own_layout     rows to be scored, as a file like the table has them, in the form that a model takes
+    own_rows       the same for rows of a request
     batch_names    which month (or week, or day) each row belongs to
 
 A plan is plain data from a YAML file: `format`, `columns` (name to kind and how it is written), perhaps `id`, and
@@ -14,6 +16,7 @@ A plan is plain data from a YAML file: `format`, `columns` (name to kind and how
 [1250.5, nan]
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,10 +51,10 @@ def read_cells(path: Path, form: Mapping[str, Any]) -> pd.DataFrame:
 def read(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
     """The table in `path`: the columns that the plan keeps, by their names there, and `row_id`.
 
-    Rows that are the same in every column are rows of their own, unless the plan says `once`. `row_id` is the plan's id
-    column as text, or a digest of the whole row. Without a column of time, the rows get the plan's made-up clock, in the
-    order of the file, and the rows of one `group` get one time. Raises ValueError for a column that is missing and for a
-    value that is not of its kind.
+    Rows that are the same in every column are rows of their own, unless the plan says `once`. `row_id` is the plan's
+    id column as text, or a digest of the whole row. Without a column of time, the rows get the plan's made-up clock, in
+    the order of the file, and the rows of one `group` get one time. Raises ValueError for a column that is missing and
+    for a value that is not of its kind.
     """
     cells = read_cells(path, plan["format"])
     if plan.get("once"):
@@ -124,6 +127,94 @@ def row_ids(cells: pd.DataFrame) -> pd.Series:
     return digests.where(count == 1, digests + "-" + count.astype(str)).astype("str")
 
 
+def own_layout(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
+    """The inputs of rows to be scored, from a file that is written as the table is, with or without its target.
+
+    Columns get the names that a model knows them by, and the plan's id column is called id. A cell that cannot be read
+    stays as it came, so that its row can be set aside with the reason. A file in the form that a model takes stays so.
+    """
+    form = plan["format"]
+    if path.suffix.lower() in (".parquet", ".pq"):
+        cells = read_cells(path, {"kind": "parquet"})
+    else:
+        plain = {"kind": "csv", "encoding": "utf-8-sig", "separator": ","}
+        cells = read_cells(path, form if form["kind"] == "csv" else plain)
+        if len(cells.columns) == 1 and form != plain:
+            cells = read_cells(path, plain)
+    names = [name for kind in plan["inputs"].values() for name in kind]
+    found = {name: _column_of(name, plan) if _column_of(name, plan) in cells else name for name in names}
+    if missing := [_column_of(name, plan) for name, column in found.items() if column not in cells]:
+        raise ValueError(f"expected the columns of the table in {path.name}, got none named {missing}")
+    inputs = {name: _as_far_as_read(cells[column], plan["columns"][name]) for name, column in found.items()}
+    key = plan["id"] if plan.get("id") in cells else "id"
+    return pd.DataFrame(({"id": as_text(cells[key])} if key in cells else {}) | inputs, index=cells.index)
+
+
+def own_rows(rows: list[dict[str, Any]], plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a request, written as the table is or as a model takes them, in the form that a model takes.
+
+    What cannot be read stays as it came, and so does a field that is no column of the table, for the service to refuse.
+    """
+    asked = [dict(row) for row in rows]
+    names = [name for kind in plan["inputs"].values() for name in kind]
+    known = {*plan.get("left_out", ()), plan["columns"][plan["target"]].get("source", plan["target"])}
+    if plan["time"] in plan["columns"]:
+        known.add(_column_of(plan["time"], plan))
+    for row in asked:
+        if (key := plan.get("id")) and key in row and key not in names:
+            row.setdefault("id", str(row.pop(key)))
+        for name in names:
+            if name not in row and _column_of(name, plan) in row:
+                row[name] = row[_column_of(name, plan)]
+        for column in known.difference(names, ["id"]):
+            row.pop(column, None)
+        for name in names:
+            source = _column_of(name, plan)
+            if source != name and source not in names:
+                row.pop(source, None)
+    for name in names:
+        at = [number for number, row in enumerate(asked) if isinstance(row.get(name), str)]
+        read = _as_far_as_read(pd.Series([asked[number][name] for number in at], dtype=object), plan["columns"][name])
+        for number, value in zip(at, read, strict=True):
+            moment = isinstance(value, pd.Timestamp)
+            asked[number][name] = None if pd.isna(value) else value.to_pydatetime() if moment else value
+    return asked
+
+
+def _column_of(name: str, plan: Mapping[str, Any]) -> str:
+    """The column of the file that a name of the plan stands for."""
+    return plan["columns"][name].get("source", name)
+
+
+def _as_far_as_read(values: pd.Series, how: Mapping[str, Any]) -> pd.Series:
+    """Cells converted by kind, one by one: what is not of the kind stays as it came."""
+    if not isinstance(values.dtype, (pd.StringDtype, np.dtypes.ObjectDType)):
+        try:
+            return _CONVERT[how["kind"]](values, how, "")
+        except ValueError:  # such as true where the table has words
+            return values
+    text = as_text(values)
+    distinct = text.drop_duplicates()
+    read = pd.Series(index=distinct.index, dtype=object)
+    try:
+        read = _CONVERT[how["kind"]](distinct, how, "").astype(object)
+    except ValueError:
+        for position, cell in distinct.items():
+            try:
+                read[position] = _CONVERT[how["kind"]](distinct.loc[[position]], how, "").iloc[0]
+            except ValueError:
+                read[position] = cell
+    if how["kind"] == "moment":  # as a model takes it, if not as the table has it
+        read = read.where(read.notna(), _moment(distinct, {"format": "ISO8601"}, "").astype(object))
+    read = read.where(read.notna(), distinct.where(_known(distinct, how, _absent(how)).notna(), None))
+    return text.map(dict(zip(distinct, read, strict=True))).astype(object).where(text.notna(), None)
+
+
+def _absent(how: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words for a missing value of a kind, beside those of every column."""
+    return () if how["kind"] in ("category", "truth") else MORE_MISSING_WORDS
+
+
 def batch_names(times: pd.Series, grain: str) -> pd.Series:
     """The batch of each row: the name of its "year", "quarter", "month", "week", "day" or "hour" of UTC.
 
@@ -146,7 +237,12 @@ def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
         return values.astype("Float64").astype(float).replace([np.inf, -np.inf], np.nan)
     text = _known(values, how, MORE_MISSING_WORDS)
-    plain = text.str.replace(how["thousands"], "", regex=False) if how.get("thousands") else text
+    plain = text
+    if between := how.get("thousands"):
+        point = re.escape(how.get("decimal", "."))
+        grouped = text.str.fullmatch(rf"[+-]?(\d{{1,3}}({re.escape(between)}\d{{3}})+|\d+)?({point}\d*)?(e[+-]?\d+)?")
+        usual = text.str.lower().isin(["inf", "-inf", "infinity"])
+        plain = text.str.replace(between, "", regex=False).where(grouped.fillna(True) | usual, "no number")
     plain = plain.str.replace(how["decimal"], ".", regex=False) if how.get("decimal", ".") != "." else plain
     numbers = pd.to_numeric(plain, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
     _refuse(text, numbers.isna() & ~plain.str.lower().isin(["inf", "-inf", "infinity"]), name, "a number")

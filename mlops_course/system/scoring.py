@@ -97,8 +97,8 @@ def score_to_file(
 def source_file(system: System, source: str, *, folder: Path | None = None) -> Iterator[Path]:
     """The file that is to be scored: `source` itself, or one with the rows of the batch of that name.
 
-    The latter is in a temporary folder, below `folder` if that is given, and only there within the `with` block. Raises
-    ValueError if `source` is neither.
+    The latter is in a temporary folder, below `folder` if that is given, and only there within the `with` block; so is
+    a file that the case reads by its `own_layout`, if it has that. Raises ValueError if `source` is neither.
     """
     if source in system.case.batches():
         if folder:
@@ -106,6 +106,13 @@ def source_file(system: System, source: str, *, folder: Path | None = None) -> I
         with TemporaryDirectory(dir=folder) as place:
             file = Path(place, "rows.parquet")
             _batch_rows(system, source).to_parquet(file)
+            yield file
+    elif Path(source).is_file() and (own_layout := getattr(system.case, "own_layout", None)):
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as place:
+            file = Path(place, "rows.csv")
+            own_layout(Path(source)).to_csv(file, index=False)
             yield file
     elif Path(source).is_file():
         yield Path(source)

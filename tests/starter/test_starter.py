@@ -21,10 +21,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
+from pydantic import ValidationError
 
 from mlops_course import starter
 from mlops_course.commands.starter import new
 from mlops_course.design import load_specification
+from mlops_course.operations.deployment import batch
+from mlops_course.operations.deployment.serving import Servable, request_type
 from mlops_course.starter import columns, reading
 from mlops_course.starter import table as tables
 
@@ -209,7 +212,7 @@ def test_people_who_are_alike_are_counted_as_often_as_they_come(infer, tmp_path)
 @pytest.mark.parametrize("options", [{}, {"id": "order_id"}])
 def test_a_key_that_repeats_has_to_be_decided(table, infer, options):
     twice = pd.concat([named := table.assign(order_id=[f"A{n}" for n in range(ROWS)]), named.head(200)])
-    with pytest.raises(ValueError, match="read them once: --once|--once reads them once"):
+    with pytest.raises(ValueError, match=r"read them once: --once|--once reads them once"):
         infer(twice, **options)
     assert infer(twice, once=True).plan["id"] == "order_id"
     assert infer(twice, drop=["order_id"]).facts["rows"] == ROWS + 200
@@ -341,6 +344,65 @@ def test_a_row_keeps_its_name_wherever_it_stands(table):
     names = reading.row_ids(table)
     assert names.is_unique
     assert (reading.row_ids(table[::-1]) == names[::-1]).all()
+
+
+# Rows to be scored, as the table has them -----------------------------------------------------------------------------
+
+CONTRACT = {"time_utc": "datetime", "load": "double", "paid": "double", "site": "string"}
+
+
+@pytest.fixture
+def german(table, tmp_path):
+    """A table with days first, decimal commas and words for yes and no, and its plan."""
+    words = table.assign(paid=np.resize(["Ja", "Nein", "nein"], ROWS), key=[f"K{n}" for n in range(ROWS)], always="x")
+    words["time"] = pd.to_datetime(words["time"]).dt.strftime("%d.%m.%Y %H:%M")
+    words["load"] = words["load"].astype(str).str.replace(".", ",")
+    words.to_csv(tmp_path / "german.csv", sep=";", index=False)
+    return words, tables.infer(tmp_path / "german.csv", tables.Choices("failed", "time")).plan
+
+
+def test_new_rows_are_read_as_the_table_is(german, tmp_path):
+    words, plan = german
+    words.drop(columns="failed").head(50).to_csv(tmp_path / "new.csv", sep=";", index=False)
+    new, whole = reading.own_layout(tmp_path / "new.csv", plan), reading.read(tmp_path / "german.csv", plan)
+    assert new["id"].tolist() == whole["row_id"].head(50).tolist()
+    pd.testing.assert_frame_equal(batch.conform(new, CONTRACT), whole[[*CONTRACT]].head(50))
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [("paid", "perhaps"), ("time", "soon"), ("load", "warm"), ("load", "1.5,0")]
+)
+def test_a_cell_of_a_new_row_that_cannot_be_read_is_named(german, tmp_path, column, cell):
+    words, plan = german
+    new = words.head(5).copy()
+    new.loc[2, column] = cell
+    new.to_csv(tmp_path / "new.csv", sep=";", index=False)
+    found = batch.problems(reading.own_layout(tmp_path / "new.csv", plan), CONTRACT)
+    assert found[["row", "value"]].to_numpy().tolist() == [[2, cell]]
+
+
+@pytest.mark.parametrize("word", ["Ja", "JA", " ja", 1.0])
+def test_a_request_may_be_written_as_the_table_is_or_as_the_model_takes_it(german, word):
+    words, plan = german
+    served = Servable(1, CONTRACT, [*CONTRACT], {}, [], 0.5, len, own_rows=lambda rows: reading.own_rows(rows, plan))
+    ask = partial(served_rows, served)
+    own = {**words.iloc[0].to_dict(), "paid": word}
+    plain = {"id": "K0", "time_utc": "2024-01-01T00:00:00", "load": 51.3, "paid": 1.0, "site": own["site"]}
+    assert ask(own) == ask(plain)
+    for wrong in ({"paid": "perhaps"}, {"time": "soon"}, {"lod": 7}):
+        with pytest.raises(ValidationError):
+            ask(wrong)
+
+
+def served_rows(served, row):
+    return request_type(served).validate_json(json.dumps({"rows": [row]}))["rows"]
+
+
+def test_a_column_that_new_rows_lack_is_named_as_the_table_has_it(german, tmp_path):
+    words, plan = german
+    words.drop(columns="time").to_csv(tmp_path / "new.csv", sep=";", index=False)
+    with pytest.raises(ValueError, match=r"none named \['time'\]"):
+        reading.own_layout(tmp_path / "new.csv", plan)
 
 
 # What has to be decided by somebody else ------------------------------------------------------------------------------

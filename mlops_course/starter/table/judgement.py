@@ -69,6 +69,8 @@ def infer(path: Path, choices: Choices) -> Judgement:
             + "\n".join(f"  {line.column}: {line.seen}; {line.decided}" for line in findings)
             + "\nadd columns to the table, or insist on one: --keep COLUMN"
         )
+    used = {how.get("source", name) for name, how in plan["columns"].items()}
+    plan["left_out"] = [name for name in rows.columns if name not in {*used, plan["id"]}]
     plan["moments"] = [name for name in inputs["datetime"] if name != plan.get("asked")]
     plan["clock_features"] = bool((asked.dt.floor("D") != asked).any())
     plan["features"] = [*inputs["numeric"], *_made_features(plan)]

@@ -177,7 +177,7 @@ def _judge_group(draft: Draft) -> None:
         decided = "an identifier, not learned from; rows with one value stay together"
     else:
         decided = "an identifier, not learned from; rows are parted by time only"
-        why = "the model is judged on later rows, also of those that it has seen; if only new ones will come, it does worse"
+        why = "the model is judged on later rows, also of those that it knows; with new ones it does worse"
     if column in choices.keep and choices.group is None:
         draft.plan.pop("group", None)
         return

@@ -111,7 +111,7 @@ def application(
     releases = _Releases(system, log, by_itself=by_itself)
 
     def load(version: int) -> serving.Servable:
-        model = servable(system.registry.load(version))
+        model = servable(system.registry.load(version), getattr(system.case, "own_rows", None))
         loaded()
         return model
 

@@ -40,7 +40,8 @@ class Settings:
 class Servable:
     """A model as it is served, with its contract; `facts` is what GET /model tells beside that.
 
-    `predict` takes a list of rows, as `request_type` leaves them, and returns their probabilities.
+    `predict` takes a list of rows, as `request_type` leaves them, and returns their probabilities. `own_rows` makes
+    rows as callers may write them into rows of `inputs`, before they are checked.
     """
 
     version: int
@@ -51,6 +52,7 @@ class Servable:
     threshold: float
     predict: Callable[[list[Mapping[str, Any]]], Sequence[float]]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    own_rows: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ from typing import Annotated, Any, NotRequired
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, NaiveDatetime, TypeAdapter, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NaiveDatetime,
+    TypeAdapter,
+    WithJsonSchema,
+)
 from typing_extensions import TypedDict
 
 from .guard import OPEN
@@ -45,9 +54,15 @@ def request_type(model: Servable) -> TypeAdapter:
     row = TypedDict("Row", fields)  # type: ignore[misc]
     row.__pydantic_config__ = _STRICT  # type: ignore[attr-defined]
 
+    def own(rows: Any) -> Any:
+        mappings = isinstance(rows, list) and len(rows) <= MAX_ROWS and all(isinstance(row, dict) for row in rows)
+        return model.own_rows(rows) if mappings and model.own_rows else rows
+
+    before = [BeforeValidator(own)] if model.own_rows else []
+
     class PredictionRequest(TypedDict):
         __pydantic_config__ = _STRICT  # type: ignore[misc]
-        rows: Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+        rows: Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS), *before]  # type: ignore[valid-type]
 
     return TypeAdapter(PredictionRequest)
 
