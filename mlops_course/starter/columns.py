@@ -6,6 +6,8 @@
     time_form               how its times are written
     writes_decimal_commas   whether a file writes numbers as most of Europe does
     probe                   how well it alone tells the answers apart
+    one_answer_only         what is there for one of the answers only: a value, or having a value at all
+    confesses               whether its name says that it holds the answer, or may hold it
 
 A column is of a kind if hardly any of its values is not, and then those values are named.
 """
@@ -48,6 +50,15 @@ WHO = re.compile(
     r"(?i)(?:^|[_\W])(?:patient|customer|client|user|subject|household|person|member|account)"
     r"(?:[_ ]?(?:no|nr|number|code))?$"
 )
+CONFESSIONS = re.compile(  # names of what a model or the future has said
+    r"(?i)(?:^|[_\W])(?:y_?(?:pred|true|hat|proba|test)|pred|preds|predicted|predictions?|proba|probability|ground_?truth)"
+    r"(?:$|[_\W])"
+)
+DOUBTFUL = re.compile(
+    r"(?i)(?:^|[_\W])(?:score|outcome|result|label|target|answer|verdict|decision|status)(?:$|[_\W\d])"
+)
+PURE, PURE_ROWS, CHANCE = 0.97, 30, 1e-12  # share of one answer among so many rows, which chance does not explain
+COMMON_ANSWER = 0.8  # an answer with a larger share is alone in many groups
 MIN_ENTITIES, ROWS_AN_ENTITY = 20, (1.05, 100)  # outside of these, a name is one of a row or of a category
 
 
@@ -258,6 +269,37 @@ def probe(values: pd.Series, label: pd.Series) -> float:
         encoder = TargetEncoder(target_type="continuous", smooth=1.0).fit(codes[learn], target[learn])
         scores.append(roc_auc_score(target[judge], encoder.transform(codes[judge])))
     return float(np.mean(scores))
+
+
+def confesses(name: str) -> str:
+    """ "surely" if a column's name says that it holds the answer, "perhaps" if it may, and "" if not."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)  # yPred
+    return "surely" if CONFESSIONS.search(name) else "perhaps" if DOUBTFUL.search(name) else ""
+
+
+def one_answer_only(values: pd.Series, label: pd.Series) -> str:
+    """What is there for one of the answers only, in words: a value, or that there is one at all; "" if nothing.
+
+    Having a value may have some exceptions, as people fill in things; a value has none. It counts only where chance
+    would hardly bring so many rows of one answer together.
+    """
+    known = label.notna()
+    values, label = values[known], label[known]
+    filled = values.notna()
+    groups = {"it is filled": (filled, PURE), "it is missing": (~filled, PURE)}
+    if not pd.api.types.is_datetime64_any_dtype(values):
+        counts = values.value_counts()
+        common = counts[counts >= max(PURE_ROWS, COMMON * len(values))].index
+        groups |= {f"it is {value!r}": (values == value, 1.0) for value in common} if len(counts) > 1 else {}
+    for what, (rows, bar) in groups.items():
+        number = int(rows.sum())
+        if number < PURE_ROWS or number > len(values) - PURE_ROWS:
+            continue
+        for answer in (1.0, 0.0):
+            share, overall = float((label[rows] == answer).mean()), float((label == answer).mean())
+            if share >= bar and overall <= COMMON_ANSWER and overall**number < CHANCE:
+                return f"where {what}, the answer is {answer:.0f} in {percent(share)} of {number:,} rows"
+    return ""
 
 
 def shown(values: pd.Series, most: int = 3) -> str:

@@ -17,7 +17,7 @@ A plan is plain data from a YAML file: `format`, `columns` (name to kind and how
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,8 @@ def row_ids(cells: pd.DataFrame) -> pd.Series:
     return digests.where(count == 1, digests + "-" + count.astype(str)).astype("str")
 
 
-def own_layout(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
-    """The inputs of rows to be scored, from a file that is written as the table is, with or without its target.
+def own_layout(path: Path, plan: Mapping[str, Any], *, inputs: Sequence[str]) -> pd.DataFrame:
+    """The `inputs` of rows to be scored, from a file that is written as the table is, with or without its target.
 
     Columns get the names that a model knows them by, and the plan's id column is called id. A cell that cannot be read
     stays as it came, so that its row can be set aside with the reason. A file in the form that a model takes stays so.
@@ -141,38 +141,32 @@ def own_layout(path: Path, plan: Mapping[str, Any]) -> pd.DataFrame:
         cells = read_cells(path, form if form["kind"] == "csv" else plain)
         if len(cells.columns) == 1 and form != plain:
             cells = read_cells(path, plain)
-    names = [name for kind in plan["inputs"].values() for name in kind]
-    found = {name: _column_of(name, plan) if _column_of(name, plan) in cells else name for name in names}
+    found = {name: _column_of(name, plan) if _column_of(name, plan) in cells else name for name in inputs}
     if missing := [_column_of(name, plan) for name, column in found.items() if column not in cells]:
         raise ValueError(f"expected the columns of the table in {path.name}, got none named {missing}")
-    inputs = {name: _as_far_as_read(cells[column], plan["columns"][name]) for name, column in found.items()}
+    read = {name: _as_far_as_read(cells[column], plan["columns"][name]) for name, column in found.items()}
     key = plan["id"] if plan.get("id") in cells else "id"
-    return pd.DataFrame(({"id": as_text(cells[key])} if key in cells else {}) | inputs, index=cells.index)
+    return pd.DataFrame(({"id": as_text(cells[key])} if key in cells else {}) | read, index=cells.index)
 
 
-def own_rows(rows: list[dict[str, Any]], plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+def own_rows(rows: list[dict[str, Any]], plan: Mapping[str, Any], *, inputs: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of a request, written as the table is or as a model takes them, in the form that a model takes.
 
     What cannot be read stays as it came, and so does a field that is no column of the table, for the service to refuse.
     """
     asked = [dict(row) for row in rows]
-    names = [name for kind in plan["inputs"].values() for name in kind]
-    known = {*plan.get("left_out", ()), plan["columns"][plan["target"]].get("source", plan["target"])}
-    if plan["time"] in plan["columns"]:
-        known.add(_column_of(plan["time"], plan))
+    unused = {*plan.get("left_out", ()), *(_column_of(name, plan) for name in plan["columns"])}.difference(
+        inputs, ["id"]
+    )
     for row in asked:
-        if (key := plan.get("id")) and key in row and key not in names:
+        if (key := plan.get("id")) and key in row and key not in inputs:
             row.setdefault("id", str(row.pop(key)))
-        for name in names:
+        for name in inputs:
             if name not in row and _column_of(name, plan) in row:
                 row[name] = row[_column_of(name, plan)]
-        for column in known.difference(names, ["id"]):
+        for column in unused:
             row.pop(column, None)
-        for name in names:
-            source = _column_of(name, plan)
-            if source != name and source not in names:
-                row.pop(source, None)
-    for name in names:
+    for name in inputs:
         at = [number for number, row in enumerate(asked) if isinstance(row.get(name), str)]
         read = _as_far_as_read(pd.Series([asked[number][name] for number in at], dtype=object), plan["columns"][name])
         for number, value in zip(at, read, strict=True):

@@ -1,16 +1,19 @@
 """Each of the other columns: an input, or left out."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 
 from mlops_course.starter import reading
-from mlops_course.starter.columns import Kind, kind_of, left_out, percent, probe
+from mlops_course.starter.columns import Kind, confesses, kind_of, left_out, one_answer_only, percent, probe
 
 from .draft import Draft
 from .roles import _moment_of_asking
 
 EMPTY = 0.995  # share of missing values from which nothing is left to learn from
-LEAK_AUC, SUSPICIOUS_AUC = 0.98, 0.9  # of one column alone; the second is the bar of the readiness probe
+LEAK_AUC, SUSPICIOUS_AUC = 0.9, 0.8  # of one column alone: left out until it is asked for, and named
+DOUBTFUL_AUC = 0.75  # with a name such as score or result, from which it is left out
 AFTERWARDS = 0.01  # share of rows in which a moment may lie after the prediction before it counts as not known then
 NESTED = (list, dict, tuple, set, bytes, np.ndarray)
 INPUT_OF = {"number": "numeric", "truth": "numeric", "category": "categorical", "moment": "datetime"}  # by kind
@@ -74,14 +77,18 @@ def _known_before(draft: Draft, column: str, found: Kind, *, label: pd.Series, a
             return left_out(seen, "not known when the row is predicted")
     if found.how["kind"] == "number" and read.isna().all():
         return left_out("no finite number", "nothing to learn from")
-    auc = probe(read, label)
-    if auc >= LEAK_AUC and not kept:
-        return left_out(
-            f"{found.seen}; alone it tells the answers apart with AUC {auc:.3f}",
-            "it gives the target away: most likely it is written after the fact. If it is known when a row is "
-            f"predicted, use it: --keep {column!r}",
-        )
-    if auc >= SUSPICIOUS_AUC:
+    auc, confession = probe(read, label), confesses(column)
+    alone = f"{found.seen}; alone it tells the answers apart with AUC {auc:.3f}"
+    seen = ""
+    if confession == "surely" or (confession and auc >= DOUBTFUL_AUC):
+        seen, why = alone, "its name says that it may be an answer, and not something known before"
+    elif auc >= LEAK_AUC:
+        seen, why = alone, "it gives the target away: most likely it is written after the fact"
+    elif only := one_answer_only(read, label):
+        seen, why = f"{found.seen}; {only}", "it gives the target away: most likely it is filled in after the fact"
+    if seen and not kept:
+        return left_out(seen, f"{why}. If it is known when a row is predicted, use it: --keep {shlex.quote(column)}")
+    if seen or confession or auc >= SUSPICIOUS_AUC:
         doubt = f"alone it has AUC {auc:.2f}: find out when its value is known"
         return found._replace(why="; ".join(filter(None, [found.why, doubt])))
     return found
