@@ -69,7 +69,7 @@ def new(folder: Path, data: Path | None, no_time: bool, renew: bool, **choices: 
     click.echo(
         f"{facts['rows']:,} rows, {facts['share']:.1%} positive, in {facts['batches']} batches by "
         f"{judgement.plan['grain']}: {facts['first_batch']} to {facts['last_batch']}.\n"
-        f"The project is in {folder}. Next: cd {folder} && make test && make train.\n"
+        f"The project is in {folder}. Next: cd {shlex.quote(str(folder))} && make test && make train.\n"
         "It runs as it is. What no table can say is left for you to decide: its README lists the places."
     )
 

@@ -35,6 +35,7 @@ NUMBER_FORMS = {  # decimal sign, thousands sign
     "plain": [(".", ","), (",", "."), (".", " "), (",", " "), (".", "'")],
     "european": [(",", "."), (".", ","), (",", " "), (".", " "), (".", "'")],
 }
+AFFIXES = re.compile(r"(?<=[-+])[$€£¥]|^[$€£¥]\s?|\s?[$€£¥%]$")  # money and percent, before or after a number
 TRUTHS = (
     *(("true", "false"), ("yes", "no"), ("y", "n"), ("t", "f"), ("on", "off"), ("ja", "nein"), ("j", "n")),
     *(("oui", "non"), ("si", "no"), ("sí", "no"), ("wahr", "falsch"), ("vrai", "faux")),
@@ -97,8 +98,9 @@ def kind_of(values: pd.Series, text: pd.Series, *, name: str, european: bool, ti
     if pair := next((pair for pair in TRUTHS if {*pair} == words), None):
         how = {"kind": "truth", "yes": [pair[0]], "no": [pair[1]]}
         return Kind(how, f"{pair[0]} or {pair[1]} as text", "number 0 or 1", f"{pair[0]} is 1")
-    if (form := _number_form(known, european=european)) is not None:
-        return _number(known, *form)
+    form = _number_form(known.str.replace(AFFIXES, "", regex=True), european=european)
+    if form is not None and (signs := _signs(known)) is not None:
+        return _number(known, *form, signs=signs)
     how, note = time_form(values)
     if note == TWO_WAYS and time_format:
         how, note = time_form(values, time_format)
@@ -114,12 +116,20 @@ def left_out(seen: str, why: str) -> Kind:
     return Kind(None, seen, "left out", why)
 
 
-def _number(known: pd.Series, decimal: str, thousands: str, words: list[str]) -> Kind:
+def _signs(known: pd.Series) -> list[str] | None:
+    """The signs of money or percent around numbers, none or one; None if there are several, which are units apart."""
+    found = known.str.extractall(f"({AFFIXES.pattern})")[0].str.strip().unique().tolist()
+    return found if len(found) <= 1 else None
+
+
+def _number(known: pd.Series, decimal: str, thousands: str, words: list[str], *, signs: list[str]) -> Kind:
     """Text that spells numbers, but for some words."""
+    plain = known.str.replace(AFFIXES, "", regex=True)
+    if plain.str.fullmatch(r"0\d+").any() and plain[~plain.str.lower().isin(words)].str.fullmatch(r"\d+").all():
+        return _category(known, "codes of digits, some with a leading zero; ")
+    written, known = known, plain
     counted = known.str.lower().isin(words)
     numbers = known[~counted]
-    if known.str.fullmatch(r"0\d+").any() and numbers.str.fullmatch(r"\d+").all():
-        return _category(known, "codes of digits, some with a leading zero; ")
     how: dict[str, Any] = {"kind": "number"}
     notes = []
     if thousands and numbers.str.contains(thousands, regex=False).any():
@@ -132,7 +142,10 @@ def _number(known: pd.Series, decimal: str, thousands: str, words: list[str]) ->
         how["missing"] = unusual
     if words:
         notes.append(f"read as missing: {', '.join(map(repr, words))} ({int(counted.sum()):,} times)")
-    read = reading.convert(known.to_frame("x"), {"columns": {"x": how}})["x"]
+    if signs:
+        how["sign"] = signs[0]
+        notes.append(f"{signs[0]!r} beside the numbers is not read")
+    read = reading.convert(written.to_frame("x"), {"columns": {"x": how}})["x"]
     mixed = "mixed: numbers and words, " if words else "numbers, "
     return Kind(how, f"{mixed}{read.min():.6g} to {read.max():.6g}", "number", "; ".join(notes))
 
@@ -159,7 +172,9 @@ def names_rows(values: pd.Series, name: str) -> bool:
         numbers = text.astype(float)
         dense = np.ptp(numbers) < 2 * len(numbers)
         return bool(dense or numbers.is_monotonic_increasing or ENTITY.search(name))
-    if pd.to_numeric(text, errors="coerce").notna().mean() >= READABLE or _number_form(text, european=True) is not None:
+    if pd.to_numeric(text, errors="coerce").notna().mean() >= READABLE or _number_form(
+        text.str.replace(AFFIXES, "", regex=True), european=True
+    ):
         return False
     return time_form(values)[0] is None
 

@@ -231,6 +231,9 @@ def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
         return values.astype("Float64").astype(float).replace([np.inf, -np.inf], np.nan)
     text = _known(values, how, MORE_MISSING_WORDS)
+    if sign := how.get("sign"):
+        escaped = re.escape(sign)
+        text = text.str.replace(rf"(?<=[-+]){escaped}|^{escaped}\s?|\s?{escaped}$", "", regex=True)
     plain = text
     if between := how.get("thousands"):
         point = re.escape(how.get("decimal", "."))

@@ -203,6 +203,20 @@ def test_words_among_numbers_are_missing_and_named(table, infer):
     assert "read as missing: 'not rated' (86 times)" in line(found, "score")
 
 
+@pytest.mark.parametrize(
+    ("form", "cell"), [("${:,.2f}", "$39,811.00"), ("-${:,.2f}", "-$39,811.00"), ("{:.1f}%", "43.2%"), ("{} €", "17 €")]
+)
+def test_money_and_percent_are_numbers(table, infer, form, cell):
+    found = infer(table.assign(pay=[form.format(n * 17) for n in range(ROWS)]))
+    assert "pay" in found.plan["inputs"]["numeric"]
+    read = reading.convert(pd.DataFrame({"pay": [cell]}), {"columns": {"pay": found.plan["columns"]["pay"]}})
+    assert read["pay"].iloc[0] == float(re.sub("[$€%, ]", "", cell))
+
+
+def test_amounts_in_two_currencies_are_no_numbers(table, infer):
+    assert "pay" not in infer(table.assign(pay=[f"{'$€'[n % 2]}{n}" for n in range(ROWS)])).plan["inputs"]["numeric"]
+
+
 def test_numbers_among_words_are_a_category_and_named(table, infer):
     found = infer(table.assign(room=np.resize(["101", "102", "hall", "lab"], ROWS)))
     assert "room" in found.plan["inputs"]["categorical"]
@@ -566,6 +580,32 @@ def test_a_project_serves_under_its_own_name_only(project):
             assert ask(url, headers=known | {"host": "elsewhere.example"}).status_code == 421
         finally:
             process.terminate()
+
+
+def test_replay_without_a_champion_says_what_is_missing(project):
+    done = python(project, "-m", "pumps", "replay")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "expected a champion" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt" or shutil.which("make") is None, reason="needs make")
+def test_a_python_that_leads_nowhere_is_passed_over(made, tmp_path):
+    shims = tmp_path / "bin"
+    shims.mkdir()
+    for name, code in {"python3.14": 127, "python3.13": 127, "python3.12": 0}.items():
+        (shims / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (shims / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{shims}{os.pathsep}{os.environ['PATH']}"}
+    command = ["make", "-n", "-f", str(made[0] / "Makefile"), "test"]
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "constraints.txt").touch()
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=600)
+    assert "python3.12 -m venv" in told.stdout
+
+
+def test_a_folder_with_a_space_is_quoted_where_it_is_to_be_typed(tmp_path):
+    told = run_new(tmp_path / "my proj")
+    assert "cd '" in told.output.split("Next:")[1]
 
 
 def test_a_project_stands_alone(made):
