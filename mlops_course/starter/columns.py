@@ -42,6 +42,7 @@ TRUTHS = (
 )
 DAYS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d-%m-%y", "%m-%d-%y", "%b-%Y", "%b %Y", "%B %Y", "%b-%y", "%m/%Y", "%Y/%m"),
     *("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y"),
 )
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %H:%M:%S%z", " %H:%M:%S.%f")
@@ -236,8 +237,12 @@ def time_form(values: pd.Series, time_format: str | None = None) -> tuple[dict[s
         numbers = text.astype(float)
         if _reads(text, "%Y%m%d") and text.str.len().eq(8).all() and numbers.between(1.9e7, 2.2e7).all():
             return {"format": "%Y%m%d"}, "read as year, month and day; taken for UTC"
+        if text.str.fullmatch(r"(?:19|20)\d\d").all():
+            return {"format": "%Y"}, "read as years"
         unit = [unit for unit, (low, high) in EPOCHS.items() if numbers.between(low, high).all()]
         return ({"unit": unit[0]}, f"read as {unit[0]} since 1970") if unit else (None, "")
+    if text.str.fullmatch(reading.QUARTER).mean() >= READABLE:
+        return {"format": "quarter"}, "read as quarters"
     if text.str.match(r"\d{4}-\d\d(-\d\d)?").mean() >= READABLE and _reads(text, "ISO8601"):
         zoned = text.str.contains(r"\d(?:Z|[+-]\d\d:?\d\d)$", regex=True)
         note = "without a zone; taken for UTC"

@@ -26,6 +26,7 @@ import pandas as pd
 
 MISSING_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "<na>", "nat", "?")  # in any case of letters, in any column
 MORE_MISSING_WORDS = ("none", "-", "--", ".", "nil", "missing", "unknown", "k.a.")  # where a number or time should be
+QUARTER = r"(\d{4})[-_ ]?[Qq]([1-4])"
 GRAINS = {"year": "%Y", "quarter": "", "month": "%Y-%m", "week": "%G-W%V", "day": "%Y-%m-%d", "hour": "%Y-%m-%dT%H"}
 
 
@@ -269,6 +270,10 @@ def _time(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
     text = _known(values, how, MORE_MISSING_WORDS)
     if unit := how.get("unit"):
         read = pd.to_datetime(pd.to_numeric(text, errors="coerce"), unit=unit, utc=True, errors="coerce")
+    elif how.get("format") == "quarter":
+        parts = text.str.extract(f"^{QUARTER}$").astype(float)
+        month = (3 * parts[1] - 2).map("{:02.0f}".format)
+        read = pd.to_datetime(parts[0].map("{:.0f}-".format) + month, format="%Y-%m", utc=True, errors="coerce")
     else:
         read = pd.to_datetime(text, format=how.get("format", "ISO8601"), utc=True, errors="coerce")
     return read.dt.as_unit("us")

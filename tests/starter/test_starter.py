@@ -321,6 +321,29 @@ def test_a_date_that_can_be_read_two_ways_has_to_be_decided(table, infer):
     assert infer(table.assign(time=days), time_format="%d/%m/%Y").plan["columns"]["time"]["format"] == "%d/%m/%Y"
 
 
+@pytest.mark.parametrize("form", ["{:%b-%Y}", "{0.year}Q{0.quarter}", "{:%Y}", "{:%m/%Y}", "{:%Y-%m}", "{:%d-%m-%y}"])
+def test_months_quarters_and_years_are_times(table, infer, tmp_path, form):
+    days = pd.Series(pd.date_range("1990-01-01", "2014-12-31", periods=ROWS))
+    found = infer(table.assign(time=days.map(form.format)))
+    read = reading.read(tmp_path / "table.csv", found.plan)["time"].dt.tz_localize(None)
+    assert read.map(form.format).tolist() == days.map(form.format).tolist()
+
+
+def test_a_date_of_two_digits_asks_with_the_form_that_helps(table, infer):
+    mixed = table.assign(time=[f"{n * 7 % 12 + 1:02}-{n * 5 % 11 + 1:02}-18" for n in range(ROWS)])
+    with pytest.raises(ValueError, match="--time-format %d-%m-%y or --time-format %m-%d-%y"):
+        infer(mixed)
+    assert infer(mixed, time_format="%m-%d-%y").plan["columns"]["time"]["format"] == "%m-%d-%y"
+
+
+def test_few_years_in_no_order_are_not_sent_to_the_order_of_rows(table, infer):
+    years = 2007 + np.random.default_rng(0).integers(0, 10, ROWS)
+    with pytest.raises(ValueError, match=r"got 10 from 2007-01-01 to 2016-01-01.*sort the file by it first"):
+        infer(table.assign(time=years))
+    with pytest.raises(ValueError, match="the file is in its order"):
+        infer(table.assign(time=np.sort(years)))
+
+
 def test_a_date_that_is_in_order_one_way_only_is_read_that_way(table, infer):
     days = pd.date_range("2023-01-01", "2024-12-31", freq="D")
     days = days[days.day <= 12]  # so that each can be read both ways
@@ -499,6 +522,21 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content, said):
     (tmp_path / "table.csv").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         tables.look(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("t.xlsx", "read_excel"), ("t.csv.gz", "read_csv"), ("t.jsonl", "lines=True"), ("t.db", "read_sql")],
+)
+def test_a_file_of_another_kind_is_refused_with_the_way_to_make_one(tmp_path, name, said):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=rf"(?s){said}.*to_parquet\('t.parquet'\)"):
+        tables.look(tmp_path / name)
+
+
+def test_the_address_of_a_database_is_refused_with_the_way_to_a_file():
+    with pytest.raises(ValueError, match="read_sql"):
+        tables.look(Path("postgresql://host/shop"))
 
 
 def test_an_id_that_names_two_rows_is_refused(table, infer):

@@ -12,6 +12,14 @@ from mlops_course.starter import reading
 
 from .draft import Finding
 
+OTHER_FILES = {  # ending, and how pandas reads it
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "read_excel(FILE, sheet_name=0)"),
+    **dict.fromkeys((".jsonl.gz", ".ndjson.gz", ".jsonl", ".ndjson"), "read_json(FILE, lines=True)"),
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip"), "read_csv(FILE, dtype=str)"),
+    ".json": "read_json(FILE)",
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "read_sql(QUERY, 'sqlite:///FILE')"),
+    **dict.fromkeys((".feather", ".arrow"), "read_feather(FILE)"),
+}
 LOOKED_AT = 1_000_000  # characters from which the separator is told
 
 
@@ -20,8 +28,18 @@ def look(path: Path) -> tuple[pd.DataFrame, dict[str, str], list[Finding]]:
 
     Raises ValueError if it is neither, has no header, no second column or no rows.
     """
+    if "://" in str(path) or re.match(r"\w+(\+\w+)?:/", str(path)):
+        raise ValueError(
+            f"expected a file, got the address {str(path)!r}; save what you want of it first, such as "
+            "pandas.read_sql(QUERY, ADDRESS).to_parquet('table.parquet') for a database, and name that file"
+        )
     if not path.is_file():
         raise ValueError(f"expected a CSV or Parquet file, got {path}, which is not there")
+    if how := next((how for ending, how in OTHER_FILES.items() if path.name.lower().endswith(ending)), None):
+        raise ValueError(
+            f"expected a CSV or Parquet file, got {path.name}; save it as Parquet first: "
+            f"pandas.{how}.to_parquet({path.name.split('.')[0] + '.parquet'!r}), and name that file"
+        )
     if path.suffix.lower() in {".parquet", ".pq"}:
         form, found = {"kind": "parquet"}, []
         try:

@@ -89,21 +89,28 @@ def _judge_time(draft: Draft) -> pd.Series:
     if how is None:
         text = reading.as_text(rows[time])
         if note == columns.TWO_WAYS:
+            sign, year = text.dropna().iloc[0][2], "%Y" if text.str.contains(r"\d{4}").mean() > 0.5 else "%y"
+            ways = [sign.join([*order, year]) for order in (("%d", "%m"), ("%m", "%d"))]
             raise ValueError(
                 f"expected times in {time!r} that can be read one way only, got {columns.shown(text)}: is the day "
-                "first or the month? Say it: --time-format %d/%m/%Y or --time-format %m/%d/%Y"
+                f"first or the month? Say it: --time-format {ways[0]} or --time-format {ways[1]}"
             )
         raise ValueError(
             f"expected times in {time!r}, got {columns.shown(text.dropna())}; write them as 2026-11-23 14:05, say how "
-            "they are written (--time-format %d.%m.%Y), name another column, or go by the order of rows: --no-time"
+            "they are written (--time-format %d.%m.%Y), or name another column; --no-time only if the rows "
+            "are in order of time"
         )
     name = draft.plan["time"] = draft.read_as({**how, "kind": "time"}, time)
     asked = reading.convert(rows, {"columns": {name: draft.plan["columns"][name]}})[name]
     unread = rows[time][asked.isna()]
     if asked.nunique() < 5 * FOLDS:
+        advice = "sort the file by it first, then go by the order of rows"
+        if asked.is_monotonic_increasing:
+            advice = "the file is in its order, so go by that"
         raise ValueError(
-            f"expected {5 * FOLDS} different times in {time!r} or more, got {asked.nunique()}; name a finer time, or "
-            "go by the order of rows: --no-time"
+            f"expected {5 * FOLDS} different times in {time!r} or more, got {asked.nunique()} from "
+            f"{asked.min():%Y-%m-%d} to {asked.max():%Y-%m-%d}; name a finer time. "
+            f"If there is none: {advice}: --no-time --drop {time!r}"
         )
     if len(unread) > (1 - columns.READABLE) * len(rows):
         raise ValueError(
