@@ -20,7 +20,11 @@ FOLDED_COLUMNS = 12  # with more columns without a remark, one line names them a
 @click.option("--target", metavar="COLUMN", help="What to predict; it has two values.")
 @click.option("--time", metavar="COLUMN", help="When each row is predicted.")
 @click.option("--no-time", is_flag=True, help="There is no such column; the order of rows is the order of time.")
-@click.option("--positive", metavar="VALUE", help="Value of the target that counts as 1; all others count as 0.")
+@click.option(
+    "--positive",
+    metavar="VALUE",
+    help="Value of the target that counts as 1; all others count as 0. For numbers: above:200.",
+)
 @click.option("--id", metavar="COLUMN", help="The id of each row.")
 @click.option("--drop", metavar="COLUMN", multiple=True, help="Leave a column out; may be repeated.")
 @click.option("--keep", metavar="COLUMN", multiple=True, help="Use a column that would be left out; may be repeated.")

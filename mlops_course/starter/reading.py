@@ -248,6 +248,9 @@ def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
 
 
 def _truth(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
+    if "above" in how:
+        numbers = _number(values, how, name)
+        return (numbers > how["above"]).astype(float).where(numbers.notna())
     text = words(values).mask(_known(values, how).isna())
     meaning = {**dict.fromkeys(how["yes"], 1.0), **dict.fromkeys(how["no"], 0.0)}
     truths = text.map(meaning).astype(float)

@@ -488,7 +488,7 @@ def test_a_column_that_new_rows_lack_is_named_as_the_table_has_it(german, tmp_pa
 STOPS = {
     "a target of one value": (lambda t: t.assign(failed="no"), "one: 'no' 600"),
     "a target of three": (lambda t: t.assign(failed=np.resize(["a", "b", "c"], ROWS)), "--positive VALUE"),
-    "a target of numbers": (lambda t: t.assign(failed=np.arange(ROWS) / 7), "add a column that says yes or no"),
+    "a target of numbers": (lambda t: t.assign(failed=np.arange(ROWS) / 7), "--positive above:NUMBER"),
     "values that do not say": (lambda t: t.assign(failed=np.resize(["red", "blue"], ROWS)), "say it: --positive"),
     "too few rows": (lambda t: t.head(150), "expected 200 rows"),
     "too few of one answer": (lambda t: t.assign(failed=np.where(np.arange(ROWS) % 60, "no", "yes")), "'yes' 10"),
@@ -511,6 +511,22 @@ def test_what_cannot_be_decided_stops_and_says_what_to_do(table, infer, name):
 def test_another_value_of_the_target_can_be_asked_for(table, infer):
     found = infer(table.assign(failed=np.resize(["a", "b", "c"], ROWS)), positive="b")
     assert found.facts["share"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("form", ["{}", "${:,.2f}"])
+def test_a_number_is_asked_whether_it_is_above_a_bar(table, infer, tmp_path, form):
+    amounts = np.random.default_rng(0).integers(0, 2_000, ROWS)
+    found = infer(table.assign(amount=[form.format(n) for n in amounts]), target="amount", positive="above:1200")
+    read = reading.read(tmp_path / "table.csv", found.plan)
+    assert (read["amount"] == (amounts > 1200)).all()
+    assert found.facts["share"] == pytest.approx((amounts > 1200).mean())
+    assert found.plan["positive"] == "amount is above 1200"
+
+
+@pytest.mark.parametrize(("bar", "said"), [("many", "such as above:200"), ("1e9", "on each side of 1e9")])
+def test_a_bar_that_parts_nothing_is_refused(table, infer, bar, said):
+    with pytest.raises(ValueError, match=said):
+        infer(table, target="load", positive=f"above:{bar}")
 
 
 @pytest.mark.parametrize(

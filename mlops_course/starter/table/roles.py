@@ -11,6 +11,7 @@ from .draft import Draft
 MIN_ROWS = 200  # labelled rows; with fewer, the 15 % to judge on are a handful
 MIN_MINORITY = 40  # rows of the rarer answer: six of them are then among those to judge on
 IMBALANCED = 0.1  # share of the rarer answer below which it is named
+ABOVE = "above:"  # before a number, after --positive
 MOST_NO = 10  # words for no that the plan lists; with more, all other words mean no
 ENOUGH_BATCHES = 6  # the last is not trained on, and the rest has to show how time goes on
 MADE_UP_START, MADE_UP_DAYS = "2001-01-01", 1_000  # the clock of a table without time
@@ -19,6 +20,8 @@ MADE_UP_START, MADE_UP_DAYS = "2001-01-01", 1_000  # the clock of a table withou
 def _judge_target(draft: Draft) -> pd.Series:
     """Decide what 1 means, and return the label of each row."""
     target = draft.choices.target
+    if (draft.choices.positive or "").startswith(ABOVE):
+        return _judge_threshold(draft)
     text = reading.words(draft.rows[target])
     text = text.mask(text.isin(reading.MISSING_WORDS))
     counts = text.value_counts()
@@ -43,6 +46,32 @@ def _judge_target(draft: Draft) -> pd.Series:
     return reading.convert(draft.rows, draft.plan)[name]
 
 
+def _judge_threshold(draft: Draft) -> pd.Series:
+    """Make a target of numbers binary: 1 where it is above the number that was chosen; return the label of each row."""
+    target, chosen = draft.choices.target, draft.choices.positive.removeprefix(ABOVE).strip()
+    values = draft.rows[target]
+    european = draft.plan["format"].get("separator", ",") != "," and columns.writes_decimal_commas(draft.rows)
+    text = reading._known(values, {})
+    found = columns.kind_of(values, text, name="", european=european, time_format=None)
+    try:
+        above = float(chosen)
+    except ValueError:
+        raise ValueError(f"expected a number after --positive {ABOVE}, such as {ABOVE}200, got {chosen!r}") from None
+    if found.how is None or found.how["kind"] != "number":
+        raise ValueError(f"expected numbers in the target {target!r} for --positive {ABOVE}{chosen}, got {found.seen}")
+    name = draft.read_as({**found.how, "kind": "truth", "above": above}, target)
+    label = reading.convert(draft.rows, {"columns": {name: draft.plan["columns"][name]}})[name]
+    rare = min(int((label == 1).sum()), int((label == 0).sum()))
+    if label.notna().sum() < MIN_ROWS or rare < MIN_MINORITY:
+        raise ValueError(
+            f"expected {MIN_ROWS} rows with an answer or more, and {MIN_MINORITY} on each side of {chosen}, got "
+            f"{int(label.notna().sum()):,} and {rare:,} in {target!r} ({found.seen}); choose another number"
+        )
+    draft.say(target, found.seen, f"target; above {chosen} is 1", f"{columns.percent(label.mean())} of the answers are")
+    draft.plan |= {"target": name, "positive": f"{target} is above {chosen}"}
+    return label
+
+
 def _positive(draft: Draft, counts: pd.Series, told: str) -> tuple[str, str]:
     """The value that counts as 1, and why that one."""
     target, positive = draft.choices.target, draft.choices.positive
@@ -61,7 +90,8 @@ def _positive(draft: Draft, counts: pd.Series, told: str) -> tuple[str, str]:
     if len(counts) > 2:
         numbers = counts[pd.to_numeric(counts.index, errors="coerce").notna()].sum() > columns.READABLE * counts.sum()
         advice = (
-            "add a column that says yes or no, such as amount > 100, and name that"
+            "ask whether it is above a number: --positive above:NUMBER; to predict the number itself, the loop would "
+            "need other metrics, gates and costs"
             if numbers and len(counts) > 10
             else "say which one to predict against all others: --positive VALUE"
         )
