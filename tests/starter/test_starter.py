@@ -636,6 +636,20 @@ def test_a_project_serves_under_its_own_name_only(project):
             process.terminate()
 
 
+def test_a_month_is_added_whole_or_not_at_all(project):
+    later = plain(3 * ROWS).tail(50).assign(time=[f"2026-03-{n % 28 + 1:02} 0{n % 9}:00" for n in range(50)])
+    table, new = project / "data" / "pumps.csv", project.parent / "new.csv"
+    before = pd.read_csv(table)
+    later.assign(load="warm").to_csv(new, index=False)
+    assert "expected a number in column 'load'" in python(project, "-m", "pumps", "add", str(new)).stderr
+    pd.testing.assert_frame_equal(pd.read_csv(table), before)
+    later.to_csv(new, index=False)
+    assert "50 rows added" in python(project, "-m", "pumps", "add", str(new)).stdout
+    pd.testing.assert_frame_equal(pd.read_csv(table).head(len(before)), before)
+    assert len(pd.read_csv(table)) == len(before) + 50
+    assert "50 of 50 that are there already" in python(project, "-m", "pumps", "add", str(new)).stderr
+
+
 def test_replay_without_a_champion_says_what_is_missing(project):
     done = python(project, "-m", "pumps", "replay")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
