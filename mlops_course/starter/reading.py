@@ -230,7 +230,8 @@ def _known(values: pd.Series, how: Mapping[str, Any], words: tuple[str, ...] = (
 
 def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return values.astype("Float64").astype(float).replace([np.inf, -np.inf], np.nan)
+        numbers = values.astype("Float64").astype(float).replace([np.inf, -np.inf], np.nan)
+        return numbers.mask(numbers.isin([float(word) for word in how.get("missing", ()) if _is_number(word)]))
     text = _known(values, how, MORE_MISSING_WORDS)
     if sign := how.get("sign"):
         escaped = re.escape(sign)
@@ -245,6 +246,10 @@ def _number(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:
     numbers = pd.to_numeric(plain, errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
     _refuse(text, numbers.isna() & ~plain.str.lower().isin(["inf", "-inf", "infinity"]), name, "a number")
     return numbers
+
+
+def _is_number(word: Any) -> bool:
+    return not pd.isna(pd.to_numeric(str(word), errors="coerce"))
 
 
 def _truth(values: pd.Series, how: Mapping[str, Any], name: str) -> pd.Series:

@@ -203,6 +203,31 @@ def test_words_among_numbers_are_missing_and_named(table, infer):
     assert "read as missing: 'not rated' (86 times)" in line(found, "score")
 
 
+STRANGE_VALUES = {
+    "a code": (lambda rng: np.where(rng.random(ROWS) < 0.3, -999, rng.integers(18, 90, ROWS)), "-999 in 3"),
+    "an age": (lambda rng: np.where(np.arange(ROWS) == 7, 65_526, rng.integers(18, 90, ROWS)), "65526 lies far"),
+    "a date": (lambda rng: np.where(np.arange(ROWS) == 7, "2106-02-07", "2001-01-01"), "dates such as 2106-02-07"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_VALUES)
+def test_values_that_can_hardly_be_get_a_remark(table, infer, name):
+    make, said = STRANGE_VALUES[name]
+    assert said in line(infer(table.assign(x=make(np.random.default_rng(1)))), "x")
+
+
+def test_a_code_for_missing_is_read_as_missing_once_the_plan_says_so():
+    plan = {"columns": {"x": {"kind": "number", "missing": ["-999"]}}}
+    for cells in (["-999", "5"], [-999, 5]):
+        assert reading.convert(pd.DataFrame({"x": cells}), plan)["x"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("rng", [np.random.default_rng(seed) for seed in range(3)])
+def test_usual_numbers_get_no_remark(table, infer, rng):
+    usual = table.assign(a=rng.normal(50, 10, ROWS), b=rng.exponential(9, ROWS).round(2), c=rng.integers(0, 100, ROWS))
+    assert all("far from" not in line(infer(usual), name) for name in "abc")
+
+
 @pytest.mark.parametrize(
     ("form", "cell"), [("${:,.2f}", "$39,811.00"), ("-${:,.2f}", "-$39,811.00"), ("{:.1f}%", "43.2%"), ("{} €", "17 €")]
 )

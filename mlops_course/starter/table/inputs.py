@@ -1,5 +1,6 @@
 """Each of the other columns: an input, or left out."""
 
+import re
 import shlex
 
 import numpy as np
@@ -14,6 +15,9 @@ from .roles import _moment_of_asking
 EMPTY = 0.995  # share of missing values from which nothing is left to learn from
 LEAK_AUC, SUSPICIOUS_AUC = 0.9, 0.8  # of one column alone: left out until it is asked for, and named
 DOUBTFUL_AUC = 0.75  # with a name such as score or result, from which it is left out
+YEARS = 1900, 2100  # of dates; outside of them there is a remark
+MANY_VALUES, COMMON_CODE, FAR = 10, 0.005, 100  # distinct numbers, share of rows, times the spread of the rest
+CODE = re.compile(r"-?9{1,6}|-?9{2,6}\.9+")
 AFTERWARDS = 0.01  # share of rows in which a moment may lie after the prediction before it counts as not known then
 NESTED = (list, dict, tuple, set, bytes, np.ndarray)
 INPUT_OF = {"number": "numeric", "truth": "numeric", "category": "categorical", "moment": "datetime"}  # by kind
@@ -77,6 +81,8 @@ def _known_before(draft: Draft, column: str, found: Kind, *, label: pd.Series, a
             return left_out(seen, "not known when the row is predicted")
     if found.how["kind"] == "number" and read.isna().all():
         return left_out("no finite number", "nothing to learn from")
+    if remark := _strange(read):
+        found = found._replace(why="; ".join(filter(None, [found.why, remark])))
     auc, confession = probe(read, label), confesses(column)
     alone = f"{found.seen}; alone it tells the answers apart with AUC {auc:.3f}"
     seen = ""
@@ -92,3 +98,23 @@ def _known_before(draft: Draft, column: str, found: Kind, *, label: pd.Series, a
         doubt = f"alone it has AUC {auc:.2f}: find out when its value is known"
         return found._replace(why="; ".join(filter(None, [found.why, doubt])))
     return found
+
+
+def _strange(values: pd.Series) -> str:
+    """A remark on values that are hardly what they say: -999 for a missing one, an age of 65,526, a date in 2106."""
+    known = values.dropna()
+    if pd.api.types.is_datetime64_any_dtype(known):
+        odd = known[(known.dt.year < YEARS[0]) | (known.dt.year > YEARS[1])]
+        return f"{len(odd):,} dates such as {odd.iloc[0]:%Y-%m-%d}: are they possible?" if len(odd) else ""
+    if not pd.api.types.is_numeric_dtype(known) or known.nunique() < MANY_VALUES:
+        return ""
+    for value in (known.min(), known.max()):
+        rest = known[known != value]
+        spread = max(rest.quantile(0.99) - rest.quantile(0.01), 1e-12)
+        far = min(abs(value - rest.quantile(0.01)), abs(value - rest.quantile(0.99)))
+        if CODE.fullmatch(f"{value:g}") and far > spread and (known == value).mean() > COMMON_CODE:
+            share = percent(float((known == value).mean()))
+            return f"{value:g} in {share} of rows, far from the rest: if it means missing, add it to `missing`"
+        if far > FAR * spread:
+            return f"{value:g} lies far from the rest, most of which is at {rest.median():g}: is it possible?"
+    return ""
