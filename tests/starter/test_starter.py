@@ -322,6 +322,12 @@ def test_an_imbalanced_target_is_named_and_moves_the_figures(table, infer):
     assert infer(rare).figures["missed"][0] == 13.0
 
 
+@pytest.mark.parametrize(("wide", "bar"), [(0, 200), (250, 253)])
+def test_a_wide_table_may_take_longer(table, infer, wide, bar):
+    noise = pd.DataFrame(np.random.default_rng(0).normal(size=(ROWS, wide)).round(3)).add_prefix("x")
+    assert infer(pd.concat([table, noise], axis=1)).figures["max_latency_ms"][0] == bar
+
+
 def test_rows_without_an_answer_are_counted(table, infer):
     found = infer(table.assign(failed=table["failed"].where(np.arange(ROWS) < 550, "")))
     assert "missing in 50 rows" in line(found, "failed")

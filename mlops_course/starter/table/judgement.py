@@ -174,6 +174,10 @@ def _figures(rows: pd.DataFrame, plan: dict[str, Any], facts: dict[str, Any]) ->
         "min_new_rows": (max(100, round(0.1 * len(rows))), "a tenth of what there is now"),
         "max_log_loss_rise": (round(max(0.001, 0.05 * entropy), 4), "5 % of the log loss of the base rate"),
         "max_age_days": (max(1, min(365, round(facts["days"] / 4))), "a quarter of the time that the table covers"),
+        "max_latency_ms": (
+            max(200, sum(map(len, plan["inputs"].values()))),
+            "one row, 95th percentile; a millisecond a column where there are more than 200",
+        ),
         "cooldown_days": (max(1, min(28, round(facts["days"] / 12))), "time for labels to come in"),
     }
 
