@@ -191,7 +191,8 @@ def drift(
         raise ValueError(f"expected one of the model's inputs that are times, {times}, got {window[0]!r}")
     texts = [name for name, kind in inputs.items() if kind == "string"]
     numbers = [name for name in inputs if name not in texts]
-    known = monitor.reference_rows(system, model.version)["all"]
+    watched = {watched: name for name, watched in monitor.input_names(inputs).items()}
+    known = monitor.reference_rows(system, model.version)["all"][[*watched]].rename(columns=watched)
     bins = measures.reference(known, numeric=numbers, categorical=texts)
     optional = sorted({*model.contract.optional} - {*(window or ())[:1]})
     summaries, set_aside = {}, 0

@@ -3,6 +3,7 @@
     Monitor          what is known of the days so far: drift, signals, alerts, performance, state, report
     Monitor.of       one for a system, as if it had been there from the first release on
     reference_rows   the rows that a registered version was made from, as the reference
+    input_names      what a monitor calls the inputs of a case: never as it calls its own columns
 
     monitor = Monitor.of(system)
     monitor.read(log)
@@ -17,6 +18,6 @@ no alarm.
 """
 
 from .monitor import Monitor
-from .rows import reference_rows
+from .rows import input_names, reference_rows
 
-__all__ = ["Monitor", "reference_rows"]
+__all__ = ["Monitor", "input_names", "reference_rows"]

@@ -12,7 +12,7 @@ from mlops_course.operations.monitoring import drift as measures
 from mlops_course.system.system import System
 
 from . import pages
-from .rows import Observed, first_of_its_kind, reference_rows
+from .rows import Observed, first_of_its_kind, input_names, reference_rows, watched_inputs
 
 DAY, WEEK, MONTH = (pd.Timedelta(days=days) for days in (1, 7, 28))
 MOST_LABELS = 0.99  # of the labels that ever come have come after the lag at which a day is judged
@@ -35,7 +35,8 @@ class Monitor:
         self._sizes = pd.Series(dtype=int)  # rows of each day when its signals were computed
         self._days: pd.DataFrame | None = None  # these signals
         self._found: dict[tuple[str, str, pd.Timestamp], dict[str, Any]] = {}  # slice and cost of an alert
-        inputs, rules = self.specification.inputs, self.specification.monitoring
+        inputs, rules = watched_inputs(self.specification.inputs), self.specification.monitoring
+        self._slices = input_names(self.specification.slices)
         before = self._named(reference["all"]).sort_values("time", ignore_index=True)
         self._profile = signals.profile(
             before, numeric=inputs.numeric, datetimes=inputs.datetime, categorical=inputs.categorical
@@ -66,7 +67,7 @@ class Monitor:
 
     def rebase(self, reference: Mapping[str, pd.DataFrame]) -> None:
         """Measure drift against another version's rows from now on, for the days behind too."""
-        inputs = self.specification.inputs
+        inputs = watched_inputs(self.specification.inputs)
         numeric = [*inputs.datetime, *inputs.numeric, "probability"]
         self._bins = measures.reference(reference["all"], numeric=numeric, categorical=inputs.categorical)
         self._daily: dict[pd.Timestamp, measures.Summary] = {}
@@ -76,7 +77,9 @@ class Monitor:
     def _named(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return rows of a prediction frame under the names that the log has for their columns."""
         timing, target = self.specification.timing, self.specification.target.column
-        return rows.rename(columns={timing.prediction_time: "time", timing.label_time: "label_time", target: "label"})
+        ours = {timing.prediction_time: "time", timing.label_time: "label_time", target: "label"}
+        inputs = watched_inputs(self.specification.inputs).all
+        return rows[[*ours, *inputs, "probability"]].rename(columns=ours)
 
     def read(self, log: PredictionLog) -> int:
         """Take in what is new in the log, and return the number of new rows and labels."""
@@ -149,7 +152,7 @@ class Monitor:
         rows, end = self.observed.table, alert.raised + DAY
         now = rows[(rows["time"] >= alert.since) & (rows["time"] < end)]
         before = rows[(rows["time"] >= alert.since - MONTH) & (rows["time"] < alert.since)]
-        slices = self.specification.slices
+        slices = list(self._slices.values())
         if alert.subject not in self._first_bins.features or before.empty or not slices:
             return ""
         table = measures.drift_by_slice(now, self._first_bins, against_rows=before, slices=slices)
@@ -203,8 +206,8 @@ class Monitor:
         if rows.empty or not self.specification.slices:
             return pd.DataFrame()
         tables = {
-            name: performance.realised(rows, window=rows[name], **self._costs).rename_axis("value")
-            for name in self.specification.slices
+            name: performance.realised(rows, window=rows[named], **self._costs).rename_axis("value")
+            for name, named in self._slices.items()
         }
         return pd.concat(tables, names=["slice"]).reset_index()
 

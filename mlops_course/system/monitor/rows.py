@@ -1,16 +1,38 @@
 """The rows that a monitor compares: those of the prediction log, and those that a version was made from."""
 
 import json
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 
 import pandas as pd
 
 from mlops_course.design import Specification
+from mlops_course.design.specification import Inputs
 from mlops_course.development import data
 from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.registry import PROMOTED, Registry, RegistryError
 from mlops_course.system.system import System
+
+OURS = frozenset(  # columns of the prediction log and of its tables here, and the subjects of alerts that are no column
+    "number id time assigned_version model_version share probability decision latency_ms inputs label label_time "
+    "label_number rows labels".split()
+)
+PREFIX = "input "
+
+
+def input_names(names: Iterable[str]) -> dict[str, str]:
+    """Return what a monitor calls inputs: by their own names, except where such a name is one of ours.
+
+    No two inputs get the same name, and none gets one of ours.
+    """
+    return {name: f"{PREFIX}{name}" if name in OURS or name.startswith(PREFIX) else name for name in names}
+
+
+def watched_inputs(inputs: Inputs) -> Inputs:
+    """Return the inputs under the names that a monitor has for them."""
+    named = {kind: [*input_names(getattr(inputs, kind)).values()] for kind in ("datetime", "numeric", "categorical")}
+    return inputs.model_copy(update=named)
 
 
 class Observed:
@@ -46,7 +68,8 @@ class Observed:
         inputs = self._inputs
         values = pd.DataFrame(json.loads(f"[{','.join(answers['inputs'])}]"), columns=inputs.all, index=answers.index)
         kinds = dict.fromkeys(inputs.numeric, float) | dict.fromkeys(inputs.datetime, "datetime64[us]")
-        return answers.drop(columns="inputs").join(values.astype(kinds))
+        values = values.astype(kinds).rename(columns=input_names(inputs.all))
+        return answers.drop(columns="inputs").join(values)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -71,6 +94,7 @@ class Observed:
 def reference_rows(system: System, version: int) -> dict[str, pd.DataFrame]:
     """Return the rows that a version was made from ("all" and "test", those it was judged on) with its probabilities.
 
+    Inputs have the names of `input_names`.
     They come from the snapshots that its run names; where it names the parts only, "all" are those with a label. Raises
     ValueError if its run names neither.
     """
@@ -83,7 +107,9 @@ def reference_rows(system: System, version: int) -> dict[str, pd.DataFrame]:
         data.load_snapshot(folder, tags["usable_rows"])["rows"] if "usable_rows" in tags else pd.concat(parts.values())
     )
     return {
-        name: rows.assign(probability=registered.model.predict_proba(rows[inputs])[:, 1])
+        name: rows.rename(columns=input_names(inputs)).assign(
+            probability=registered.model.predict_proba(rows[inputs])[:, 1]
+        )
         for name, rows in {"all": whole, "test": parts["test"]}.items()
     }
 
