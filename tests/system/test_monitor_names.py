@@ -22,8 +22,9 @@ INPUTS = [name for names in KINDS.values() for name in names]
 END = pd.Timestamp("2024-08-15", tz="UTC")
 LOGGED = sorted({*PredictionLog("sqlite://").labelled().columns})
 AWKWARD = [
-    *("prediction day column value rows labels index threshold version level_0 key weight count batch feature".split()),
-    *("slice window start psi all a time_utc Time TIME maker failed prediction_time".split()),
+    *("prediction", "day", "column", "value", "rows", "labels", "index", "threshold", "version", "level_0", "key"),
+    *("weight", "count", "batch", "feature", "slice", "window", "start", "psi", "all", "a", "time_utc", "Time", "TIME"),
+    *("maker", "failed", "prediction_time"),
     *("a b", 'q"', "br{ace}", "größe", "a,b", "%s", "<b>", "input time", "input input time", "", " ", "None", "$x$"),
 ]
 

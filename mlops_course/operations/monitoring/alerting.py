@@ -58,6 +58,8 @@ SMALLEST_CHANGES = {  # of each measure that matters: every series is taken to m
     "surprise": 0.1,
 }
 SMALLEST_CHANGE_OF_A_SHARE = 0.03  # of a category
+SHARES = ("missing", "unknown", "unseen", "range", "low", "largest", "repeated", "coverage")  # with those of categories
+ERRORS = {"level": 0.5, "residual": 1.25, "spread": 1.0, "count": 1.0}  # of a day, times the root of its rows
 COLUMN_MEASURES = ("level", "spread", "low", "range", "unseen", "largest")  # of the values of one column alone
 STUCK_SHARE = 0.9  # share of one value from which a sensor is taken for stuck
 FAR_OVER = 2.0  # times its bar: another unit moves a column so far, another mix of rows does not
@@ -165,8 +167,10 @@ def deviations(
 
     What is usual is the median of all these days or that of the same weekdays, whichever is nearer to the day. The
     usual deviation is 1.48 times the median absolute deviation, and at least the floor. Days over their bar are left
-    out of what later days are compared with, and a fault that lasts does not end by itself. NaN before ten days.
+    out of what later days are compared with, and a fault that lasts does not end by itself. NaN before ten days. With a
+    series of ("rows", "count"), the usual deviation is at least what so few rows as the day has differ by chance.
     """
+    by_chance = _Chance(values)
     x = values.to_numpy(float)
     least = floors.reindex(values.columns).to_numpy(float)
     most = np.full(x.shape[1], np.inf) if bars is None else bars.reindex(values.columns).to_numpy(float)
@@ -180,12 +184,36 @@ def deviations(
         same, count_same = _median(past[len(past) - WEEK :: -WEEK])
         same = np.where(count_same >= 2, same, middle)
         known = middle, same, scale = np.where(count >= MIN_DAYS, [middle, same, scale], known)
-        by_all, by_weekday = (x[day] - middle) / scale, (x[day] - same) / scale
+        wide = np.maximum(scale, by_chance.of(day, past))
+        by_all, by_weekday = (x[day] - middle) / wide, (x[day] - same) / wide
         nearer = np.where(np.abs(by_all) <= np.abs(by_weekday), by_all, by_weekday)
         score = np.where(np.sign(by_all) == np.sign(by_weekday), nearer, 0.0)
         scores[day], usual[day] = score, np.where(np.abs(by_all) <= np.abs(by_weekday), middle, same)
         kept[day, np.abs(score) > most] = np.nan
     return tuple(pd.DataFrame(one, index=values.index, columns=values.columns) for one in (scores, usual))
+
+
+class _Chance:
+    """How far the signals of a day lie from the usual by chance alone, as they rest on so few rows (standard errors).
+
+    A share is that of the days before, with two rows more that have it and two that have not (Agresti and Coull 1998).
+    A level is a median over the distance of the outer deciles: 1.25 / 2.56 over the root of the rows, if normal.
+    """
+
+    def __init__(self, values: pd.DataFrame) -> None:
+        measures = values.columns.get_level_values(1)
+        self._shares = np.asarray(measures.isin(SHARES) | measures.str.startswith("share of"))
+        self._errors = np.array([ERRORS.get(measure, 0.0) for measure in measures])
+        known = ("rows", "count") in values.columns
+        self._rows = np.exp(values[("rows", "count")].to_numpy(float)) if known else np.full(len(values), np.inf)
+
+    def of(self, day: int, past: np.ndarray) -> np.ndarray:
+        """The standard error of each series on the day at a position, by the days before it."""
+        rows, before = self._rows[day], self._rows[day - len(past) : day, None]
+        if not np.isfinite(rows) or not np.isfinite(before).all():
+            return np.zeros(past.shape[1])
+        share = (np.nansum(past * before, axis=0) + 2) / (np.where(np.isnan(past), 0.0, before).sum(axis=0) + 4)
+        return np.where(self._shares, np.sqrt((share * (1 - share)).clip(0) / rows), self._errors / rows**0.5)
 
 
 def _median(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

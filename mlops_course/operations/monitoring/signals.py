@@ -17,6 +17,8 @@ A signal is named by its subject, a column or "rows" or "labels", and its measur
     coverage    share of rows with a label                   surprise   loss over what probabilities promise, less
                                                                         twice the area under the ROC curve
 
+A number of which the sample has two values, such as 0 and 1, has the signals of a category: it has no unit.
+
 Each fault moves some of them: a stuck sensor moves `largest`, a wrong unit `level` and `residual`, a changed concept
 only `surprise`. `alerting` decides what is unusual.
 
@@ -43,6 +45,7 @@ EXPLAINED = 0.6  # least share of variance that other columns explain, for a res
 RIDGE = 1e-3  # penalty by row: columns that say the same do not get large weights of opposite sign
 MIN_LABELS = 300  # of a day for its surprise: with fewer, chance is as large as a changed concept
 CLIP = 1e-6  # least distance of a probability from 0 and 1
+OF_AMOUNTS = ("level", "spread", "low", "range", "unseen", "residual")  # measures of numbers with more than two values
 MOST_DEVIATIONS = 20.0  # standard deviations beyond which a value counts no further in a residual
 
 
@@ -64,6 +67,11 @@ class Profile:
     centre: pd.Series
     scale: pd.Series
     residuals: Mapping[str, np.ndarray]
+
+    @property
+    def switches(self) -> list[str]:
+        """The numeric columns of which the sample has two values."""
+        return [name for name in self.numeric if len(self.values.get(name, ())) == 2]
 
 
 def profile(
@@ -125,6 +133,7 @@ def of_inputs(rows: pd.DataFrame, known: Profile) -> pd.DataFrame:
         _named(numbers.apply(_largest, day=day), "largest"),
     ]
     table = pd.concat(parts, axis=1)
+    table = table.drop(columns=[name for name in table if name[0] in known.switches and name[1] in OF_AMOUNTS])
     table.columns = pd.MultiIndex.from_tuples(table.columns, names=["subject", "measure"])
     return table.fillna(dict.fromkeys([name for name in table if name[1] == "low"], 0.0))
 
@@ -142,6 +151,9 @@ def _flags(rows: pd.DataFrame, numbers: pd.DataFrame, day: pd.Series, known: Pro
         found[name, "low"] = (values < sample["median"]).astype(float).where(values.notna())
         if name in known.values:
             found[name, "unseen"] = values.notna() & ~values.isin(known.values[name])
+    for name in known.switches:
+        found[name, "unknown"] = numbers[name].notna() & ~numbers[name].isin(known.values[name])
+        found[name, f"share of {max(known.values[name]):g}"] = numbers[name] == max(known.values[name])
     for name, shares in known.categories.items():
         found[name, "unknown"] = rows[name].notna() & ~rows[name].isin(shares.index)
         for category in shares.index[shares >= COMMON]:

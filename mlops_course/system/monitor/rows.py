@@ -14,10 +14,10 @@ from mlops_course.operations.deployment.prediction_log import PredictionLog
 from mlops_course.operations.registry import PROMOTED, Registry, RegistryError
 from mlops_course.system.system import System
 
-OURS = frozenset(  # columns of the prediction log and of its tables here, and the subjects of alerts that are no column
-    "number id time assigned_version model_version share probability decision latency_ms inputs label label_time "
-    "label_number rows labels".split()
-)
+OURS = {  # columns of the prediction log and of its tables here, and the subjects of alerts that are no column
+    *("number", "id", "time", "assigned_version", "model_version", "share", "probability", "decision", "latency_ms"),
+    *("inputs", "label", "label_time", "label_number", "rows", "labels"),
+}
 PREFIX = "input "
 
 

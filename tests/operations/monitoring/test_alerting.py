@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_course.operations.monitoring import alerting
+from mlops_course.operations.monitoring import alerting, signals
 from mlops_course.operations.monitoring.alerting import _Deviation, _diagnose
 
 SERIES = [("heat", "level"), ("heat", "missing"), ("wind", "level"), ("wind", "spread"), ("rows", "count")]
@@ -15,7 +15,8 @@ FIRST = DAYS[90]
 def quiet(seed=0, days=200, series=SERIES):
     rng = np.random.default_rng(seed)
     names = pd.MultiIndex.from_tuples(series)
-    return pd.DataFrame(rng.normal(0, 0.3, (days, len(series))), index=DAYS[:days], columns=names)
+    many = [8.0 * (name == ("rows", "count")) for name in series]  # rows a day, as a logarithm
+    return pd.DataFrame(many + rng.normal(0, 0.3, (days, len(series))), index=DAYS[:days], columns=names)
 
 
 def find(signals, *, bars=None, first=FIRST):
@@ -188,3 +189,24 @@ def test_labels_that_come_more_often_are_no_outage():
 def test_every_kind_has_a_first_step_of_its_own():
     assert len(set(alerting.FIRST_STEPS.values())) == len(SIGNATURES)
     assert set(alerting.FIRST_STEPS) == set(SIGNATURES)
+
+
+def shuffled(seed, *, a_day=4, days=362):
+    """The signals of a year of rows in no order: a flag, a rare category and an amount."""
+    rng, rows = np.random.default_rng(seed), a_day * days
+    start, places = pd.Timestamp("2023-01-01", tz="UTC"), np.sort(rng.random(rows)) * days
+    table = pd.DataFrame({"time": start + pd.to_timedelta(places, unit="D")})
+    table["flag"] = (rng.random(rows) < 0.15).astype(float)
+    table["job"] = rng.choice(["Sales", "Doctor"], rows, p=[0.9, 0.1])
+    table["pay"] = rng.lognormal(8, 0.6, rows).round()
+    before = table[table["time"] < start + pd.Timedelta(days=270)]
+    known = signals.profile(before, numeric=["flag", "pay"], datetimes=[], categorical=["job"])
+    return signals.of_inputs(table, known)
+
+
+def test_a_few_rows_a_day_in_no_order_raise_no_more_alerts_than_the_budget():
+    raised = 0
+    for seed in range(12):  # quarters: of a budget of 2 a year, inputs have 3 in them; 6 is what chance allows
+        found = shuffled(seed)
+        raised += len(alerting.find(found, alerting.calibrate(found.iloc[:270], a_year=2.0), first=found.index[270]))
+    assert raised <= 6

@@ -126,3 +126,13 @@ def test_too_few_labels_surprise_nobody():
 def test_a_profile_of_nothing_is_refused():
     with pytest.raises(ValueError, match="expected rows"):
         profile(rows().iloc[:0])
+
+
+def test_a_number_with_two_values_is_watched_as_a_category():
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"time": pd.date_range("2024-01-01", periods=400, freq="h", tz="UTC")})
+    rows["flag"] = (rng.random(400) < 0.3).astype(float)
+    known = signals.profile(rows, numeric=["flag"], datetimes=[], categorical=[])
+    found = signals.of_inputs(rows.assign(flag=7.0), known)["flag"]
+    assert {*found} == {"missing", "unknown", "share of 1", "largest"}
+    assert (found[["unknown", "share of 1"]] == [1, 0]).all(axis=None)
