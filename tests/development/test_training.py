@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from mlops_course.development import training
+from mlops_course.development.training import selection
 
 # MLflow 3.17 on SQLAlchemy 2.1, when a store is opened for the first time
 
@@ -601,3 +602,21 @@ def test_curves_of_a_model_that_only_knows_the_base_rate_can_be_drawn(store):
     with training.track(store, "constant", **RECORD) as run:
         run.log_plots(pd.Series([0.0, 1, 0, 0, 1]), np.full(5, 0.4))
     assert [file.path for file in run.client.list_artifacts(run.run_id)] == ["curves.png", "requirements.txt"]
+
+
+def test_a_model_of_the_wrong_level_is_judged_by_what_it_tells_apart():
+    rng = np.random.default_rng(0)
+    chance = rng.beta(1, 12, 5_000)
+    answer = (rng.random(5_000) < chance).astype(float)
+    right, shifted, constant = (
+        selection._calibrated_log_loss(answer, p) for p in (chance, 8 * chance / (1 + 7 * chance), np.full(5_000, 0.5))
+    )
+    assert abs(right - shifted) < 1e-4
+    assert shifted < constant - 0.01
+
+
+def test_folds_that_can_tell_little_count_for_little():
+    losses = pd.DataFrame({"constant": [0.20, 0.24, 0.24, 0.24], "model": [0.26, 0.22, 0.22, 0.22]})
+    assert training.simplest_within_one_standard_error(losses) == "constant"
+    weights = pd.Series([5.0, 60.0, 60.0, 60.0])
+    assert training.simplest_within_one_standard_error(losses, weights=weights) == "model"

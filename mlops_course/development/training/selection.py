@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import RandomizedSearchCV, cross_validate
 from threadpoolctl import threadpool_limits
 
 FOLDS = 4  # of a training, within the rows to train on
+CLIP = 1e-6  # least distance of a probability from 0 and 1
+TIED = 1e-12  # a difference that is none
 METRICS = {"roc_auc": "roc_auc", "log_loss": "neg_log_loss", "brier": "neg_brier_score"}  # ours: scikit-learn's
 # Only joblib spreads fits. On busy cores OpenMP's threads wait for one another, and take ten times as long as one.
 one_thread_a_fit = partial(threadpool_limits, limits=1, user_api="openmp")
@@ -76,22 +81,47 @@ class TimeFolds:
 
 
 def cross_validate_in_time(
-    model: BaseEstimator, inputs: pd.DataFrame, *, target: pd.Series, folds: TimeFolds
+    model: BaseEstimator, inputs: pd.DataFrame, *, target: pd.Series, folds: TimeFolds, calibrated: bool = False
 ) -> pd.DataFrame:
     """How well `model`, fitted again for each fold, predicts the period that follows: one row a fold.
 
     Columns: fold (from 0), train_rows, test_rows, test_from (first prediction time of the test period), roc_auc,
-    log_loss (nats) and brier (mean squared error of the probability). Raises ValueError if a label is missing or is not
-    0 or 1, or if a fold trains or tests on one class only.
+    log_loss (nats) and brier (mean squared error of the probability). `calibrated` adds calibrated_log_loss, as
+    models are used, and events, the test rows of the rarer label. Raises ValueError if a label is missing or is
+    not 0 or 1, or if a fold trains or tests on one class only.
     """
     labels, how = _labels(target, inputs, folds), {"return_indices": True, "error_score": "raise"}
     with one_thread_a_fit():
-        scores = cross_validate(model, inputs, labels, cv=folds, scoring=METRICS, **how)
+        scoring = METRICS | ({"calibrated_log_loss": _calibrated} if calibrated else {})
+        scores = cross_validate(model, inputs, labels, cv=folds, scoring=scoring, **how)
     frame = {"fold": range(folds.n_splits)}
     frame |= {f"{part}_rows": [len(rows) for rows in scores["indices"][part]] for part in ("train", "test")}
     frame |= {"test_from": folds.starts()}
-    frame |= {name: abs(scores[f"test_{name}"]) for name in METRICS}  # scikit-learn's losses are negative
+    frame |= {name: abs(scores[f"test_{name}"]) for name in scoring}  # scikit-learn's losses are negative
+    if calibrated:
+        positives = [int(labels[rows].sum()) for rows in scores["indices"]["test"]]
+        frame["events"] = [min(found, of - found) for found, of in zip(positives, frame["test_rows"], strict=True)]
     return pd.DataFrame(frame)
+
+
+def _calibrated_log_loss(target: np.ndarray, probability: np.ndarray) -> float:
+    """Log loss after the best calibration by a rising line on the logit (Platt 1999), plus its optimism.
+
+    A model is used calibrated, so a wrong level says nothing against it; that of a constant is the entropy. The numbers
+    that are fitted on these very rows make the loss too small by half a row each; as much again pays for later rows
+    (Akaike 1974).
+    """
+    labels, at = np.asarray(target, dtype=float), logit(np.clip(probability, CLIP, 1 - CLIP))[:, None]
+    rate, fitted = np.full(len(labels), labels.mean()), 1
+    if np.ptp(at) > 0:
+        line = LogisticRegression(C=1e6).fit(at, labels)
+        if line.coef_[0, 0] > 0:
+            rate, fitted = line.predict_proba(at)[:, 1], 2
+    return float(log_loss(labels, rate, labels=[0, 1]) + fitted / len(labels))
+
+
+def _calibrated(model: BaseEstimator, inputs: pd.DataFrame, target: np.ndarray) -> float:
+    return -_calibrated_log_loss(target, model.predict_proba(inputs)[:, 1])
 
 
 def search(
@@ -117,17 +147,23 @@ def search(
         return RandomizedSearchCV(model, dict(parameters), n_iter=draws, **how).fit(inputs, labels)
 
 
-def simplest_within_one_standard_error(losses: pd.DataFrame) -> str:
+def simplest_within_one_standard_error(losses: pd.DataFrame, *, weights: pd.Series | None = None) -> str:
     """The first column of `losses` that is at most one standard error worse than the best column.
 
     `losses` has a row for each fold, two or more, and a column for each model, simplest first; lower is better. The
     standard error is that of the difference from the best model, fold by fold, because a hard month is hard for all of
-    them. (In Breiman et al. 1984, section 3.4.3, it is that of the best model's own loss.)
+    them. (In Breiman et al. 1984, section 3.4.3, it is that of the best model's own loss.) `weights` say how much each
+    fold can tell, such as its number of the rarer label; without them all count alike.
     """
     if len(losses) < 2 or losses.isna().to_numpy().any():
         raise ValueError(f"expected losses of two or more folds, none missing, got:\n{losses}")
-    worse = losses.sub(losses[losses.mean().idxmin()], axis=0)
-    return (worse.mean() <= worse.sem()).idxmax()
+    if weights is None:
+        weights = pd.Series(1.0, index=losses.index)
+    share = weights.reindex(losses.index) / weights.reindex(losses.index).sum()
+    worse = losses.sub(losses[losses.mul(share, axis=0).sum().idxmin()], axis=0)
+    mean = worse.mul(share, axis=0).sum()
+    error = np.sqrt((worse - mean).pow(2).mul(share**2, axis=0).sum() * len(losses) / (len(losses) - 1))
+    return (mean <= error + TIED).idxmax()
 
 
 def _labels(target: pd.Series, rows: Any, folds: TimeFolds | None = None) -> np.ndarray:

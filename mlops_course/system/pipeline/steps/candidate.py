@@ -22,7 +22,7 @@ def fold_scores(
     folds = training.TimeFolds(training.FOLDS, **times)
     inputs, target = rows[columns["inputs"]], rows[columns["target"]]
     tables = [
-        training.cross_validate_in_time(model, inputs, target=target, folds=folds).assign(model=name)
+        training.cross_validate_in_time(model, inputs, target=target, folds=folds, calibrated=True).assign(model=name)
         for name, model in _candidates(case, columns, seed).items()
     ]
     return pd.concat(tables, ignore_index=True)
@@ -30,9 +30,13 @@ def fold_scores(
 
 @depends_on(training)
 def chosen_model(fold_scores: pd.DataFrame) -> str:
-    """The simplest kind of model that is not worse than the best by more than chance."""
-    losses = fold_scores.pivot(index="fold", columns="model", values="log_loss")
-    return training.simplest_within_one_standard_error(losses[fold_scores["model"].unique()])
+    """The simplest kind of model that is not worse than the best by more than chance, judged as it will be used.
+
+    That is calibrated; and a fold with few events says little.
+    """
+    losses = fold_scores.pivot(index="fold", columns="model", values="calibrated_log_loss")
+    events = fold_scores.groupby("fold")["events"].first()
+    return training.simplest_within_one_standard_error(losses[fold_scores["model"].unique()], weights=events)
 
 
 @depends_on(training, CASE, LIBRARIES)
