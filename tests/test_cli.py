@@ -8,8 +8,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +18,10 @@ import pytest
 from click.testing import CliRunner
 
 from mlops_course import cli
-from mlops_course.commands import shared
+from mlops_course.commands import operations, shared
 from mlops_course.course import progress, snippets
 from mlops_course.operations.registry import Registry
-from mlops_course.system import replay
+from mlops_course.system import demo, replay
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["train", "2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06"]
@@ -86,6 +87,52 @@ def test_what_a_person_wrote_is_shown_as_it_was_written(capsys, text):
     """Brackets and colons are markup of the library that prints tables; an unmatched one ended `history` for good."""
     shared.show(pd.DataFrame({text: [text, text]}), title=text)
     assert capsys.readouterr().out.count(text) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudo terminal")
+def test_a_line_that_is_told_while_a_bar_stands_begins_a_line_of_its_own():
+    import pty
+
+    code = (
+        "from mlops_course.commands.shared import told_bar\n"
+        "with told_bar('working', 9) as (advance, say):\n"
+        "    for day in range(8): advance(f'day {day}', 1); say(f'told [b]{day}[/b]')"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        written = b"".join(iter(partial(_read, ours), b"")).decode()
+    assert process.returncode == 0, written
+    assert "working" in written  # there was a bar
+    lines = [line for line in written.splitlines() if "told" in line]
+    assert [re.split(r"\r|\x1b\[2K|\x1b\[1A", line)[-1] for line in lines] == [f"told [b]{n}[/b]" for n in range(8)]
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 4_096)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
+
+
+def test_the_bar_of_the_demo_counts_days_and_says_what_to_open_next(run, monkeypatch):
+    moves, bar = [], shared.told_bar
+
+    @contextmanager
+    def counted(*given):
+        with bar(*given) as (_, say):
+            yield lambda text, done, of=None: moves.append((text, done, of)), say
+
+    monkeypatch.setattr(operations, "told_bar", counted)
+    monkeypatch.setattr(demo, "LAST", 2)
+    monkeypatch.setattr(demo, "tell", partial(demo.tell, train_on=6))  # what the small case needs
+    output = run("demo")
+    days = [(done, of) for _, done, of in moves if done]
+    assert days == [(1, 3)] * 2  # the last part stays open while the pages are written: the clock goes on
+    assert moves[-1][0] == "writing the pages"
+    assert [Path(page).exists() for page in re.findall(r"file://(\S+)", output)] == [True] * 3
+    assert "mlops-course serve" in output.rpartition("file://")[2]
 
 
 @pytest.mark.usefixtures("champion")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from mlops_course.commands.shared import as_json, log_option, pass_log, pass_system, progress_bar, show, training_steps
+from mlops_course.commands.shared import as_json, log_option, pass_log, pass_system, progress_bar, show, told_bar
 
 __all__ = ["demo", "monitor", "replay", "serve"]
 
@@ -140,13 +140,21 @@ def _show_ledger(ledger: Any, *, title: str) -> None:
 @click.command()
 @pass_system
 def demo(system: Any) -> None:
-    """Run the whole loop in a minute and a half: release, serve, break, notice, retrain, roll back.
+    """Run the whole loop in a few minutes: release, serve, break, notice, retrain, roll back.
 
     The pages to open in a browser are printed last. A second run does not train again.
     """
     from mlops_course.system import demo
 
-    with training_steps() as progress:
-        pages = demo.tell(system, say=click.echo, progress=progress)
+    with told_bar("the first training") as (advance, say):
+        pages = demo.tell(system, say=say, progress=advance)
+    ledger = pages.pop("ledger")
+    click.echo("\nOpen in a browser:")
     for name, page in pages.items():
-        click.echo(f"{name}: {page}")
+        click.echo(f"  {name}: {page.as_uri()}")
+    click.echo(
+        f"Each day, in numbers: {ledger}\n\n"
+        f"Look at the model again:  MLOPS_HOME={ledger.parent} mlops-course serve\n"
+        "Read the first lesson:    notebooks/00_start_here.ipynb (make course opens it in JupyterLab)\n"
+        "Take a program to work:   mlops-course snippet"
+    )

@@ -105,13 +105,30 @@ def progress_bar(total: int | None, what: str) -> Iterator[Callable[..., None]]:
 
     The total may also come with a call. Without one, the bar only shows that something is going on.
     """
+    with told_bar(what, total, out=sys.stderr) as (advance, _):
+        yield advance
+
+
+@contextmanager
+def told_bar(
+    what: str, total: int | None = None, *, out: Any = None
+) -> Iterator[tuple[Callable[..., None], Callable[[str], None]]]:
+    """Show a bar and give two functions: one moves it as in `progress_bar`, one prints a line of text above it.
+
+    Both go to `out`, standard output if not given. What is not a terminal gets the lines as they are and no bar.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
+    console = Console(file=out, highlight=False)
     columns = (TextColumn("{task.description:32}", markup=False), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda description, done, of=total: progress.update(task, description=description, advance=done, total=of)
+        yield (
+            lambda description, done, of=total: progress.update(task, description=description, advance=done, total=of),
+            lambda line: console.print(Text(line), soft_wrap=not console.is_terminal),
+        )
 
 
 @contextmanager

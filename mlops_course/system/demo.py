@@ -1,4 +1,4 @@
-"""The whole loop in a minute and a half, as a story: train, release, serve, break, notice, retrain, roll back.
+"""The whole loop in a few minutes, as a story: train, release, serve, break, notice, retrain, roll back.
 
     tell    live through it on a case, say what happens, and return the pages that tell of it
 
@@ -36,17 +36,22 @@ def tell(
     *,
     say: Callable[[str], None],
     train_on: int = 3,
-    progress: Callable[[str, str], None] | None = None,
+    progress: Callable[..., None] = lambda text, done, of=None: None,
 ) -> dict[str, Path]:
     """Live through the story, beginning with the first `train_on` batches, and return the pages that tell of it.
 
     The first release is made in the workspace of `system`, where a version that is champion already remains champion.
-    The rest happens in a workspace of its own, the folder replays/demo, which is emptied first. The case needs options
-    for faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
+    The rest happens in a workspace of its own, the folder replays/demo, which is emptied first. `progress` gets a text,
+    the days that are done now, and of how many; one part is left over for writing the pages. The case needs options for
+    faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
     """
     past, coming, wish = system.case.batches()[:train_on], system.case.batches()[train_on:], system.specification
     say(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
-    first = release(system, past, first_use=coming[0], reason="first release", progress=progress, **SIGNED)
+
+    def training(step: str, event: str) -> None:
+        progress(f"training: {step.replace('_', ' ')}", 0)
+
+    first = release(system, past, first_use=coming[0], reason="first release", progress=training, **SIGNED)
     auc = first.evidence["metrics"].loc["roc_auc", "value"]
     say(
         f"Trained on {past[0]} to {past[-1]}: version {first.training.version}, {first.training.chosen_model}. "
@@ -58,16 +63,22 @@ def tell(
     plan = replay.Plan(first=coming[0], last=coming[1], until=until, policy="monthly", faults=[broken])
     system.workspace.fresh(NAME)
     story = _Story(system, say, past, broken)
-    say(f"\nNow it serves: {LAST} days of {coming[0]} and {coming[1]}, each in a third of a second.")
+
+    def told(day: pd.Timestamp, line: Mapping[str, Any]) -> None:
+        story.day(day, line, training=training)
+        progress(f"{day:%d %b}", 1, LAST + 1)
+
+    say(f"\nNow it serves: {LAST} days of {coming[0]} and {coming[1]}, one after the other.")
     done = replay.replay(
         system,
         plan,
         name=NAME,
         over_http=True,
         began=lambda url: say(f"It answers on {url}; the live page is {url}/monitor, while it lasts."),
-        told=story.day,
-        progress=progress,
+        told=told,
+        progress=training,
     )
+    progress("writing the pages", 0)
     return {"release": first.page} | story.end(done)
 
 
@@ -80,7 +91,7 @@ class _Story:
         self._system, self._say, self._past, self._broken = system, say, past, broken
         self._days, self._open, self._promoted = 0, set(), 0
 
-    def day(self, day: pd.Timestamp, line: Mapping[str, Any]) -> None:
+    def day(self, day: pd.Timestamp, line: Mapping[str, Any], *, training: Callable[[str, str], None]) -> None:
         """Tell of a day that is on record, and do what the story wants on its evening."""
         self._days += 1
         if f"{day:%Y-%m-%d}" == self._broken["start"]:
@@ -100,15 +111,15 @@ class _Story:
                 self._say(f"{day:%d %b}  the gate refuses: {objection}")
         for step in line["steps"]:
             self._say(f"{day:%d %b}  {step}")
-        self._act(day, line)
+        self._act(day, line, training)
 
-    def _act(self, day: pd.Timestamp, line: Mapping[str, Any]) -> None:
+    def _act(self, day: pd.Timestamp, line: Mapping[str, Any], training: Callable[[str, str], None]) -> None:
         evening = day + DAY
         own = System(self._system.case_name, self._system.workspace.replay(NAME), clock=evening.to_pydatetime)
         if self._days == BAD_RELEASE:
             flip = {"kind": "concept flip", "size": 1.0, "start": f"{self._past[0]}-01", "end": f"{day:%Y-%m-%d}"}
             flipped = drill.with_faults(own.case, [flip])
-            bad = pipeline.train(flipped, self._past, workspace=own.workspace, seed=0)
+            bad = pipeline.train(flipped, self._past, workspace=own.workspace, seed=0, progress=training)
             judged = "passed it" if bad.gate.passed else f"refused it ({bad.gate.reasons[0]}), and somebody waives that"
             self._say(
                 f"{day:%d %b}  a challenger, version {bad.version}, was trained on labels that came upside down. Its "
