@@ -1,27 +1,37 @@
 """The command line, `mlops-course`: one command for each thing that is done to a model, from training to rollback.
 
 Exit codes: 0 done; 1 it failed, and the message says why and what to do; 2 the command was called wrongly; 3 the gate
-refused the model.
+refused the model; 4 the port is taken.
 
 The commands are in `commands`. Nothing heavy is imported before one runs, so that `--help` answers at once.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from mlops_course import __version__
 from mlops_course.commands import classroom, course, governance, operations, release, starter, training, workspace
-from mlops_course.commands.shared import REFUSED
+from mlops_course.commands.shared import PORT_TAKEN, REFUSED, Commands
 
 __all__ = ["main"]
 
 CASE = "mlops_course.flights"  # the running case; --case names the package of another one
+EXIT_CODES = {"GateRefusedError": REFUSED, "PortTakenError": PORT_TAKEN}  # by name: nothing heavy is imported
 PARTS = (training, release, operations, governance, course, classroom, starter, workspace)
 
 
-class _Commands(click.Group):
+class _Commands(Commands):
     """Commands whose expected errors end in one message instead of a traceback, unless --debug is given."""
+
+    parts: ClassVar[dict[str, str]] = {
+        "Start": "doctor demo ui reset",
+        "Learn": "progress check snippet classroom",
+        "Make a model": "new train evaluate score scale",
+        "Release it": "promote rollback shadow canary history",
+        "Run it": "serve monitor replay",
+        "Answer for it": "lineage incident forget readiness",
+    }
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -32,7 +42,7 @@ class _Commands(click.Group):
             if context.params.get("debug") or not _expected(error):
                 raise
             exit_with = click.ClickException(str(error))
-            exit_with.exit_code = REFUSED if type(error).__name__ == "GateRefusedError" else 1
+            exit_with.exit_code = EXIT_CODES.get(type(error).__name__, 1)
             raise exit_with from error
 
 
@@ -50,6 +60,8 @@ def main(context: click.Context, case: str, debug: bool) -> None:
     """MLOps Course: train, gate, release and watch a model, all in one folder on this computer.
 
     State lives in .mlops beside the course, or in the folder that MLOPS_HOME names. `reset` deletes it.
+
+    Exit codes: 0 done; 1 failed; 2 called wrongly; 3 the gate refused the model; 4 the port is taken.
     """
     context.obj = case
 

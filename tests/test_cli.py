@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -217,6 +218,7 @@ def test_monitor_says_what_the_log_tells_and_writes_a_report(run, home):
     assert json.loads(run("monitor", "--json"))["champion"]["version"] == 1
     output = run("monitor", "--at", "2024-09-01")
     assert "By week" in output
+    assert "No alerts: nothing unusual was seen up to 2024-09-01 00:00 UTC." in output
     assert (home / "reports" / "monitoring.html").read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
@@ -303,6 +305,65 @@ def test_an_unknown_or_incomplete_case_is_refused_by_name(run):
     assert "lacks ['SPECIFICATION'" in run("train", "2024-01", case="json", expected=1)
 
 
+@pytest.mark.parametrize("damage", ["noise", "cut off", "a folder", "a page lost"])
+@pytest.mark.parametrize("name", ["mlflow.db", "predictions/log.db"])
+def test_a_broken_database_is_one_sentence_in_every_command_that_opens_it(home, tmp_path, monkeypatch, name, damage):
+    whole = (home / "empty.db").read_bytes()
+    shutil.copy(home / "empty.db", tmp_path / "mlflow.db")
+    (file := tmp_path / name).parent.mkdir(exist_ok=True)
+    lost = whole[:4_096] + bytes(4_096) + whole[8_192:]
+    if damage == "a folder":
+        file.unlink(missing_ok=True)
+        file.mkdir()
+    else:
+        file.write_bytes({"noise": b"#" * 9_999, "cut off": whole[:-4_096], "a page lost": lost}[damage])
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    doctor = CliRunner().invoke(cli.main, ["doctor", "--json"])
+    assert [check["what"] for check in json.loads(doctor.output) if not check["ok"]] == [file.name]
+    assert doctor.exit_code == 1
+    if (damage, file.name) == ("a page lost", "log.db"):
+        return  # only the doctor reads the whole log, which may be large
+    span = ["--start", "2024-01-01", "--end", "2024-02-01"]
+    calls = [["history"], TRAIN, ["monitor"], ["lineage", "x"], ["readiness"], ["serve", "--port", "0"], ["demo"]]
+    for call in [*calls, ["ui", "--port", "0"], ["evaluate", "2024-07"], ["incident", *span], ["shadow"]]:
+        done = CliRunner().invoke(cli.main, ["--case", "small_case", *call])
+        assert done.exit_code == 1, call
+        assert done.output.startswith(f"Error: expected a database in {file}, but it cannot be read"), call
+        assert len(done.output.splitlines()) == 1, call
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("command", ["serve", "ui"])
+def test_a_port_that_is_taken_is_said_before_anything_is_opened(tmp_path, monkeypatch, command, host):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        where = ["--host", host] if command == "serve" else []
+        done = CliRunner().invoke(cli.main, ["--case", "small_case", command, "--port", str(port), *where])
+    assert done.exit_code == 4
+    assert re.fullmatch(rf"Error: expected port {port} for .*, it is taken .* or say --port\n", done.output)
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_port_that_is_taken_at_the_last_moment_does_not_exit_as_if_the_gate_had_refused(home):
+    code = (
+        "import sys; from mlops_course import cli; from mlops_course.course.classroom import machine\n"
+        "machine.expect_free = lambda *where: None\n"
+        "cli.main(['--case', 'mlops_course.flights', 'serve', '--port', sys.argv[1]])"
+    )
+    environment = {**os.environ, "MLOPS_HOME": str(home)}
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        call = [sys.executable, "-c", code, str(other.getsockname()[1])]
+        done = subprocess.run(call, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1, done.stderr
+    assert "Error: the service could not listen on 127.0.0.1:" in done.stderr
+
+
+def test_an_address_of_another_machine_is_no_taken_port():
+    done = CliRunner().invoke(cli.main, ["--case", "small_case", "serve", "--host", "192.0.2.1"])
+    assert (done.exit_code, "expected an address of this machine" in done.output) == (1, True)
+
+
 def test_doctor_finds_the_test_environment_healthy(run):
     assert {check["ok"] for check in json.loads(run("doctor", "--json"))} == {True}
     assert "Python" in run("doctor")
@@ -385,6 +446,24 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_has_each_command_once_under_a_heading_and_clips_nothing():
+    said = CliRunner().invoke(cli.main, ["--help"], terminal_width=80).output
+    headings = ["Start", "Learn", "Make a model", "Release it", "Run it", "Answer for it"]
+    assert re.findall(r"^(\w.*):$", said, re.MULTILINE)[1:] == headings
+    listed = re.findall(r"^  ([a-z]+)  ", said.partition("Start:")[2], re.MULTILINE)
+    assert sorted(listed) == sorted(cli.main.commands)
+
+
+@pytest.mark.parametrize("group", [[], ["classroom"], ["scale"]])
+def test_help_shows_first_sentences_whole_in_80_columns(group):
+    said = CliRunner().invoke(cli.main, [*group, "--help"], terminal_width=80).output
+    inner = cli.main.commands[group[0]] if group else cli.main
+    assert max(map(len, said.splitlines())) <= 80
+    words = " ".join(said.split())
+    firsts = [" ".join(re.split(r"(?<=\.)\s", command.help.strip())[0].split()) for command in inner.commands.values()]
+    assert [first for first in firsts if first.rstrip(".") not in words] == []
 
 
 @pytest.mark.parametrize("name", sorted(cli.main.commands))

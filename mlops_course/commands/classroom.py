@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from mlops_course.commands.shared import on_record
+from mlops_course.commands.shared import Commands, on_record
 from mlops_course.system.workspace import Workspace
 
 __all__ = ["classroom"]
@@ -32,7 +32,7 @@ in_folder = click.option(
 new_file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 
 
-@click.group()
+@click.group(cls=Commands)
 def classroom() -> None:
     """A tracking server and a board for a room of up to sixty learners, on the teacher's machine."""
 
@@ -54,7 +54,10 @@ def _room(folder: Path | None, **settings: Any) -> Any:
 @click.option("--detach", is_flag=True, help="Return when the room is open; `down` closes it.")
 @in_folder
 def up(host: str, port: int | None, store: str, allow_host: tuple[str, ...], detach: bool, folder: Path | None) -> None:
-    """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it."""
+    """Open the room: MLflow with passwords on PostgreSQL, where learners join, and the board. Ctrl-C closes it.
+
+    Exit code 4: a port is taken.
+    """
     import uvicorn
 
     from mlops_course.course.classroom import front

@@ -28,9 +28,12 @@ def serve(system: Any, host: str, port: int, log_url: str | None, token_file: An
     """Answer requests with the champion over HTTP, and log each prediction; Ctrl-C stops it.
 
     A promotion or a rollback takes effect within a second, without a restart. Documentation is at /docs, what is served
-    at /, measurements at /metrics.
+    at /, measurements at /metrics. Exit code 4: the port is taken.
     """
+    from mlops_course.course.classroom.machine import expect_free
     from mlops_course.system import service
+
+    expect_free(host, port, "the service")
 
     token = token_file.read().strip() if token_file else os.environ.get("MLOPS_TOKEN", "")
     if system.registry.champion() is None:
@@ -66,10 +69,11 @@ def monitor(system: Any, log: Any, at: Any, as_json: bool) -> None:
         click.echo(json.dumps(monitor.state(now), indent=1))
         return
     alerts = pd.DataFrame([vars(alert) for alert in monitor.alerts(now)], columns=["since", "until", "kind", "text"])
-    show(
-        alerts.assign(since=alerts["since"].astype(str).str[:10], until=alerts["until"].astype(str).str[:10]),
-        title="Alerts",
-    )
+    if alerts.empty:
+        click.echo(f"No alerts: nothing unusual was seen up to {now:%Y-%m-%d %H:%M} UTC.\n")
+    else:
+        dates = {name: alerts[name].astype(str).str[:10] for name in ("since", "until")}
+        show(alerts.assign(**dates), title="Alerts")
     weeks = monitor.performance(now).rename_axis("week").reset_index()
     if len(weeks):
         shown = ["week", "rows", "labelled", "log_loss", "estimated_log_loss", "cost", "estimated_cost"]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REFUSED = 3  # exit code when the gate refuses a model
+PORT_TAKEN = 4  # exit code when something else listens on the port
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine instead of a table.")
 evidence_option = click.option("--evidence", default="", help="What was measured, in words; goes on record.")
@@ -33,6 +34,22 @@ log_option = click.option(
     metavar="URL",
     help="SQLAlchemy URL of the prediction log; SQLite in the workspace if not given.",
 )
+
+
+class Commands(click.Group):
+    """Commands whose help shows the whole first sentence of each, under headings where `parts` has some."""
+
+    parts: ClassVar[dict[str, str]] = {}  # a heading, and the commands under it
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by part; those of no part, and all where there are no parts, are called Commands."""
+        told = {name: command.get_short_help_str(limit=1_000) for name, command in sorted(self.commands.items())}
+        for heading, names in self.parts.items():
+            with formatter.section(click.style(heading, bold=True)):
+                formatter.write_dl([(name, told.pop(name)) for name in names.split()])
+        if told:
+            with formatter.section("Commands"):
+                formatter.write_dl([*told.items()])
 
 
 def on_record(command: Callable[..., None]) -> Callable[..., None]:

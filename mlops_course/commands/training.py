@@ -11,6 +11,7 @@ import click
 
 from mlops_course.commands.shared import (
     REFUSED,
+    Commands,
     as_json,
     json_of,
     pass_system,
@@ -141,7 +142,7 @@ def score(system: Any, source: str, target: Path, version: int | str, **where: A
         click.echo(f"{done.quarantined:,} rows do not fit and were set aside, with the reasons: {done.quarantine}")
 
 
-@click.group()
+@click.group(cls=Commands)
 def scale() -> None:
     """Run drift, features and search on a cluster, with the results of one machine; for scores: score --scheduler.
 

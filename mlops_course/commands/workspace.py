@@ -18,13 +18,14 @@ __all__ = ["doctor", "reset", "ui"]
 def doctor(as_json: bool) -> None:
     """Check that everything the course needs is here, and say what to do if not.
 
-    Exit code 1: something is missing.
+    The databases of the workspace are read. Exit code 1: something is missing or broken.
     """
     import pandas as pd
 
     from mlops_course.system.environment import checks
 
-    found = pd.DataFrame(checks("mlops-course", folder=Workspace.locate().root))
+    workspace = Workspace.locate()
+    found = pd.DataFrame(checks("mlops-course", folder=workspace.root, stores=workspace.stores))
     show(found if as_json else found.assign(ok=found["ok"].map({True: "yes", False: "NO"})), as_json=as_json)
     if not found["ok"].all():
         raise click.exceptions.Exit(1)
@@ -33,7 +34,13 @@ def doctor(as_json: bool) -> None:
 @click.command()
 @click.option("--port", default=5000, show_default=True, help="Where to listen, on this computer only.")
 def ui(port: int) -> None:
-    """Open MLflow's pages on the workspace: runs, models, versions. Stop it with Ctrl-C."""
+    """Open MLflow's pages on the workspace: runs, models, versions. Stop it with Ctrl-C.
+
+    Exit code 4: the port is taken.
+    """
+    from mlops_course.course.classroom.machine import expect_free
+
+    expect_free("127.0.0.1", port, "MLflow's pages")
     workspace = Workspace.locate().create()
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C stops it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]

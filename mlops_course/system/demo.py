@@ -46,6 +46,7 @@ def tell(
     faults, `FAULTS`, of which the first unit error is taken. Raises GateRefusedError as a release does.
     """
     past, coming, wish = system.case.batches()[:train_on], system.case.batches()[train_on:], system.specification
+    system.workspace.create()
     say(f"{wish.name}: how likely is it that {wish.target.positive}?\n{wish.decision}\n")
 
     def training(step: str, event: str) -> None:

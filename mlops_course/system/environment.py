@@ -1,6 +1,6 @@
 """Whether this computer has what a project needs, one line each, with what to do where it has not.
 
-    checks    Python, packages, time zones, SQLite, disk, the folder for state
+    checks    Python, packages, time zones, SQLite, disk, the folder for state, the databases in it
 
 >>> [check["what"] for check in checks("packaging", folder=Path("state"))]
 ['Python', 'packages', 'time zones', 'SQLite', 'disk', 'folder']
@@ -10,13 +10,15 @@ import os
 import platform
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from zoneinfo import available_timezones
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+
+from mlops_course.system.database_file import defect_of
 
 __all__ = ["checks"]
 
@@ -25,10 +27,11 @@ SQLITE = (3, 31)  # 2020; MLflow's database migrations alter tables in ways that
 FREE_GB = 1.0  # what a course of runs and models takes, with room to spare
 
 
-def checks(distribution: str, *, folder: Path) -> list[dict[str, object]]:
+def checks(distribution: str, *, folder: Path, stores: Iterable[Path] = ()) -> list[dict[str, object]]:
     """What was looked at, in order: for each `what`, whether it is `ok`, what was `found`, and what `to_do` if not.
 
-    `distribution` is the installed package whose requirements must be met, `folder` where state will be written.
+    `distribution` is the installed package whose requirements must be met, `folder` where state will be written,
+    `stores` the database files that are read from end to end if they are there.
     Nothing is written. Raises PackageNotFoundError if the distribution is not installed.
     """
     found: list[dict[str, object]] = []
@@ -50,6 +53,10 @@ def checks(distribution: str, *, folder: Path) -> list[dict[str, object]]:
     more = f"free {FREE_GB:.0f} GB, or set MLOPS_HOME to another disk"
     look("disk", free >= FREE_GB, f"{free:.1f} GB free", more)
     look("folder", os.access(there, os.W_OK), str(folder), "set MLOPS_HOME to a folder that you may write to")
+    for store in stores:
+        why = defect_of(store)
+        state = why or ("can be read" if store.exists() else "none yet")
+        look(store.name, not why, state, f"put a backup of {store} in its place, or move it away")
     return found
 
 

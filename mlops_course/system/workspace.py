@@ -30,6 +30,7 @@ from secrets import token_hex
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from mlops_course.system.database_file import defect_of
 from mlops_course.system.keyed_digests import DigestKey, stored_key
 from mlops_course.system.loggers import quiet
 
@@ -117,6 +118,11 @@ class Workspace:
         return f"sqlite:///{(self.predictions / 'log.db').as_posix()}"
 
     @property
+    def stores(self) -> tuple[Path, Path]:
+        """The files of both databases: MLflow's, and the prediction log where it is in the workspace."""
+        return self.database, self.predictions / "log.db"
+
+    @property
     def reports(self) -> Path:
         """Folder of pages and tables for people."""
         return self.root / "reports"
@@ -158,13 +164,15 @@ class Workspace:
         """Make the folders and the database where they are missing, and return this workspace.
 
         The database is made under another name and moved into place when whole: MLflow cannot open one whose making was
-        killed half way.
+        killed half way. Raises ValueError for a database that is there and cannot be read.
         """
         for folder in (self.cache, self.snapshots, self.predictions, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the course sends nothing out of the house
         if not self.database.exists():
             part, empty = f".{os.getpid()}.part", (self.shared or self.root) / EMPTY
+            if defect_of(empty):
+                empty.unlink(missing_ok=True)
             if not empty.exists():
                 empty.with_suffix(part).unlink(missing_ok=True)
                 self._make_database(empty.with_suffix(part))
@@ -175,7 +183,17 @@ class Workspace:
             name = self.root / f"{STORE}.{os.getpid()}.part"
             name.write_text(token_hex(8), encoding="utf-8")
             _settle(name, self.root / STORE)
+        self._expect_readable()
         return self
+
+    def _expect_readable(self) -> None:
+        """Say which database is broken before a library does it in a hundred lines."""
+        for file in self.stores:
+            if why := defect_of(file, thorough=file == self.database):  # the log may be large
+                raise ValueError(
+                    f"expected a database in {file}, but it cannot be read ({why}); put a backup in its place, or move "
+                    "it away: an empty one is made then"
+                )
 
     def _make_database(self, path: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

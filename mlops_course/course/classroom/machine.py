@@ -11,11 +11,15 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Child", "RoomError", "end_family", "expect_free", "free_port", "is_free"]
+__all__ = ["Child", "PortTakenError", "RoomError", "end_family", "expect_free", "free_port", "is_free"]
 
 
 class RoomError(RuntimeError):
     """The room cannot do what it was asked for; the message says why and what to do."""
+
+
+class PortTakenError(RoomError):
+    """Something else listens on the port."""
 
 
 def free_port() -> int:
@@ -26,18 +30,34 @@ def free_port() -> int:
 
 
 def expect_free(host: str, port: int, what: str) -> None:
-    """Raises RoomError if something listens on the port that `what` needs."""
+    """Raises PortTakenError if something listens on the port that `what` needs, RoomError if it cannot be used."""
+    away = f"expected an address of this machine, got {host}; 0.0.0.0 stands for all"
     try:
-        with socket.socket() as probe:
+        places = {(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError) as error:
+        raise RoomError(away) from error
+    if not [place for place in sorted(places) if _can_bind(*place, what)]:
+        raise RoomError(away)
+
+
+def _can_bind(family: int, address: tuple, what: str) -> bool:
+    """Whether this machine has the address. Raises as `expect_free` does if it has, and the port cannot be used."""
+    try:
+        with socket.socket(family) as probe:
             if os.name != "nt":  # there it would let two listen
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            if family == socket.AF_INET6:  # as servers do: else :: would also stand for 0.0.0.0
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            probe.bind(address)
     except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise RoomError(f"expected an address of this machine, got {host}; 0.0.0.0 stands for all") from error
-        raise RoomError(
-            f"expected port {port} for {what}, it is taken ({error}); stop what listens there, or say --port"
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return False
+        taken = error.errno == errno.EADDRINUSE
+        raise (PortTakenError if taken else RoomError)(
+            f"expected port {address[1]} for {what}, it {'is taken' if taken else 'cannot be used'} ({error}); "
+            f"{'stop what listens there, or say --port' if taken else 'take another one with --port'}"
         ) from error
+    return True
 
 
 def is_free(host: str, port: int) -> bool:

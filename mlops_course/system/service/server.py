@@ -142,7 +142,8 @@ def run(
     """Serve the champion of `system` until Ctrl-C or SIGTERM; log lines are JSON on standard error.
 
     `started` is told the address once requests are answered; `prepare` may add routes of one's own before. With
-    `watch`, a process beside the service follows the log, and /monitor shows what it finds.
+    `watch`, a process beside the service follows the log, and /monitor shows what it finds. Raises OSError if it cannot
+    listen there.
     """
     import uvicorn
 
@@ -174,6 +175,8 @@ def run(
     try:
         with threadpool_limits(1):  # one core answers a request: waking others takes longer than the answer
             Server(config).run()
+    except SystemExit as stopped:  # uvicorn's exit code is 3, which in this course means that the gate refused a model
+        raise OSError(f"the service could not listen on {endpoint.host}:{endpoint.port}; its log says why") from stopped
     finally:
         if watcher:
             watcher.stop()
