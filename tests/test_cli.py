@@ -400,7 +400,12 @@ def test_reset_keeps_what_a_learner_has_done(tmp_path, monkeypatch):
 
 
 def test_check_runs_the_exercise_of_a_lesson_and_progress_tells_of_it(run):
-    assert "your turn  known_by" in run("check", "4", expected=1)
+    marked = run("check", "4", expected=1)
+    assert "your turn  known_by" in marked
+    notebook, number = re.search(r"known_by: .*\n +(\S+), cell (\d+) is the check", marked).groups()
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    assert "checks.known_by(known_by)" in "".join(cells[int(number) - 1]["source"])
+    assert "def known_by(" in "".join(cells[int(number) - 2]["source"])
     solution = ROOT / "solutions" / "04_data_engineering.ipynb"
     assert "done       known_by" in run("check", "data_engineering", "--notebook", solution)
     assert "data_engineering.known_by                    done" in run("progress", "data_engineering")
@@ -419,6 +424,20 @@ def test_a_lesson_without_exercises_is_a_wrong_call(run, arguments, said):
     assert said in run(*arguments, expected=2)
 
 
+def test_progress_names_the_gaps_and_the_next_step_and_speaks_json(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    progress.record("data_engineering.known_by", "passed")
+    told = {lesson: CliRunner().invoke(cli.main, ["progress", *lesson, "--json"]).output for lesson in [(), ("drift",)]}
+    whole, one = map(json.loads, told.values())
+    assert whole["next"].startswith("data_engineering.")  # where the learner is, not where the course begins
+    assert [lesson["lesson"] for lesson in one["lessons"]] == ["drift"]
+    states = {gap["gap"]: gap["state"] for lesson in whole["lessons"] for gap in lesson["gaps"]}
+    assert (states["data_engineering.known_by"], states[one["next"]]) == ("done", "open")
+    said = CliRunner().invoke(cli.main, ["progress", "drift"]).output
+    assert [gap["name"] for gap in one["lessons"][0]["gaps"] if gap["name"] not in said] == []
+    assert said.rstrip().endswith("mlops-course check drift")
+
+
 def test_progress_says_that_the_classroom_cannot_be_reached_and_that_results_wait(tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     progress.record("03.known_by", "passed")  # something to send
@@ -434,7 +453,9 @@ def test_snippets_are_listed_printed_and_copied(run, tmp_path):
     said = run("snippet", "psi", "--copy", tmp_path / "mine")
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"drift", "use_psi.py"}
     assert listed["psi"]["needs"].replace(",", "") in said
-    assert "Error: expected a snippet out of" in run("snippet", "spi", expected=1)
+    assert re.search(r"Error: expected a snippet out of .*; did you mean psi\?", run("snippet", "PSI-", expected=1))
+    assert "did you mean" not in run("snippet", "zebra", expected=1)
+    assert "did you mean data_engineering?" in run("check", "data-enginering", expected=2)
     assert "name the snippet to copy" in run("snippet", "--copy", tmp_path, expected=2)
 
 

@@ -1,11 +1,12 @@
 """Exercises, progress with them, and short programs to take to work."""
 
+import json
 from pathlib import Path
 
 import click
 
 from mlops_course.commands.shared import as_json, progress_bar, show
-from mlops_course.course.lessons import LESSONS, number_of
+from mlops_course.course.lessons import LESSONS, did_you_mean, number_of
 
 __all__ = ["check", "progress", "snippet"]
 
@@ -15,7 +16,10 @@ def _lesson(context: click.Context, parameter: click.Parameter, value: str | Non
     names = {number_of(name): name for name in LESSONS}
     if value is None or (name := names.get(value.rjust(2, "0"), value)) in LESSONS:
         return value and name
-    raise click.BadParameter(f"expected a lesson that has exercises, got {value!r}; there are {', '.join(LESSONS)}")
+    near = did_you_mean(value, LESSONS)
+    raise click.BadParameter(
+        f"expected a lesson that has exercises, got {value!r}; there are {', '.join(LESSONS)}{near}"
+    )
 
 
 def _folder(name: str) -> Path:
@@ -49,6 +53,8 @@ def check(lesson: str, notebook: Path | None) -> None:
         marks = marking.mark(places[0].resolve())
     for found in marks:
         click.echo(f"{found.outcome:9}  {found.name}: {found.said}")
+        if found.outcome != "done":
+            click.echo(f"{'':11}{places[0]}, cell {found.cell} is the check; the answer is in the cell before it")
     click.echo("\n" + overview.table(lesson))
     if any(found.outcome != "done" for found in marks):
         raise click.exceptions.Exit(1)
@@ -57,8 +63,9 @@ def check(lesson: str, notebook: Path | None) -> None:
 @click.command()
 @click.argument("lesson", required=False, callback=_lesson)
 @click.option("--reset", is_flag=True, help="Begin the exercises again; your notebook is kept as a copy.")
-def progress(lesson: str | None, reset: bool) -> None:
-    """Show how far you are with the exercises, of all lessons or of one."""
+@as_json
+def progress(lesson: str | None, reset: bool, as_json: bool) -> None:
+    """Show how far you are with the exercises, of all lessons or of one, and what to do next."""
     from mlops_course.course import progress
     from mlops_course.course.checks import overview
 
@@ -66,8 +73,12 @@ def progress(lesson: str | None, reset: bool) -> None:
         if lesson is None:
             raise click.UsageError("name the lesson to begin again, such as: progress drift --reset")
         copy = overview.reset(lesson, exercises=_folder("exercises"), solutions=_folder("solutions"))
-        click.echo(f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises.")
-    click.echo(overview.table(lesson))
+        kept = f"Your notebook is kept in {copy}." if copy else "There was no notebook; a new one is in exercises."
+        click.echo(kept, err=as_json)
+    if as_json:
+        click.echo(json.dumps(overview.facts(lesson), indent=1))
+        return
+    click.echo(f"{overview.table(lesson, named=True)}\n\n{overview.next_step(lesson)}")
     if room := progress.classroom():
         try:
             click.echo(f"{progress.deliver(room)} results sent to the classroom.")

@@ -4,7 +4,10 @@
 ('04', 'data_engineering.known_by', 'performance.cost_so_far')
 """
 
-__all__ = ["LESSONS", "number_of", "renamed"]
+from collections.abc import Collection
+from difflib import get_close_matches
+
+__all__ = ["LESSONS", "did_you_mean", "number_of", "renamed"]
 
 LESSONS = (
     "start_here",
@@ -45,6 +48,12 @@ MOVED = {  # gaps that asked the same; one that was replaced by another question
     "drift.cost_so_far": "performance.cost_so_far",
     "governance.summarise": "scale.summarise",
 }
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """A question that names what is nearest to a misspelt name, to end a message with; empty if nothing is near."""
+    near = get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def number_of(lesson: str) -> str:

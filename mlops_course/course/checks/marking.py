@@ -20,6 +20,7 @@ class Mark:
     name: str
     outcome: str
     said: str
+    cell: int  # of the check, counted from 1 over all cells; the answer is in the cell before
 
 
 def mark(path: Path) -> list[Mark]:
@@ -31,8 +32,8 @@ def mark(path: Path) -> list[Mark]:
         notebook = nbformat.read(path, as_version=4)
     except (nbformat.reader.NotJSONError, nbformat.ValidationError, AttributeError) as error:
         raise ValueError(f"expected a notebook in {path}, but it cannot be read: {error}") from error
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    checks = [(found[1], cell) for cell in code if (found := CHECK.search(cell.source))]
+    code = [(number, cell) for number, cell in enumerate(notebook.cells, 1) if cell.cell_type == "code"]
+    checks = [(found[1], number, cell) for number, cell in code if (found := CHECK.search(cell.source))]
     if not checks:
         raise ValueError(
             f"expected check cells such as checks.NAME(NAME) in {path.name}, found none; is it an exercise?"
@@ -46,14 +47,14 @@ def mark(path: Path) -> list[Mark]:
         extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(path.parent)}},
     ).execute()
-    return [_mark(name, cell.outputs) for name, cell in checks]
+    return [_mark(name, cell.outputs, number) for name, number, cell in checks]
 
 
-def _mark(name: str, outputs: list) -> Mark:
+def _mark(name: str, outputs: list, cell: int) -> Mark:
     said = " ".join("".join(output.get("text", "")) for output in outputs if output.output_type == "stream").strip()
     if f"{name}: correct." in said:
-        return Mark(name, "done", said.split(f"{name}: correct.", 1)[1].strip())
+        return Mark(name, "done", said.split(f"{name}: correct.", 1)[1].strip(), cell)
     error = next((output for output in outputs if output.output_type == "error"), None)
     if error is None:
-        return Mark(name, "not yet", said or "the check said nothing")
-    return Mark(name, "your turn" if error.ename == "YourTurn" else "not yet", error.evalue)
+        return Mark(name, "not yet", said or "the check said nothing", cell)
+    return Mark(name, "your turn" if error.ename == "YourTurn" else "not yet", error.evalue, cell)

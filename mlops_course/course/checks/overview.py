@@ -3,14 +3,16 @@
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from mlops_course.course.checks.examples import page_of
 from mlops_course.course.checks.exercise import gaps_of
 from mlops_course.course.lessons import LESSONS, number_of
 from mlops_course.course.progress import Standing, events, record, standings
 from mlops_course.course.progress.journal import ASIDE, EVENTS
 from mlops_course.system.workspace import Workspace
 
-__all__ = ["reset", "summary", "table"]
+__all__ = ["facts", "next_step", "reset", "summary", "table"]
 
 BAR = 10  # characters
 
@@ -20,15 +22,59 @@ def summary(lesson: str) -> None:
     print(table(lesson))
 
 
-def table(lesson: str | None = None) -> str:
-    """Progress in lines of text: each gap of one lesson, or each lesson with a bar."""
+def facts(lesson: str | None = None) -> dict[str, Any]:
+    """Progress in plain values, for other programs: each lesson with its gaps, and the gap to do next."""
+    happened, unreadable = events()
+    found, lessons = standings(happened), []
+    for name in [lesson] if lesson else LESSONS:
+        gaps = [found.get(gap, Standing(gap)) for gap in gaps_of(name)]
+        told = [
+            {"gap": one.gap, "name": _name(one.gap), "state": _state(one), "rejected": one.failed, "hints": one.hints}
+            for one in gaps
+        ]
+        done = sum(one.done for one in gaps)
+        lessons.append({"number": number_of(name), "lesson": name, "done": done, "of": len(gaps), "gaps": told})
+    return {"lessons": lessons, "next": _next_gap(lesson), "unreadable_lines": unreadable}
+
+
+def next_step(lesson: str | None = None) -> str:
+    """A sentence that says which gap to do next, and how."""
+    if (gap := _next_gap(lesson)) is None:
+        return "All gaps are done."
+    name, _, short = gap.partition(".")
+    return (
+        f"Next: {short}: {_name(gap)}\n"
+        f"Fill it in exercises/{number_of(name)}_{name}.ipynb, then: mlops-course check {name}"
+    )
+
+
+def _next_gap(lesson: str | None) -> str | None:
+    """The first open gap of a lesson or, without one, of the lesson tried last, then of the first that has one."""
+    found = standings(events()[0])
+    latest = max(found.values(), key=lambda standing: standing.at, default=Standing("")).gap.partition(".")[0]
+    order = [lesson] if lesson else [name for name in (latest, *LESSONS) if name in LESSONS]
+    return next((gap for name in order for gap in gaps_of(name) if not found.get(gap, Standing(gap)).done), None)
+
+
+def _name(gap: str) -> str:
+    """What a gap asks for: the first line of its task, or its short name where there are no notebooks."""
+    return page_of(gap).partition("\n")[0] or gap.partition(".")[2].replace("_", " ") + "."
+
+
+def table(lesson: str | None = None, *, named: bool = False) -> str:
+    """Progress in lines of text: each gap of one lesson, or each lesson with a bar.
+
+    If the gaps are `named`, a line below each says what it asks for.
+    """
     happened, unreadable = events()
     found = standings(happened)
 
     def of(lesson: str) -> list[Standing]:
         return [found.get(gap, Standing(gap)) for gap in gaps_of(lesson)]
 
-    lines = [_bar(name, of(name)) for name in LESSONS] if lesson is None else [_line(gap) for gap in of(lesson)]
+    lines = [_bar(name, of(name)) for name in LESSONS] if lesson is None else []
+    for gap in of(lesson) if lesson else []:
+        lines += [_line(gap), *[f"    {_name(gap.gap)}"] * named]
     if unreadable:
         lines.append(f"({unreadable} lines of {EVENTS} could not be read and were left out)")
     return "\n".join(lines)
@@ -59,10 +105,13 @@ def reset(lesson: str, *, exercises: Path, solutions: Path) -> Path | None:
     return copy
 
 
+def _state(standing: Standing) -> str:
+    return "done" if standing.done else "open" if not (standing.failed or standing.hints) else "begun"
+
+
 def _line(standing: Standing) -> str:
-    mark = "done" if standing.done else "open" if not (standing.failed or standing.hints) else "begun"
     tried = [f"{standing.failed} rejected"] * bool(standing.failed) + [f"{standing.hints} hints"] * bool(standing.hints)
-    return f"{standing.gap:44} {mark:6} {', '.join(tried)}".rstrip()
+    return f"{standing.gap:44} {_state(standing):6} {', '.join(tried)}".rstrip()
 
 
 def _bar(lesson: str, found: list[Standing]) -> str:

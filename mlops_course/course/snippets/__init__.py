@@ -19,6 +19,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from mlops_course.course.lessons import did_you_mean
+
 __all__ = ["Snippet", "copy", "distribution", "files_of", "imports_of", "load", "names", "stage_of"]
 
 PACKAGE = Path(__file__).parents[2]
@@ -59,7 +61,7 @@ def names() -> list[str]:
 def load(name: str) -> Snippet:
     """A snippet by its name. Raises ValueError with the names there are."""
     if name not in names():
-        raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}")
+        raise ValueError(f"expected a snippet out of {', '.join(names())}; got {name!r}{did_you_mean(name, names())}")
     task, head, body = _scripts()[name]
     code = f"{_imports_used(head, body)}\n\n{body.strip()}\n"
     own = [*_imports(ast.parse(code))]
