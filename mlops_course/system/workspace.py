@@ -212,9 +212,14 @@ class Workspace:
 
 def _settle(partial: Path, file: Path) -> None:
     """Move a whole file into place; one that another process has put there meanwhile may be in use, and stays."""
-    with suppress(FileExistsError):
+    try:
         os.link(partial, file)  # unlike a rename, it never replaces a file
-    partial.unlink()
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not file.exists():
+            partial.replace(file)
+    partial.unlink(missing_ok=True)
 
 
 def _checkout() -> Path | None:

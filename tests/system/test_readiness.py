@@ -58,6 +58,7 @@ def sound(warm, tmp_path_factory):
     second = pipeline.train(small_case, names[:6], workspace=system.workspace, seed=0)
     for trained in (first, second):
         system.registry.promote(trained.version, **SIGNED)
+    system.verify_history()  # keeps the head, as the command `promote` does
     log = PredictionLog(system.workspace.prediction_log_url)
     scoring.stream(system, [names[6]], log=log, consumer="desk")
     yield system, log
