@@ -251,7 +251,8 @@ def judged(batches: list[str], workspace: Workspace, known: set) -> tuple[str, s
 
 
 def names(text: str, month: str, kind: Kind) -> bool:
-    return month in text or (kind.file in ("weather of the year", "weather bytes") and "weather" in text)
+    told = f"Batch {month}" in text or f"flights_{month}" in text or f"in {month}" in text
+    return told or (kind.file in ("weather of the year", "weather bytes") and "weather" in text)
 
 
 if __name__ == "__main__":

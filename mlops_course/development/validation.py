@@ -58,11 +58,12 @@ class Report:
 
     `findings` has the columns table, column, rule, severity, count and share of the rows that break the rule, and
     samples (some of the values, as text). `reasons` has, for each table, one text a row: the rules that send the row to
-    quarantine, empty if it stays.
+    quarantine, empty if it stays. `batch` is the name of the batch, if one was given.
     """
 
     findings: pd.DataFrame
     reasons: Mapping[str, pd.Series]
+    batch: str = ""
 
     @property
     def stopped(self) -> bool:
@@ -72,7 +73,8 @@ class Report:
     def raise_if_stopped(self) -> None:
         """Raise InvalidBatch, with the whole report as its message, if the batch must not be used."""
         if self.stopped:
-            raise InvalidBatch(f"{self}\nNothing of this batch was used. Correct it at its source and send it again.")
+            batch = f"batch {self.batch}" if self.batch else "this batch"
+            raise InvalidBatch(f"{self}\nNothing of {batch} was used. Correct it at its source and send it again.")
 
     def __str__(self) -> str:
         """A headline, then two lines a finding."""
@@ -80,7 +82,8 @@ class Report:
         told = ", ".join(f"{rules[severity]} {severity}" for severity in SEVERITIES if severity in rules)
         aside = sum(int((reasons != "").sum()) for reasons in self.reasons.values())
         rows = f"; rows to set aside: {aside:,}" if aside else ""
-        lines = [f"Batch {'is stopped' if self.stopped else 'may go on'}: {told or 'no rule is broken'}{rows}"]
+        batch = f"Batch {self.batch}" if self.batch else "Batch"
+        lines = [f"{batch} {'is stopped' if self.stopped else 'may go on'}: {told or 'no rule is broken'}{rows}"]
         for one in self.findings.itertuples(index=False, name="Finding"):
             place = f"{one.table}.{one.column}" if one.column else one.table
             place = f"{one.table} ({one.column})" if ", " in one.column else place
@@ -106,13 +109,15 @@ def validate(
     schemas: Mapping[str, pa.DataFrameSchema],
     *,
     quarantine_limit: float = QUARANTINE_LIMIT,
+    batch: str = "",
 ) -> Report:
     """Check every table against its schema and report all that is wrong; no value is changed.
 
     pandera checks the structure and runs each check. Rows are counted here, because pandera's own report lists each
     cell of each broken row, which takes seconds if there are many. A quarantine rule that more than `quarantine_limit`
     of the rows break stops the batch. A rule about a column as a whole (its check returns one boolean) counts every
-    row. A table without a schema is a warning. Raises ValueError for a schema that converts values or uses regex
+    row. A table without a schema is a warning. The report names `batch`. Judge each batch by itself, because a bad one
+    hides among good ones. Raises ValueError for a schema that converts values or uses regex
     columns or an index, and for the severity of an unknown rule.
     """
     rows, reasons = [], {}
@@ -127,7 +132,7 @@ def validate(
     columns = ["table", "column", "rule", "severity", "count", "share", "samples"]
     findings = pd.DataFrame(rows, columns=columns).astype({"count": "int64", "share": "float64"})
     order = findings["severity"].map(SEVERITIES.index).argsort(kind="stable")
-    return Report(findings.iloc[order].reset_index(drop=True), reasons)
+    return Report(findings.iloc[order].reset_index(drop=True), reasons, batch)
 
 
 def quarantine(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from mlops_course.development import data
 
@@ -44,9 +45,12 @@ def files(names: Sequence[str]) -> list[Path]:
 
 
 def read(names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Raw tables of some months: flights and weather of those months, airlines, airports and planes whole."""
-    tables = {path.stem: pd.read_parquet(path) for path in files(names)}
-    months = [tables.pop(f"flights_{name}") for name in sorted(set(names))]
+    """Raw tables of some months: flights and weather of those months, airlines, airports and planes whole.
+
+    Raises ValueError with the name of a file that cannot be read, or holds the flights of another month.
+    """
+    tables = {path.stem: _read(path) for path in files(names)}
+    months = [_of_month(tables.pop(f"flights_{name}"), name) for name in sorted(set(names))]
     weather = tables["weather"]
     chosen = weather["month"].isin([int(name[5:]) for name in names])
     tables["weather"] = weather[chosen].reset_index(drop=True)
@@ -64,7 +68,11 @@ def instants(flights: pd.DataFrame, airports: pd.DataFrame) -> pd.DataFrame:
     zones = flights["dest"].map({**airports.set_index("faa")["tzone"].dropna(), **CARIBBEAN})
     if zones.isna().any():
         unknown = sorted(flights.loc[zones.isna(), "dest"].unique())
-        raise ValueError(f"expected a time zone (airports.tzone) for each destination, got none for {unknown}")
+        months = sorted(set(flights.loc[zones.isna(), "time_hour"].dt.tz_convert(HOME).dt.strftime("%Y-%m")))
+        raise ValueError(
+            f"expected a time zone (airports.tzone) for each destination, got none for {unknown} in "
+            f"{', '.join(months)}; correct the destinations and send these flights again, or add the airports"
+        )
     local_minutes = _minutes(flights["sched_arr_time"]) - _minutes(flights["sched_dep_time"])
     minutes = (local_minutes - _ahead_of_home(scheduled, zones)) % (24 * 60)
     return pd.DataFrame(
@@ -87,6 +95,25 @@ def tables_as_of(tables: dict[str, pd.DataFrame], instant: pd.Timestamp) -> dict
     available = dict.fromkeys(AT_DEPARTURE, "departed") | dict.fromkeys(AT_ARRIVAL, "arrived")
     seen = data.known_at(stamped, instant, available=available)[list(flights.columns)]
     return {**tables, "flights": seen, "weather": weather[weather["time_hour"] + WEATHER_DELAY <= instant]}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"expected a whole Parquet file in {path.name}, got {told}; send this file again") from error
+
+
+def _of_month(flights: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The flights as they are, unless they are whole and of another month; what else is wrong, the schema says."""
+    months = set(flights["month"].unique()) if "month" in flights else set()
+    if months - {int(name[5:])} and months <= set(range(1, 13)):
+        raise ValueError(
+            f"expected flights of month {int(name[5:])} in flights_{name}.parquet, got months "
+            f"{sorted(map(int, months))}; send this file again"
+        )
+    return flights
 
 
 def _minutes(clock: pd.Series) -> pd.Series:

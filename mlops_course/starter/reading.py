@@ -213,9 +213,10 @@ def _absent(how: Mapping[str, Any]) -> tuple[str, ...]:
 def batch_names(times: pd.Series, grain: str) -> pd.Series:
     """The batch of each row: the name of its "year", "quarter", "month", "week", "day" or "hour" of UTC.
 
-    Names sort as times do. A row whose time is missing is put into the first batch, where validation sets it aside.
+    Names sort as times do. A row whose time is missing goes with the row above, and validation sets it aside: all in
+    one batch would be too many there.
     """
-    times = times.fillna(times.min())
+    times = times.ffill().fillna(times.min())
     if grain == "quarter":
         return times.dt.strftime("%Y-Q") + times.dt.quarter.astype(str)
     return times.dt.strftime(GRAINS[grain])

@@ -199,6 +199,13 @@ def test_a_report_reads_well_in_a_terminal():
     assert repr(report) == str(report)
 
 
+def test_a_report_names_its_batch():
+    report = check(trips(end=1_440), batch="2024-07")
+    assert str(report).startswith("Batch 2024-07 is stopped: 1 stop\n")
+    with pytest.raises(validation.InvalidBatch, match=r"Nothing of batch 2024-07 was used. .* send it again"):
+        report.raise_if_stopped()
+
+
 def test_a_report_without_findings_says_so():
     report = check(trips())
     assert str(report) == "Batch may go on: no rule is broken"

@@ -7,6 +7,7 @@ import pytest
 from mlops_course import flights
 from mlops_course.design import load_specification
 from mlops_course.development import training
+from mlops_course.flights import timeline
 from mlops_course.flights.features import LEAD
 from mlops_course.flights.timeline import instants, tables_as_of
 
@@ -41,6 +42,46 @@ def test_each_batch_is_one_month():
 def test_an_unknown_batch_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"2013-12.*got \['2014-01'\]"):
         flights.read(["2013-12", "2014-01"])
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """A folder with links to the data, from which batches are read; a test replaces a file."""
+    for path in timeline.DATA.glob("*.parquet"):
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setattr(timeline, "DATA", tmp_path)
+    return tmp_path
+
+
+BAD_FILES = {
+    "cut in half": lambda content: content[: len(content) // 2],
+    "zeros in the middle": lambda content: content[:5_000] + bytes(5_000) + content[10_000:],
+    "no bytes": lambda content: b"",
+    "an error page": lambda content: b"<html>502 Bad Gateway</html>",
+}
+
+
+@pytest.mark.parametrize("name", ["flights_2013-02.parquet", "weather.parquet"])
+@pytest.mark.parametrize("change", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_file_that_cannot_be_read_is_named(own_files, name, change):
+    content = (own_files / name).read_bytes()
+    (own_files / name).unlink()
+    (own_files / name).write_bytes(change(content))
+    with pytest.raises(ValueError, match=rf"expected a whole Parquet file in {name}, got .*send this file again"):
+        flights.read(["2013-01", "2013-02"])
+
+
+def test_flights_of_another_month_are_named(own_files):
+    (own_files / "flights_2013-02.parquet").unlink()
+    (own_files / "flights_2013-02.parquet").symlink_to(own_files / "flights_2013-03.parquet")
+    with pytest.raises(ValueError, match=r"flights of month 2 in flights_2013-02.parquet, got months \[3\]"):
+        flights.read(["2013-02"])
+
+
+def test_a_destination_without_a_time_zone_is_named_with_its_month(tables):
+    strange = tables["flights"].assign(dest=tables["flights"]["dest"].where(tables["flights"]["day"] > 1, "XXX"))
+    with pytest.raises(ValueError, match=r"none for \['XXX'\] in 2013-03"):
+        flights.build({**tables, "flights": strange})
 
 
 def clock(instant, zone):

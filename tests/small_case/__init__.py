@@ -78,6 +78,13 @@ _FAULTS = {
     None: lambda checks: checks,
     "column lost": lambda checks: checks.drop(columns="vibration"),
     "hot row": lambda checks: checks.assign(temperature=checks["temperature"].where(checks.index != 3, 4_000.0)),
+    "a quarter hot": lambda checks: checks.assign(
+        temperature=checks["temperature"].where(checks.index % 4 > 0, 4_000.0)
+    ),
+    "no rows": lambda checks: checks[:0],
+    "numbers as text": lambda checks: checks.astype({"vibration": str}),
+    "columns shifted": lambda checks: checks.set_axis([*checks.columns[1:], checks.columns[0]], axis="columns"),
+    "times without zone": lambda checks: checks.assign(checked=checks["checked"].dt.tz_localize(None)),
     "answer scrambled": lambda checks: checks.assign(failed=checks["failed"].to_numpy()[::-1]),
 }
 

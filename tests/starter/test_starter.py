@@ -392,6 +392,11 @@ def test_times_that_cannot_be_read_are_named_and_set_aside(table, infer, tmp_pat
     assert set(reading.batch_names(read["time"], "month")) == {f"2024-{month:02}" for month in range(1, 7)}
 
 
+def test_a_row_without_time_goes_into_the_batch_of_the_row_above():
+    times = pd.to_datetime(pd.Series([None, "2024-01-05", None, "2024-02-01", None]), utc=True)
+    assert reading.batch_names(times, "month").tolist() == ["2024-01"] * 3 + ["2024-02"] * 2
+
+
 def test_without_time_the_order_of_rows_is_the_clock(table, infer, tmp_path):
     found = infer(table.drop(columns="time"), time=None)
     times = reading.read(tmp_path / "table.csv", found.plan)["made_up_time"]

@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 from mlops_course.development import data, evaluation, features, gate, training, validation
 from mlops_course.development.validation import InvalidBatch
 from mlops_course.operations import registry, retraining
-from mlops_course.system import drill, pipeline
+from mlops_course.system import drill, pipeline, scoring
 from mlops_course.system.pipeline import dependencies, steps
+from mlops_course.system.system import System
 from mlops_course.system.workspace import EMPTY, Workspace
 
 # Warning of MLflow 3.17 about its own code, when it is first imported
@@ -36,7 +37,7 @@ AFTER_LATENCY = {"latency_ms", "gate_report", "registered_version"}
 AFTER_SEED = {"fold_scores", "calibrated_model", "evidence", "champion_comparison", "lineage_run"} | AFTER_LATENCY
 AFTER_CODE = {
     data: {"raw_tables"},
-    validation: {"valid_tables"},
+    validation: {"raw_tables", "valid_tables"},
     features: {"prediction_rows", "split_rows"},
     retraining: {"usable_rows"},
     training: {"fold_scores", "chosen_model", "calibrated_model", "threshold", "lineage_run", "registered_version"},
@@ -344,6 +345,54 @@ def test_a_batch_that_lost_a_column_stops_the_training_and_registers_nothing(wor
     with pytest.raises(InvalidBatch, match="vibration"):
         train(workspace)
     pd.testing.assert_frame_equal(versions(workspace), before)
+
+
+BAD_ALONE = {
+    "column lost": "checks.vibration: column is there",
+    "a quarter hot": r"checks.temperature: in_range\(-40, 200\)\n +rows: 63 \(25.2 %\), such as 4000",
+    "no rows": "checks: table has rows",
+    "numbers as text": "checks.vibration: dtype float64",
+    "columns shifted": "checks.checked: dtype",
+    "times without zone": "checks.checked: dtype",
+}
+WAYS = {  # how `train` and `score` take rows in
+    "train": train,
+    "score": lambda workspace: scoring.score_to_file(
+        System("small_case", workspace), BATCHES[1], target=workspace.root / "x.csv"
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(("fault", "finding"), BAD_ALONE.items(), ids=BAD_ALONE)
+def test_a_batch_that_is_stopped_alone_is_stopped_beside_good_ones_by_name(workspace, recipe, way, fault, finding):
+    recipe(BATCHES[1], fault=fault)
+    with pytest.raises(InvalidBatch, match=rf"Batch {BATCHES[1]} is stopped(?s:.*){finding}") as stopped:
+        way(workspace)
+    assert "send it again" in str(stopped.value)
+    assert not [good for good in BATCHES if good != BATCHES[1] and good in str(stopped.value)]
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_batch_that_cannot_be_read_is_named(workspace, recipe, way):
+    recipe(BATCHES[1], fault="a fault that nobody can make")
+    with pytest.raises(InvalidBatch, match=f"Batch {BATCHES[1]} cannot be read: .*send it again"):
+        way(workspace)
+
+
+def test_what_many_batches_cannot_be_read_for_is_told_once(workspace, recipe):
+    for batch in BATCHES[1:3]:
+        recipe(batch, fault="a fault that nobody can make")
+    with pytest.raises(InvalidBatch, match=f"Batch {BATCHES[1]}, {BATCHES[2]} cannot be read") as stopped:
+        train(workspace)
+    assert str(stopped.value).count("nobody can make") == 1
+
+
+def test_all_bad_batches_are_named_at_once(workspace, recipe):
+    for batch in BATCHES[1:3]:
+        recipe(batch, fault="a quarter hot")
+    with pytest.raises(InvalidBatch, match=f"(?s)Batch {BATCHES[1]} is stopped.*Batch {BATCHES[2]} is stopped"):
+        train(workspace)
 
 
 def test_an_impossible_row_is_set_aside(workspace, trained, recipe):

@@ -12,9 +12,30 @@ from mlops_course.system.pipeline.dependencies import CASE, DATA_FILES, depends_
 from mlops_course.system.workspace import Workspace
 
 
-@depends_on(data, CASE, DATA_FILES)
+@depends_on(data, validation, CASE, DATA_FILES)
 def raw_tables(batches: list[str], case: ModuleType, workspace: Workspace) -> str:
-    """Keep the batches as they came."""
+    """Keep the batches as they came, if each is sound by itself: a bad one would hide among good ones.
+
+    Raises InvalidBatch with what is wrong with each bad one; nothing is kept then.
+    """
+    stopped, unread = [], {}
+    for batch in batches:
+        try:
+            tables = case.read([batch])
+        except Exception as error:  # whatever it is, it comes of what was sent, and a person has to know what that was
+            told = str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+            unread.setdefault(told, []).append(batch)
+            continue
+        try:
+            validation.validate(tables, case.schemas(), batch=batch).raise_if_stopped()
+        except validation.InvalidBatch as error:
+            stopped.append(str(error))
+    stopped += [
+        f"Batch {', '.join(names)} cannot be read: {told}. Nothing of it was used. Correct it and send it again."
+        for told, names in unread.items()
+    ]
+    if stopped:
+        raise validation.InvalidBatch("\n\n".join(stopped))
     return data.save_snapshot(case.read(batches), workspace.snapshots)
 
 
@@ -29,7 +50,7 @@ class Validated:
 
 @depends_on(validation, CASE)
 def valid_tables(raw_tables: str, case: ModuleType, workspace: Workspace) -> Validated:
-    """Check the tables and set bad rows aside; the findings go to the reports folder before they can stop the batch."""
+    """Check the batches together and set bad rows aside; the findings go to the reports folder before they can stop."""
     tables = data.load_snapshot(workspace.snapshots, raw_tables)
     report = validation.validate(tables, case.schemas())
     report.findings.to_csv(workspace.reports / f"validation-{raw_tables}.csv", index=False)
