@@ -7,6 +7,10 @@ Each case corrupts one month of the real year and puts it into a temporary folde
 table says what came of it: stopped (by which rule), aside (rows in quarantine), warned, silent, sentence (refused by
 another error that a person can read) or traceback. `named` says whether the message names the month or its file.
 The last lines count the outcomes, and say what the real months are stopped or set aside for.
+
+Of 71 cases beside a good month (December 2026, seed 0), 28 were stopped, 3 of them by name, 5 ended in a traceback and
+20 were silent while all months were judged together; since each is judged by itself, 43 are stopped, 42 by name, none
+ends in a traceback and 17 are silent.
 """
 
 import argparse

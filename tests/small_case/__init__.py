@@ -81,6 +81,7 @@ _FAULTS = {
     "a quarter hot": lambda checks: checks.assign(
         temperature=checks["temperature"].where(checks.index % 4 > 0, 4_000.0)
     ),
+    "a column of lists": lambda checks: checks.assign(note=[["a"]] * len(checks)),
     "no rows": lambda checks: checks[:0],
     "numbers as text": lambda checks: checks.astype({"vibration": str}),
     "columns shifted": lambda checks: checks.set_axis([*checks.columns[1:], checks.columns[0]], axis="columns"),

@@ -388,6 +388,12 @@ def test_what_many_batches_cannot_be_read_for_is_told_once(workspace, recipe):
     assert str(stopped.value).count("nobody can make") == 1
 
 
+def test_a_column_that_no_schema_names_and_that_cannot_be_kept_is_named(workspace, recipe):
+    recipe(BATCHES[1], fault="a column of lists")
+    with pytest.raises(InvalidBatch, match=r"(?s)cannot be kept: column 'note' of table 'checks'.*send it again"):
+        train(workspace)
+
+
 def test_all_bad_batches_are_named_at_once(workspace, recipe):
     for batch in BATCHES[1:3]:
         recipe(batch, fault="a quarter hot")

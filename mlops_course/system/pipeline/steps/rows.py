@@ -36,7 +36,11 @@ def raw_tables(batches: list[str], case: ModuleType, workspace: Workspace) -> st
     ]
     if stopped:
         raise validation.InvalidBatch("\n\n".join(stopped))
-    return data.save_snapshot(case.read(batches), workspace.snapshots)
+    try:
+        return data.save_snapshot(case.read(batches), workspace.snapshots)
+    except TypeError as error:  # in a column that no schema names
+        told = f"Batch {', '.join(batches)} cannot be kept: {error}"
+        raise validation.InvalidBatch(f"{told}. Leave that column out, or correct it and send it again.") from error
 
 
 @dataclass(frozen=True, eq=False)
