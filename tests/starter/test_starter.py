@@ -640,6 +640,7 @@ RELEASE = (  # the commands of a project from training to watching: arguments, e
     (("monitor",), 1, "expected a champion whose answers to watch, found none"),
     (("train",), 0, "The gate passed it."),
     (("promote", "1", "--approver", "Ada", "--reason", "a try"), 0, "Version 1 is champion now."),
+    (("train",), 0, "It is the champion already"),
     (("replay",), 0, "events on record"),
     (("monitor",), 0, "Report: "),
 )
