@@ -24,7 +24,7 @@ LOGGED = sorted({*PredictionLog("sqlite://").labelled().columns})
 AWKWARD = [
     *("prediction", "day", "column", "value", "rows", "labels", "index", "threshold", "version", "level_0", "key"),
     *("weight", "count", "batch", "feature", "slice", "window", "start", "psi", "all", "a", "time_utc", "Time", "TIME"),
-    *("maker", "failed", "prediction_time"),
+    "maker",
     *("a b", 'q"', "br{ace}", "größe", "a,b", "%s", "<b>", "input time", "input input time", "", " ", "None", "$x$"),
 ]
 
@@ -65,6 +65,8 @@ def plain(registry):
 
 
 def some(*, among):
+    own = (SPECIFICATION.target.column, SPECIFICATION.timing.prediction_time)  # no input: a frame has a name once
+    among = among.filter(lambda name: name not in own)
     return st.lists(among, min_size=len(INPUTS), max_size=len(INPUTS), unique=True)
 
 
